@@ -1,0 +1,1 @@
+"""Rheostat's client side: the `rheostat` command."""

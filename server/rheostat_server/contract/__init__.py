@@ -1,0 +1,1 @@
+"""What training and serving must agree on; standard library and pydantic only. Read `manifest.py` first."""

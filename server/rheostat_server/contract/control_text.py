@@ -1,0 +1,76 @@
+"""Control text: how dial values are written for the model, the same in training and in serving."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rheostat_server.contract.dials import DIAL_NAMES, Dials
+
+Message = Mapping[str, Any]
+
+DEFAULT_TEMPLATE: Final = "[helpful={helpfulness:.2f}][harmless={safety:.2f}]"
+_FIELD = re.compile(r"\{([^{}]*)\}")
+_ALLOWED_FIELD = re.compile(rf"({'|'.join(DIAL_NAMES)}):\.[0-4]f")
+
+
+class NoUserMessage(ValueError):
+    """Control text is carried by the last user message, and the conversation has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlText:
+    """A template with one fixed-width field a dial, placed after the last user message's text.
+
+    The literal form is that of "Towards Safety and Helpfulness Balanced Responses via Controllable LLMs"
+    (arXiv 2404.01295); its place, a suffix of the last user message, is our reconstruction: every dial value then
+    shares the prompt's KV prefix.
+
+    Raises:
+        ValueError: the template has another field than `{safety:.2f}` and `{helpfulness:.2f}` (0 to 4 decimals), or
+            lacks one of them.
+    """
+
+    template: str = DEFAULT_TEMPLATE
+
+    def __post_init__(self) -> None:
+        fields = _FIELD.findall(self.template)
+        wrong = [field for field in fields if not _ALLOWED_FIELD.fullmatch(field)]
+        if wrong or {field.split(":")[0] for field in fields} != set(DIAL_NAMES) or _stray_braces(self.template):
+            raise ValueError(
+                f"control text template is {self.template!r}; it must hold {{safety:.2f}} and {{helpfulness:.2f}}, "
+                "and no other field"
+            )
+
+    def render(self, dials: Dials) -> str:
+        return self.template.format(safety=dials.safety, helpfulness=dials.helpfulness)
+
+    def apply(self, messages: Sequence[Message], dials: Dials) -> list[dict[str, Any]]:
+        """A copy of `messages` whose last user message ends in one space and the rendered control text.
+
+        Raises:
+            NoUserMessage: no message has the role "user".
+        """
+        result = [dict(message) for message in messages]
+        for message in reversed(result):
+            if message.get("role") == "user":
+                message["content"] = append_text(message.get("content"), self.render(dials), separator=" ")
+                return result
+        raise NoUserMessage("messages has no message with role 'user', which must carry the control text")
+
+
+def append_text(content: object, text: str, *, separator: str) -> str | list[Any]:
+    """OpenAI message content (text, or a list of parts) with `text` at its end.
+
+    Raises:
+        ValueError: the content is neither text nor a list of parts.
+    """
+    if isinstance(content, str):
+        return f"{content}{separator}{text}" if content else text
+    if isinstance(content, list):
+        return [*content, {"type": "text", "text": f"{separator}{text}"}]
+    raise ValueError(f"message content is of type {type(content).__name__}; it must be text or a list of parts")
+
+
+def _stray_braces(template: str) -> bool:
+    return bool(set("{}") & set(_FIELD.sub("", template)))

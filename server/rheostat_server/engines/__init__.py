@@ -1,0 +1,57 @@
+"""Engines speak plain OpenAI chat: messages in, choices out. They know nothing of dials."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+DONE: Final = b"data: [DONE]\n\n"
+
+ChatBody = Mapping[str, Any]
+Completion = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One chat completion for an engine.
+
+    `body` is OpenAI's request without our `control`; its `model` is the engine's base model or an adapter's
+    `name@digest`. `headers` are the caller's, lower-case, less `authorization` and what belongs to one hop.
+    """
+
+    body: ChatBody
+    request_id: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Runs chat completions.
+
+    Both calls raise `errors.EngineRejected` (or another `BadRequest`, `NotFound`) for a request at fault,
+    `EngineUnavailable` when the engine is gone, `EngineFailed` for an answer that is none. Cancelling the task that
+    awaits `complete`, or closing the generator of `stream`, frees all the request's candidates in the engine.
+    """
+
+    name: str
+
+    def models(self) -> Sequence[str]:
+        """The base model's names, the first one the canonical one. Adapters are not listed."""
+        ...
+
+    async def check_ready(self) -> None:
+        """Returns if the engine can answer now; raises `EngineUnavailable` with the reason if it cannot."""
+        ...
+
+    async def complete(self, request: EngineRequest) -> Completion:
+        """The whole answer: OpenAI's `chat.completion` object."""
+        ...
+
+    def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        """Server-sent events as bytes, passed on unread; the last event is `DONE`.
+
+        An error before the first event is raised at the first `__anext__`; a later one is raised in its place.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Frees what the engine holds; a second call does nothing."""
+        ...

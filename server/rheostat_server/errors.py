@@ -1,0 +1,134 @@
+"""Every error that a caller can see.
+
+RheostatError
+├── BadRequest 400            the body cannot be read
+│   ├── UnsupportedField      the engine cannot honour a field
+│   ├── ContextOverflow       prompt and answer do not fit the model's context
+│   ├── WrongContentType 415
+│   └── BodyTooLarge 413
+├── InvalidField 422          a field has a wrong value
+│   └── UnknownMode 422
+├── NotFound 404
+│   ├── UnknownModel
+│   ├── UnknownPreset
+│   └── UnknownAdapter
+├── NotPermitted 403          outside the caller's envelope
+├── EngineRejected            the engine refused the request: its own status and body
+├── EngineUnavailable 503     the engine is gone or not ready
+└── EngineFailed 502          the engine answered with something that is no answer
+
+The HTTP status and the wire type sit on the class; `api/errors.py` renders them all in OpenAI's shape.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class RheostatError(Exception):
+    """Base of all. `param` is the path of the field at fault, as OpenAI names it."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "internal_error"
+    code: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class BadRequest(RheostatError):
+    status = 400
+    type = "invalid_request_error"
+    code = "bad_request"
+
+
+class UnsupportedField(BadRequest):
+    code = "unsupported_field"
+
+
+class ContextOverflow(BadRequest):
+    code = "context_length_exceeded"
+
+
+class WrongContentType(BadRequest):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class BodyTooLarge(BadRequest):
+    status = 413
+    code = "body_too_large"
+
+
+class InvalidField(RheostatError):
+    status = 422
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class UnknownMode(InvalidField):
+    code = "unknown_mode"
+
+    def __init__(self, mode: object, known: Iterable[str]) -> None:
+        super().__init__(f"Unknown mode {mode!r}; known modes: {', '.join(known)}.", param="control.mode")
+
+
+class NotFound(RheostatError):
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class UnknownModel(NotFound):
+    code = "model_not_found"
+
+    def __init__(self, model: str, known: Iterable[str]) -> None:
+        super().__init__(f"Unknown model {model!r}; known models: {', '.join(known)}.", param="model")
+
+
+class UnknownPreset(NotFound):
+    code = "preset_not_found"
+
+    def __init__(self, preset: str, known: Iterable[str], *, param: str = "control.preset") -> None:
+        super().__init__(f"Unknown preset {preset!r}; known presets: {', '.join(known) or 'none'}.", param=param)
+
+
+class UnknownAdapter(NotFound):
+    code = "adapter_not_found"
+
+    def __init__(self, adapter: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"Unknown adapter {adapter!r}; known adapters: {', '.join(known) or 'none'}.", param="control.adapter"
+        )
+
+
+class NotPermitted(RheostatError):
+    status = 403
+    type = "permission_error"
+    code = "outside_envelope"
+
+
+class EngineRejected(RheostatError):
+    """The engine refused the request for the caller's fault; carries the engine's own status, type and code."""
+
+    def __init__(
+        self, message: str, *, status: int, type: str = "invalid_request_error", code: str | None = None,
+        param: str | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message, param=param)
+        self.status = status  # type: ignore[misc]
+        self.type = type  # type: ignore[misc]
+        self.code = code  # type: ignore[misc]
+
+
+class EngineUnavailable(RheostatError):
+    status = 503
+    type = "engine_unavailable"
+    code = "engine_unavailable"
+
+
+class EngineFailed(RheostatError):
+    status = 502
+    type = "engine_failed"
+    code = "engine_failed"

@@ -1,0 +1,1 @@
+"""Rheostat's training package: controllable adapters from what a model says itself. Read `fit.py` first."""
