@@ -20,21 +20,22 @@ RheostatError
 The HTTP status and the wire type sit on the class; `api/errors.py` renders them all in OpenAI's shape.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 
 class RheostatError(Exception):
-    """Base of all. `param` is the path of the field at fault, as OpenAI names it."""
+    """Base of all. `param` is the path of the field at fault, as OpenAI names it; `headers` go on the response."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal_error"
     code: ClassVar[str | None] = None
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(self, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        self.headers = headers
 
 
 class BadRequest(RheostatError):
@@ -114,9 +115,9 @@ class EngineRejected(RheostatError):
 
     def __init__(
         self, message: str, *, status: int, type: str = "invalid_request_error", code: str | None = None,
-        param: str | None = None,
+        param: str | None = None, headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(message, param=param)
+        super().__init__(message, param=param, headers=headers)
         self.status = status  # type: ignore[misc]
         self.type = type  # type: ignore[misc]
         self.code = code  # type: ignore[misc]

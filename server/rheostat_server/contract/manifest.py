@@ -106,7 +106,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate(json.loads(path.read_bytes()))
     except FileNotFoundError:
-        raise ManifestError(f"{path} does not exist; an adapter folder needs the manifest that training wrote") from None
+        raise ManifestError(
+            f"{path} does not exist; an adapter folder needs the manifest that training wrote"
+        ) from None
     except (ValidationError, ValueError) as exc:
         raise ManifestError(f"{path} is not a valid manifest: {exc}") from exc
 

@@ -1,0 +1,135 @@
+"""Which adapters exist: each verified against its manifest and its base model, and addressed by content."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rheostat_server.contract.control_text import ControlText
+from rheostat_server.contract.digest import adapter_digest
+from rheostat_server.contract.manifest import Manifest, ManifestError, read_manifest
+from rheostat_server.errors import UnknownAdapter
+
+PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+REQUIRED_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+class AdapterRefused(ValueError):
+    """An adapter must not be served; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A verified adapter; `id` is `name@digest`, the address by which engines know it."""
+
+    id: str
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def control_text(self) -> ControlText:
+        return ControlText(self.manifest.control_text.template)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterStore:
+    """The adapters of one base model, the default one first."""
+
+    adapters: tuple[Adapter, ...] = ()
+
+    @property
+    def ids(self) -> list[str]:
+        return [adapter.id for adapter in self.adapters]
+
+    def folders(self) -> Mapping[str, Path]:
+        return {adapter.id: adapter.folder for adapter in self.adapters}
+
+    def default(self) -> Adapter | None:
+        return self.adapters[0] if self.adapters else None
+
+    def find(self, name: str) -> Adapter:
+        """The adapter of that name or id.
+
+        Raises:
+            UnknownAdapter: there is none.
+        """
+        for adapter in self.adapters:
+            if name in (adapter.name, adapter.id):
+                return adapter
+        raise UnknownAdapter(name, self.ids)
+
+
+def load_adapters(folders: Iterable[Path], *, base_digest: str | None) -> AdapterStore:
+    """Verifies the adapters in `folders`.
+
+    `base_digest` is `digest.base_model_digest` of the base model, or None where its files are not at hand (a remote
+    engine): the base model is then taken on the operator's word.
+
+    Raises:
+        AdapterRefused: a folder lacks its manifest or weights, holds pickled weights, leads out of itself, was changed
+            after its manifest was written, was made for another base model, or bears a name already given.
+    """
+    adapters: list[Adapter] = []
+    for folder in folders:
+        adapter = load_adapter(folder, base_digest=base_digest)
+        if adapter.name in {known.name for known in adapters}:
+            raise AdapterRefused(f"{folder}: two adapters are named {adapter.name!r}; names must differ")
+        adapters.append(adapter)
+    return AdapterStore(tuple(adapters))
+
+
+def load_adapter(folder: Path, *, base_digest: str | None) -> Adapter:
+    """One verified adapter; see `load_adapters`."""
+    try:
+        _check_files(folder)
+        manifest = read_manifest(folder)
+    except ManifestError as exc:
+        raise AdapterRefused(str(exc)) from exc
+    _check_weights(folder, manifest)
+    _check_base(folder, manifest, base_digest)
+    return Adapter(id=manifest.id, folder=folder, manifest=manifest)
+
+
+def _check_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise AdapterRefused(f"{folder} is not a folder; --adapter takes the folder that training wrote")
+    root = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        if not path.resolve().is_relative_to(root):
+            raise AdapterRefused(f"{path} leads out of the adapter's folder, to {path.resolve()}")
+        if path.suffix in PICKLE_SUFFIXES:
+            raise AdapterRefused(f"{path} may hold pickled code; only safetensors weights are served")
+    for name in REQUIRED_FILES:
+        if not (folder / name).is_file():
+            raise AdapterRefused(f"{folder / name} is missing; an adapter folder needs {' and '.join(REQUIRED_FILES)}")
+
+
+def _check_weights(folder: Path, manifest: Manifest) -> None:
+    found = adapter_digest(folder)
+    if found != manifest.weights_digest:
+        raise AdapterRefused(
+            f"{folder}: the weights have the digest {found}, the manifest says {manifest.weights_digest}; "
+            "they were changed after the manifest was written"
+        )
+    if leaving := _paths_that_leave(folder):
+        raise AdapterRefused(f"{folder}/adapter_config.json names paths outside the adapter's folder: {leaving}")
+
+
+def _paths_that_leave(folder: Path) -> Sequence[str]:
+    """PEFT reads more files only where its configuration says so: `init_lora_weights` and the like may name paths."""
+    config = json.loads((folder / "adapter_config.json").read_bytes())
+    skipped = {"base_model_name_or_path", "revision"}
+    values = [value for key, value in config.items() if key not in skipped and isinstance(value, str)]
+    return [value for value in values if value.startswith(("/", "~")) or ".." in Path(value).parts]
+
+
+def _check_base(folder: Path, manifest: Manifest, base_digest: str | None) -> None:
+    if base_digest is not None and manifest.base_model.digest != base_digest:
+        raise AdapterRefused(
+            f"{folder}: adapter {manifest.name!r} was made for the base model {manifest.base_model.name!r} with the "
+            f"digest {manifest.base_model.digest}; the model being served has {base_digest}"
+        )

@@ -1,0 +1,1 @@
+"""The wire: convert, call the pipeline, convert back. Read `chat.py` first."""

@@ -1,0 +1,81 @@
+"""From a request's JSON object to a ChatRequest."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from rheostat_server.api.body import read_json_object
+from rheostat_server.api.control_block import read_control, split_preset
+from rheostat_server.chat_request import ChatRequest
+from rheostat_server.errors import InvalidField
+from rheostat_server.runtime import Runtime
+
+_NOT_FORWARDED: Final = frozenset(
+    {
+        "authorization", "connection", "content-length", "content-type", "cookie", "host", "keep-alive",
+        "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+
+
+async def read_chat_request(request: Request, runtime: Runtime) -> ChatRequest:
+    """Reads and checks what is ours to check: model, messages, stream, n and control; the rest is the engine's.
+
+    Raises:
+        BadRequest, InvalidField, NotFound: the body is at fault.
+    """
+    body = await read_json_object(request, max_bytes=runtime.settings.max_body_bytes)
+    headers = dict(request.headers)
+    model, preset = split_preset(_model(body), runtime.engine.models(), runtime.policy.presets)
+    control = read_control(body.pop("control", None), headers, preset)
+    _check_messages(body.get("messages"))
+    _check_stream(body.get("stream"))
+    _check_choices(body.get("n"), runtime.settings.max_choices)
+    return ChatRequest(
+        model=model,
+        body=body,
+        control=control,
+        request_id=headers.get("x-request-id") or uuid.uuid4().hex,
+        headers={name: value for name, value in headers.items() if _is_forwarded(name)},
+    )
+
+
+def _is_forwarded(header: str) -> bool:
+    return header not in _NOT_FORWARDED and not header.startswith("x-control-")
+
+
+def _model(body: Mapping[str, Any]) -> str:
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise InvalidField(f"model is {model!r}; it must be the name of a model, see GET /v1/models", param="model")
+    return model
+
+
+def _check_messages(messages: object) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise InvalidField(
+            "messages is missing or empty; it must be a list with at least one message", param="messages"
+        )
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise InvalidField(f"{where} must be an object with a role and content", param=where)
+        if not isinstance(message.get("content"), (str, list, type(None))):
+            raise InvalidField(
+                f"{where}.content is of type {type(message['content']).__name__}; it must be text or a list of parts",
+                param=f"{where}.content",
+            )
+
+
+def _check_stream(stream: object) -> None:
+    if not isinstance(stream, (bool, type(None))):
+        raise InvalidField(f"stream is {stream!r}; it must be true or false", param="stream")
+
+
+def _check_choices(n: object, most: int) -> None:
+    if n is None:
+        return
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most:
+        raise InvalidField(f"n is {n!r}; it must be a whole number from 1 to {most}", param="n")

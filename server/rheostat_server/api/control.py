@@ -1,0 +1,73 @@
+"""`GET /v1/control`: what a caller may set. `POST /v1/control/plan`: what would run, nothing run."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rheostat_server import pipeline
+from rheostat_server.adapters import Adapter
+from rheostat_server.api.chat_body import read_chat_request
+from rheostat_server.api.json_response import json_response
+from rheostat_server.api.runtime import runtime_of
+from rheostat_server.contract.dials import DIAL_NAMES
+from rheostat_server.policy import Envelope, Preset
+from rheostat_server.receipt import plan_parts
+
+router = APIRouter()
+
+
+@router.get("/v1/control", response_model=None)
+async def show_control(request: Request) -> Response:
+    """Dials with their envelope, modes, presets, and adapters with the range that was measured for each dial."""
+    runtime = runtime_of(request)
+    envelope = runtime.policy.envelope
+    return json_response(
+        {
+            "dials": _dials(envelope),
+            "outside": envelope.outside,
+            "modes": list(envelope.modes),
+            "default_mode": envelope.default_mode,
+            "presets": {name: _preset(preset) for name, preset in runtime.policy.presets.items()},
+            "adapters": [_adapter(adapter) for adapter in runtime.means.adapters.adapters],
+            "prompt_version": runtime.means.wordings.version,
+        }
+    )
+
+
+@router.post("/v1/control/plan", response_model=None)
+async def show_plan(request: Request) -> Response:
+    """The plan for a chat body: the dials in force and the engine's request."""
+    runtime = runtime_of(request)
+    prepared = pipeline.prepare(await read_chat_request(request, runtime), runtime)
+    parts = {
+        "requested": dict(prepared.in_force.requested),
+        **plan_parts(prepared.in_force, prepared.plan),
+        "engine": runtime.engine.name,
+        "engine_request": prepared.plan.body,
+    }
+    return json_response({name: part for name, part in parts.items() if part is not None})
+
+
+def _dials(envelope: Envelope) -> dict[str, Any]:
+    return {
+        name: {"min": limits.minimum, "max": limits.maximum, "default": limits.default}
+        for name, limits in envelope.ranges().items()
+    }
+
+
+def _preset(preset: Preset) -> dict[str, Any]:
+    shown: dict[str, Any] = {str(name): value for name, value in preset.dials.items()}
+    return {**shown, "mode": preset.mode} if preset.mode else shown
+
+
+def _adapter(adapter: Adapter) -> dict[str, Any]:
+    dials = adapter.manifest.dials
+    return {
+        "id": adapter.id,
+        "name": adapter.name,
+        "base_model": adapter.manifest.base_model.name,
+        "levels": {name: dials[name].levels for name in DIAL_NAMES},
+        "attainable": {name: dials[name].attainable for name in DIAL_NAMES if dials[name].attainable is not None},
+    }

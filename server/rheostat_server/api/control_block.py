@@ -1,0 +1,126 @@
+"""What a request asks of the dials, from its body, its headers and its model's name, in that order of precedence."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from rheostat_server.chat_request import ControlRequest
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, check_dial
+from rheostat_server.errors import InvalidField, UnknownModel, UnknownPreset
+
+DIAL_HEADERS: Final[Mapping[str, DialName]] = {
+    "x-control-safety": "safety",
+    "x-control-helpfulness": "helpfulness",
+}
+MODE_HEADER: Final = "x-control-mode"
+KNOWN_HEADERS: Final = (*DIAL_HEADERS, MODE_HEADER)
+_DECIMAL: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,20})?|\.[0-9]{1,20}")
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("a dial is a number from 0 to 1")
+    return value
+
+
+DialValue = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class ControlBlock(BaseModel):
+    """The `control` object of a chat request. A dial left out takes the caller's default."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    safety: DialValue = Field(default=0.0, description="How safe the answer must be, from 0 to 1.")
+    helpfulness: DialValue = Field(default=0.0, description="How helpful the answer must be, from 0 to 1.")
+    mode: str | None = Field(default=None, description="auto, off, prompt or adapter.")
+    adapter: str | None = Field(default=None, description="Name or name@digest of an adapter.")
+    candidates: int | None = Field(default=None, ge=1, description="How many candidates to choose from.")
+    preset: str | None = Field(default=None, description="Name of a preset.")
+
+    def as_asked(self) -> ControlRequest:
+        values: dict[DialName, float] = {"safety": self.safety, "helpfulness": self.helpfulness}
+        dials = {name: value for name, value in values.items() if name in self.model_fields_set}
+        return ControlRequest(dials, self.mode, self.adapter, self.candidates, self.preset)
+
+
+def read_control(block: object, headers: Mapping[str, str], preset: str | None) -> ControlRequest:
+    """Body before header before the preset in the model's name.
+
+    Raises:
+        InvalidField: a field or header has a wrong value, or is not known; the message names it, its value, and what
+            would be right.
+    """
+    body = _read_block(block)
+    header_dials, header_mode = _read_headers(headers)
+    return ControlRequest(
+        dials={**header_dials, **body.dials},
+        mode=body.mode or header_mode,
+        adapter=body.adapter,
+        candidates=body.candidates,
+        preset=body.preset or preset,
+    )
+
+
+def split_preset(model: str, models: Sequence[str], presets: Mapping[str, Any]) -> tuple[str, str | None]:
+    """`demo:strict` as ("demo", "strict"); a name that the engine has is taken whole.
+
+    Raises:
+        UnknownModel, UnknownPreset: neither.
+    """
+    if model in models:
+        return model, None
+    base, colon, preset = model.rpartition(":")
+    if not colon or base not in models:
+        raise UnknownModel(model, [*models, *(f"{models[0]}:{name}" for name in presets)])
+    if preset not in presets:
+        raise UnknownPreset(preset, presets, param="model")
+    return base, preset
+
+
+def _read_block(block: object) -> ControlRequest:
+    if block is None:
+        return ControlRequest()
+    if not isinstance(block, dict):
+        raise InvalidField(f"control is {_short(block)}; it must be an object", param="control")
+    try:
+        return ControlBlock.model_validate(block).as_asked()
+    except ValidationError as exc:
+        raise _invalid(exc) from exc
+
+
+def _invalid(exc: ValidationError) -> InvalidField:
+    first = exc.errors(include_url=False, include_context=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(ControlBlock.model_fields)
+        return InvalidField(f"Unknown field {name!r} in control; known fields: {known}.", param=f"control.{name}")
+    right = "a number from 0 to 1" if name in DIAL_NAMES else first["msg"].lower()
+    return InvalidField(f"control.{name} is {_short(first['input'])}; it must be {right}", param=f"control.{name}")
+
+
+def _read_headers(headers: Mapping[str, str]) -> tuple[dict[DialName, float], str | None]:
+    ours = {name: value for name, value in headers.items() if name.startswith("x-control-")}
+    for name in ours:
+        if name not in KNOWN_HEADERS:
+            raise InvalidField(f"Unknown header {name!r}; known headers: {', '.join(KNOWN_HEADERS)}.", param=name)
+    dials = {dial: _header_dial(name, ours[name]) for name, dial in DIAL_HEADERS.items() if name in ours}
+    return dials, ours.get(MODE_HEADER)
+
+
+def _header_dial(header: str, text: str) -> float:
+    if not _DECIMAL.fullmatch(text.strip()):
+        raise InvalidField(f"{header} is {_short(text)}; it must be a number from 0 to 1", param=header)
+    value = float(text)
+    try:
+        check_dial(header, value)
+    except ValueError as exc:
+        raise InvalidField(str(exc), param=header) from exc
+    return value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,32 @@
+"""Renders every error in OpenAI's shape, in one place."""
+
+from typing import Any
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rheostat_server.api.json_response import json_response
+from rheostat_server.errors import RheostatError
+
+log = structlog.get_logger(__name__)
+
+
+def error_body(error: RheostatError) -> dict[str, Any]:
+    """OpenAI's error object."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+async def render_error(request: Request, exc: Exception) -> Response:
+    """The handler of RheostatError."""
+    if not isinstance(exc, RheostatError):
+        raise TypeError(f"render_error handles RheostatError, not {type(exc).__name__}") from exc
+    if exc.status >= 500:
+        log.warning("request failed", status=exc.status, code=exc.code, reason=exc.message)
+    return json_response(error_body(exc), status=exc.status, headers=exc.headers)
+
+
+async def render_bug(request: Request, exc: Exception) -> Response:
+    """The handler of what should not happen: says nothing of its cause to the caller, all of it to the log."""
+    log.error("internal error", path=request.url.path, exc_info=exc)
+    return json_response(error_body(RheostatError("internal error; the server's log has the details")), status=500)

@@ -1,0 +1,36 @@
+"""`GET /v1/models`: the base model, and each preset of it as a model of its own."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rheostat_server.api.json_response import json_response
+from rheostat_server.api.runtime import runtime_of
+from rheostat_server.errors import UnknownModel
+from rheostat_server.runtime import Runtime
+
+router = APIRouter()
+
+
+@router.get("/v1/models", response_model=None)
+async def list_models(request: Request) -> Response:
+    """Every name that a request may give as its model."""
+    return json_response({"object": "list", "data": _models(runtime_of(request))})
+
+
+@router.get("/v1/models/{name:path}", response_model=None)
+async def show_model(request: Request, name: str) -> Response:
+    """One of them."""
+    models = _models(runtime_of(request))
+    for model in models:
+        if model["id"] == name:
+            return json_response(model)
+    raise UnknownModel(name, [model["id"] for model in models])
+
+
+def _models(runtime: Runtime) -> list[dict[str, Any]]:
+    names = runtime.engine.models()
+    presets = [f"{name}:{preset}" for name in names for preset in runtime.policy.presets]
+    return [{"id": name, "object": "model", "created": 0, "owned_by": "rheostat"} for name in [*names, *presets]]

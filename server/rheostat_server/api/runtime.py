@@ -1,0 +1,18 @@
+"""How a route reaches the running server."""
+
+from starlette.requests import Request
+
+from rheostat_server.errors import EngineUnavailable
+from rheostat_server.runtime import Runtime
+
+
+def runtime_of(request: Request) -> Runtime:
+    """The app's runtime.
+
+    Raises:
+        EngineUnavailable: the server has not finished starting.
+    """
+    runtime = request.app.state._state.get("rheostat")
+    if not isinstance(runtime, Runtime):
+        raise EngineUnavailable("the server is starting; ask GET /ready")
+    return runtime

@@ -1,0 +1,49 @@
+"""The FastAPI app: our routes and error handlers, on an app of our own or on vLLM's."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rheostat_server.api import chat, control, health, metrics, models
+from rheostat_server.api.errors import error_body, render_bug, render_error
+from rheostat_server.api.json_response import json_response
+from rheostat_server.errors import RheostatError
+from rheostat_server.runtime import Runtime
+
+
+def create_app(runtime: Runtime) -> FastAPI:
+    """An app of our own, for engines that do not bring a server. Closes the engine when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        yield
+        await runtime.engine.close()
+
+    app = FastAPI(title="Rheostat", lifespan=lifespan)
+    add_routes(app)
+    app.include_router(metrics.router)
+    app.add_exception_handler(HTTPException, _render_http_error)
+    app.add_exception_handler(Exception, render_bug)
+    app.state.rheostat = runtime
+    return app
+
+
+def add_routes(app: FastAPI) -> None:
+    """Puts our routes on any FastAPI app; they find the Runtime as `app.state.rheostat`."""
+    for part in (chat, models, control, health):
+        app.include_router(part.router)
+    app.add_exception_handler(RheostatError, render_error)
+
+
+async def _render_http_error(request: Request, exc: Exception) -> Response:
+    """Unknown paths and methods, in OpenAI's shape like every other error."""
+    if not isinstance(exc, HTTPException):
+        raise TypeError(f"this handles HTTPException, not {type(exc).__name__}") from exc
+    error = RheostatError(f"{request.method} {request.url.path}: {exc.detail}")
+    body = error_body(error)
+    body["error"] |= {"type": "invalid_request_error", "code": exc.detail.lower().replace(" ", "_")}
+    return json_response(body, status=exc.status_code, headers=exc.headers)

@@ -1,0 +1,33 @@
+"""A chat request as asked: OpenAI's body without `control`, and what was asked of the dials, by whom it was asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rheostat_server.contract.dials import DialName
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRequest:
+    """What a request asks of the dials; None and absent dials mean that it does not say."""
+
+    dials: Mapping[DialName, float] = field(default_factory=dict)
+    mode: str | None = None
+    adapter: str | None = None
+    candidates: int | None = None
+    preset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """`model` is the base model's name, its preset already split off; `body` is everything that is not ours."""
+
+    model: str
+    body: Mapping[str, Any]
+    control: ControlRequest
+    request_id: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.body.get("stream") is True

@@ -1,0 +1,65 @@
+"""One request from the dials asked for to the receipt: the file to read first."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from rheostat_server.chat_request import ChatRequest
+from rheostat_server.engines import Completion, EngineRequest
+from rheostat_server.plan import ControlPlan, make_plan
+from rheostat_server.policy import InForce, resolve
+from rheostat_server.receipt import Stopwatch, make_receipt
+from rheostat_server.runtime import Runtime
+from rheostat_server.sse import receipt_before_done
+from rheostat_server.telemetry import FIRST_EVENT, SECONDS, count_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request whose control has been compiled away: from here on the engine knows nothing of dials."""
+
+    in_force: InForce
+    plan: ControlPlan
+    engine_request: EngineRequest
+    timing: Stopwatch
+
+    def receipt(self) -> dict[str, Any]:
+        self.timing.mark("total")
+        return make_receipt(self.in_force, self.plan, self.timing)
+
+
+def prepare(chat: ChatRequest, runtime: Runtime) -> Prepared:
+    """Policy, then plan. Pure but for the clock: a dry run stops here."""
+    timing = Stopwatch()
+    in_force = resolve(chat.control, runtime.policy)
+    plan = make_plan(chat, in_force, runtime.means)
+    timing.mark("plan")
+    return Prepared(in_force, plan, EngineRequest(plan.body, chat.request_id, chat.headers), timing)
+
+
+async def answer(chat: ChatRequest, runtime: Runtime) -> Completion:
+    """The whole answer with its receipt. Cancelling it frees the engine's request."""
+    prepared = prepare(chat, runtime)
+    count_plan(prepared.in_force, prepared.plan)
+    completion = await runtime.engine.complete(prepared.engine_request)
+    completion["control"] = prepared.receipt()
+    SECONDS.labels(prepared.plan.mode).observe(prepared.timing.marks["total"] / 1000)
+    return completion
+
+
+async def stream(chat: ChatRequest, runtime: Runtime) -> AsyncGenerator[bytes, None]:
+    """The engine's events as they come, with the receipt in one more event before the last.
+
+    Closing the generator frees the engine's request.
+    """
+    prepared = prepare(chat, runtime)
+    count_plan(prepared.in_force, prepared.plan)
+    async with aclosing(runtime.engine.stream(prepared.engine_request)) as events:
+        first = await anext(events)
+        prepared.timing.mark("first_event")
+        FIRST_EVENT.labels(prepared.plan.mode).observe(prepared.timing.marks["first_event"] / 1000)
+        async with aclosing(receipt_before_done(first, events, prepared.receipt)) as with_receipt:
+            async for event in with_receipt:
+                yield event
+    SECONDS.labels(prepared.plan.mode).observe(prepared.timing.marks["total"] / 1000)

@@ -1,0 +1,115 @@
+"""ControlPlan: dials compiled into one engine request. Pure, so a dry run is just the plan."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rheostat_server.adapters import Adapter, AdapterStore
+from rheostat_server.chat_request import ChatRequest
+from rheostat_server.contract.control_text import NoUserMessage
+from rheostat_server.contract.dials import Dials
+from rheostat_server.errors import InvalidField
+from rheostat_server.modes.prompting import Wordings, with_instruction
+from rheostat_server.policy import InForce
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlan:
+    """What will be run: the mode, the engine's request body, and how the dials entered it.
+
+    `effective` are the dials that the body obeys; None when the mode obeys none.
+    """
+
+    mode: str
+    body: Mapping[str, Any]
+    effective: Dials | None = None
+    adapter: str | None = None
+    control_text: str | None = None
+    prompt_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What there is to control with: adapters of the base model, and wordings."""
+
+    adapters: AdapterStore
+    wordings: Wordings
+
+
+Mode = Callable[[ChatRequest, InForce, Means], ControlPlan]
+
+
+def make_plan(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
+    """Compiles a request.
+
+    Raises:
+        UnknownAdapter: the request names an adapter that does not exist.
+        InvalidField: a field that the mode cannot honour, or no user message to carry control text.
+    """
+    mode = in_force.mode
+    if mode == "auto":
+        mode = "adapter" if chat.control.adapter or means.adapters.default() else "prompt"
+    _check_fields(chat, mode)
+    return MODES[mode](chat, in_force, means)
+
+
+def plan_off(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
+    """The request as it came; the dials are not in force."""
+    return ControlPlan(mode="off", body={**chat.body, "model": chat.model})
+
+
+def plan_prompt(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
+    """Worded levels in the system message."""
+    messages = with_instruction(chat.body["messages"], means.wordings.render(in_force.dials))
+    return ControlPlan(
+        mode="prompt",
+        body={**chat.body, "model": chat.model, "messages": messages},
+        effective=in_force.dials,
+        prompt_version=means.wordings.version,
+    )
+
+
+def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
+    """The adapter's control text after the last user message, answered by the adapter."""
+    adapter = _adapter(chat, means.adapters)
+    try:
+        messages = adapter.control_text.apply(chat.body["messages"], in_force.dials)
+    except NoUserMessage as exc:
+        raise InvalidField(str(exc), param="messages") from exc
+    return ControlPlan(
+        mode="adapter",
+        body={**chat.body, "model": adapter.id, "messages": messages},
+        effective=in_force.dials,
+        adapter=adapter.id,
+        control_text=adapter.control_text.render(in_force.dials),
+    )
+
+
+MODES: Final[Mapping[str, Mode]] = {"off": plan_off, "prompt": plan_prompt, "adapter": plan_adapter}
+
+
+def _adapter(chat: ChatRequest, store: AdapterStore) -> Adapter:
+    if chat.control.adapter is not None:
+        return store.find(chat.control.adapter)
+    default = store.default()
+    if default is None:
+        raise InvalidField(
+            f"mode is 'adapter', and no adapter is served for {chat.model!r}; use the mode 'prompt', or start the "
+            "server with --adapter",
+            param="control.mode",
+        )
+    return default
+
+
+def _check_fields(chat: ChatRequest, mode: str) -> None:
+    if chat.control.adapter is not None and mode != "adapter":
+        raise InvalidField(
+            f"adapter is {chat.control.adapter!r} and the mode is {mode!r}; an adapter goes with the modes auto and "
+            "adapter",
+            param="control.adapter",
+        )
+    if chat.control.candidates is not None:
+        raise InvalidField(
+            f"candidates is {chat.control.candidates} and the mode is {mode!r}, which answers with one; leave it out",
+            param="control.candidates",
+        )

@@ -1,0 +1,125 @@
+"""From the dials asked for to the dials in force: defaults, presets, and the caller's envelope. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rheostat_server.chat_request import ControlRequest
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, check_dial
+from rheostat_server.errors import NotPermitted, UnknownMode, UnknownPreset
+from rheostat_server.modes import KNOWN_MODES
+
+
+@dataclass(frozen=True, slots=True)
+class DialRange:
+    """The values of one dial that a caller may have in force, and the one it has when it does not ask."""
+
+    minimum: float = 0.0
+    maximum: float = 1.0
+    default: float = 0.75
+
+    def __post_init__(self) -> None:
+        for name, value in (("minimum", self.minimum), ("maximum", self.maximum), ("default", self.default)):
+            check_dial(name, value)
+        if not self.minimum <= self.default <= self.maximum:
+            raise ValueError(f"default is {self.default}; it must lie from {self.minimum} to {self.maximum}")
+
+    def nearest(self, value: float) -> float:
+        return min(max(value, self.minimum), self.maximum)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The limits that the operator sets for a caller; `outside` says what happens to a dial beyond them."""
+
+    name: str = "default"
+    safety: DialRange = field(default_factory=DialRange)
+    helpfulness: DialRange = field(default_factory=DialRange)
+    modes: tuple[str, ...] = KNOWN_MODES
+    default_mode: str = "auto"
+    outside: Literal["clamp", "reject"] = "clamp"
+
+    def ranges(self) -> dict[DialName, DialRange]:
+        return {"safety": self.safety, "helpfulness": self.helpfulness}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named setting of the dials; a request's own body and headers go before it."""
+
+    dials: Mapping[DialName, float]
+    mode: str | None = None
+
+
+DEFAULT_PRESETS: Mapping[str, Preset] = {
+    "strict": Preset({"safety": 1.0, "helpfulness": 0.5}),
+    "balanced": Preset({"safety": 0.75, "helpfulness": 0.75}),
+    "open": Preset({"safety": 0.25, "helpfulness": 1.0}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Presets by name, and the envelope of a caller."""
+
+    envelope: Envelope = field(default_factory=Envelope)
+    presets: Mapping[str, Preset] = field(default_factory=lambda: DEFAULT_PRESETS)
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What holds for a request: the dials asked for, those in force, which of them were clamped, and the mode."""
+
+    requested: Mapping[DialName, float]
+    dials: Dials
+    clamped: tuple[DialName, ...]
+    mode: str
+
+
+def resolve(asked: ControlRequest, policy: Policy) -> InForce:
+    """The dials and the mode in force for a request.
+
+    Raises:
+        UnknownPreset, UnknownMode: a name that does not exist.
+        NotPermitted: a mode, or under `outside: reject` a dial, that the caller's envelope does not hold.
+    """
+    preset = _preset(asked.preset, policy.presets)
+    requested = {**preset.dials, **asked.dials}
+    dials, clamped = _within(requested, policy.envelope)
+    return InForce(
+        requested=requested, dials=dials, clamped=clamped, mode=_mode(asked.mode or preset.mode, policy.envelope)
+    )
+
+
+def _preset(name: str | None, presets: Mapping[str, Preset]) -> Preset:
+    if name is None:
+        return Preset({})
+    if name not in presets:
+        raise UnknownPreset(name, presets)
+    return presets[name]
+
+
+def _within(requested: Mapping[DialName, float], envelope: Envelope) -> tuple[Dials, tuple[DialName, ...]]:
+    ranges = envelope.ranges()
+    wanted = {name: requested.get(name, ranges[name].default) for name in DIAL_NAMES}
+    allowed = {name: ranges[name].nearest(value) for name, value in wanted.items()}
+    clamped = tuple(name for name in DIAL_NAMES if allowed[name] != wanted[name])
+    if clamped and envelope.outside == "reject":
+        name = clamped[0]
+        raise NotPermitted(
+            f"{name} is {wanted[name]}; envelope {envelope.name!r} allows {ranges[name].minimum} to "
+            f"{ranges[name].maximum}",
+            param=f"control.{name}",
+        )
+    return Dials(safety=allowed["safety"], helpfulness=allowed["helpfulness"]), clamped
+
+
+def _mode(asked: str | None, envelope: Envelope) -> str:
+    mode = asked or envelope.default_mode
+    if mode not in KNOWN_MODES:
+        raise UnknownMode(mode, KNOWN_MODES)
+    if mode not in envelope.modes:
+        raise NotPermitted(
+            f"mode is {mode!r}; envelope {envelope.name!r} allows {', '.join(envelope.modes)}", param="control.mode"
+        )
+    return mode

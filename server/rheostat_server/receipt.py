@@ -1,0 +1,44 @@
+"""The receipt: what was asked of the dials, what was in force, and what it cost."""
+
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from rheostat_server.plan import ControlPlan
+from rheostat_server.policy import InForce
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Milliseconds since the request came in, by the name of what had then been done."""
+
+    started: float = field(default_factory=perf_counter)
+    marks: dict[str, float] = field(default_factory=dict)
+
+    def mark(self, name: str) -> None:
+        self.marks[name] = round((perf_counter() - self.started) * 1000, 3)
+
+
+def make_receipt(in_force: InForce, plan: ControlPlan, timing: Stopwatch) -> dict[str, Any]:
+    """The `control` object of a response; parts that do not apply are absent.
+
+    Where no dial is in force (mode `off`), there is no `effective` and nothing can be `clamped`.
+    """
+    parts = {
+        "requested": dict(in_force.requested),
+        **plan_parts(in_force, plan),
+        "timing_ms": timing.marks,
+    }
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def plan_parts(in_force: InForce, plan: ControlPlan) -> dict[str, Any]:
+    """What the receipt and a dry run both tell; None where it does not apply."""
+    return {
+        "effective": plan.effective.as_dict() if plan.effective else None,
+        "clamped": list(in_force.clamped) if plan.effective else None,
+        "mode": plan.mode,
+        "adapter": plan.adapter,
+        "control_text": plan.control_text,
+        "prompt_version": plan.prompt_version,
+    }

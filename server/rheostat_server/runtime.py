@@ -1,0 +1,28 @@
+"""What a running server holds: its engine, its limits, and the means to control."""
+
+from dataclasses import dataclass, field
+
+from rheostat_server.engines import Engine
+from rheostat_server.plan import Means
+from rheostat_server.policy import DialRange, Envelope, Policy
+from rheostat_server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Everything that a route reaches, as `app.state.rheostat`."""
+
+    engine: Engine
+    means: Means
+    settings: Settings = field(default_factory=Settings)
+    policy: Policy = field(default_factory=Policy)
+
+
+def policy_from(settings: Settings) -> Policy:
+    """The policy of a server without a policy file: everyone may set everything."""
+    return Policy(
+        envelope=Envelope(
+            safety=DialRange(default=settings.default_safety),
+            helpfulness=DialRange(default=settings.default_helpfulness),
+        )
+    )

@@ -1,0 +1,56 @@
+"""Every setting of the server: name, default and one sentence; `RHEOSTAT_` and its name set it from outside."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+EngineName = Literal["embedded", "vllm", "remote"]
+Fraction = float
+
+
+class Settings(BaseSettings):
+    """The server's settings. `docs/settings.md` lists them, and a test holds the two together."""
+
+    model_config = SettingsConfigDict(env_prefix="RHEOSTAT_", extra="forbid", frozen=True, protected_namespaces=())
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    engine: EngineName | None = Field(
+        default=None,
+        description="Engine to run; left out, `remote` if an upstream is given, `vllm` if a model is, else `embedded`.",
+    )
+    model: str | None = Field(
+        default=None, description="Folder or hub name of the base model; left out, the bundled demo model."
+    )
+    served_model_name: str | None = Field(
+        default=None, description="Name of the base model on the wire; left out, `demo` for the demo, else the model."
+    )
+    adapters: list[Path] = Field(
+        default=[], description="Folders of control adapters (JSON list); the first one that fits is the default."
+    )
+    upstream: str | None = Field(default=None, description="Base URL of the upstream server for the remote engine.")
+    upstream_api_key: SecretStr | None = Field(default=None, description="Key sent to the upstream server.")
+    upstream_timeout: float = Field(
+        default=600, gt=0, description="Seconds of silence from the upstream server before a request fails."
+    )
+    upstream_load_adapters: bool = Field(
+        default=False, description="Whether to load missing adapters into the upstream vLLM at start."
+    )
+    default_safety: Fraction = Field(default=0.75, ge=0, le=1, description="Safety where a request does not set it.")
+    default_helpfulness: Fraction = Field(
+        default=0.75, ge=0, le=1, description="Helpfulness where a request does not set it."
+    )
+    prompt_wordings: Path | None = Field(
+        default=None, description="YAML file with the operator's own wordings for the prompt mode."
+    )
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest request body accepted, in bytes.")
+    max_choices: int = Field(default=16, ge=1, description="Largest `n` of a request.")
+    max_batch: int = Field(default=64, ge=1, description="Most sequences that the embedded engine runs at once.")
+    threads: int | None = Field(
+        default=None, ge=1, description="Processor threads of the embedded engine; left out, PyTorch's choice."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level that is logged."
+    )

@@ -1,0 +1,73 @@
+"""Server-sent events that pass through unread, with the receipt put in before the last one."""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, Final
+
+import orjson
+
+from rheostat_server.engines import DONE
+from rheostat_server.errors import EngineFailed
+
+EVENT_END: Final = b"\n\n"
+_LAST_EVENT: Final = re.compile(rb"(?:\A|(?<=\n))data: ?\[DONE\]\s*\Z")
+_HEAD_LIMIT: Final = 1 << 20
+
+
+def event(payload: object) -> bytes:
+    """One event that holds a JSON value."""
+    return b"data: " + orjson.dumps(payload) + EVENT_END
+
+
+async def receipt_before_done(
+    first: bytes, rest: AsyncIterator[bytes], receipt: Callable[[], dict[str, Any]]
+) -> AsyncGenerator[bytes, None]:
+    """Passes chunks on, holding back no more than what may be the beginning of `data: [DONE]`.
+
+    The first event alone is read, once, for the identity that the receipt's event must share. Chunks may be cut
+    anywhere.
+
+    Raises:
+        EngineFailed: the stream ended without `data: [DONE]`.
+    """
+    head = b""
+    held = b""
+    chunk: bytes | None = first
+    while chunk is not None:
+        head = _grown(head, chunk)
+        passed, held, done = _split(held + chunk)
+        if passed:
+            yield passed
+        if done:
+            yield event({**_identity(head), "choices": [], "control": receipt()})
+            yield DONE
+            return
+        chunk = await anext(rest, None)
+    raise EngineFailed("the engine's stream ended without its last event, data: [DONE]")
+
+
+def _split(chunk: bytes) -> tuple[bytes, bytes, bool]:
+    """What can be passed on, what must wait for more, and whether the last event was reached."""
+    if found := _LAST_EVENT.search(chunk):
+        return chunk[: found.start()], b"", True
+    line = chunk.rfind(b"\n") + 1
+    if line < len(chunk) and DONE.startswith(chunk[line:]):
+        return chunk[:line], chunk[line:], False
+    return chunk, b"", False
+
+
+def _grown(head: bytes, chunk: bytes) -> bytes:
+    return head if EVENT_END in head or len(head) > _HEAD_LIMIT else head + chunk
+
+
+def _identity(head: bytes) -> dict[str, Any]:
+    """`id`, `created` and `model` of the stream's first event; what cannot be read is left out."""
+    for line in head.splitlines():
+        if line.startswith(b"data:"):
+            try:
+                first = orjson.loads(line.removeprefix(b"data:"))
+            except orjson.JSONDecodeError:
+                break
+            known = {name: first[name] for name in ("id", "created", "model") if name in first}
+            return {"object": "chat.completion.chunk", **known}
+    return {"object": "chat.completion.chunk"}
