@@ -84,7 +84,7 @@ def resolve(asked: ControlRequest, policy: Policy) -> InForce:
         NotPermitted: a mode, or under `outside: reject` a dial, that the caller's envelope does not hold.
     """
     preset = _preset(asked.preset, policy.presets)
-    requested = {**preset.dials, **asked.dials}
+    requested: dict[DialName, float] = {**preset.dials, **asked.dials}
     dials, clamped = _within(requested, policy.envelope)
     return InForce(
         requested=requested, dials=dials, clamped=clamped, mode=_mode(asked.mode or preset.mode, policy.envelope)
@@ -101,9 +101,9 @@ def _preset(name: str | None, presets: Mapping[str, Preset]) -> Preset:
 
 def _within(requested: Mapping[DialName, float], envelope: Envelope) -> tuple[Dials, tuple[DialName, ...]]:
     ranges = envelope.ranges()
-    wanted = {name: requested.get(name, ranges[name].default) for name in DIAL_NAMES}
-    allowed = {name: ranges[name].nearest(value) for name, value in wanted.items()}
-    clamped = tuple(name for name in DIAL_NAMES if allowed[name] != wanted[name])
+    wanted: dict[DialName, float] = {name: requested.get(name, ranges[name].default) for name in DIAL_NAMES}
+    allowed: dict[DialName, float] = {name: ranges[name].nearest(value) for name, value in wanted.items()}
+    clamped: tuple[DialName, ...] = tuple(name for name in DIAL_NAMES if allowed[name] != wanted[name])
     if clamped and envelope.outside == "reject":
         name = clamped[0]
         raise NotPermitted(

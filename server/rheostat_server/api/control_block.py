@@ -42,7 +42,7 @@ class ControlBlock(BaseModel):
 
     def as_asked(self) -> ControlRequest:
         values: dict[DialName, float] = {"safety": self.safety, "helpfulness": self.helpfulness}
-        dials = {name: value for name, value in values.items() if name in self.model_fields_set}
+        dials: dict[DialName, float] = {n: value for n, value in values.items() if n in self.model_fields_set}
         return ControlRequest(dials, self.mode, self.adapter, self.candidates, self.preset)
 
 
@@ -106,7 +106,9 @@ def _read_headers(headers: Mapping[str, str]) -> tuple[dict[DialName, float], st
     for name in ours:
         if name not in KNOWN_HEADERS:
             raise InvalidField(f"Unknown header {name!r}; known headers: {', '.join(KNOWN_HEADERS)}.", param=name)
-    dials = {dial: _header_dial(name, ours[name]) for name, dial in DIAL_HEADERS.items() if name in ours}
+    dials: dict[DialName, float] = {
+        dial: _header_dial(name, ours[name]) for name, dial in DIAL_HEADERS.items() if name in ours
+    }
     return dials, ours.get(MODE_HEADER)
 
 

@@ -1,0 +1,42 @@
+# `make serve` and `make test` are all that a fresh clone needs; both install first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+export PYTHON
+
+.PHONY: help install serve test check format bench demo lock
+
+help:
+	@echo "make install   everything into .venv"
+	@echo "make serve     the demo model on http://127.0.0.1:8000"
+	@echo "make test      every test, real vLLM included where a build of it is installed"
+	@echo "make check     format, lint and types"
+	@echo "make bench     the benchmarks, into docs/benchmarks.md"
+	@echo "make demo      the bundled demo model again, from nothing (up to 90 minutes on two cores)"
+
+install:
+	@tools/install.sh
+
+serve: install
+	.venv/bin/rheostat serve
+
+test: install
+	.venv/bin/pytest
+
+check: install
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+
+format: install
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+bench: install
+	.venv/bin/python benchmarks/overhead.py --markdown docs/benchmarks.md
+
+demo: install
+	.venv/bin/rheostat demo build
+
+lock:
+	tools/lock.sh

@@ -1,0 +1,53 @@
+"""`rheostat serve`: reads the command line into Settings and starts the server that they ask for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from rheostat_server.adapters import AdapterRefused
+from rheostat_server.errors import RheostatError
+from rheostat_server.log import configure_logging
+from rheostat_server.modes.prompting import WordingsError
+from rheostat_server.serve import start
+from rheostat_server.settings import EngineName, Settings
+
+
+def serve(
+    context: typer.Context,
+    model: Annotated[
+        str | None, typer.Argument(help="Folder or hub name of the base model; left out, the bundled demo.")
+    ] = None,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(help="Left out: remote with --upstream, vllm with MODEL, embedded with neither."),
+    ] = None,
+    upstream: Annotated[str | None, typer.Option(help="Base URL of an OpenAI-compatible server.")] = None,
+    adapter: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a control adapter; may be given more than once.")
+    ] = None,
+    served_model_name: Annotated[str | None, typer.Option(help="Name of the base model on the wire.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. [default: 8000]")] = None,
+) -> None:
+    """Serves a model with its dials, OpenAI-compatible. What stands after -- goes to vLLM.
+
+    Every other setting is an environment variable, RHEOSTAT_ and its name; see docs/settings.md.
+    """
+    given = {
+        "model": model,
+        "engine": engine,
+        "upstream": upstream,
+        "adapters": adapter or None,
+        "served_model_name": served_model_name,
+        "host": host,
+        "port": port,
+    }
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        configure_logging(settings.log_level)
+        start(settings, engine_flags=context.obj or [])
+    except (AdapterRefused, WordingsError, ValidationError, RheostatError, FileNotFoundError) as exc:
+        typer.echo(f"rheostat serve: {exc}", err=True)
+        raise typer.Exit(2) from exc

@@ -1,0 +1,19 @@
+"""The bundled demo: a small base model, its control adapter and its scorers, made by `rheostat demo build`."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+DEMO_NAME: Final = "demo"
+
+
+def bundle_folder() -> Path:
+    return Path(str(files("rheostat_server.demo"))) / "bundle"
+
+
+def base_folder() -> Path:
+    return bundle_folder() / "base"
+
+
+def adapter_folder() -> Path:
+    return bundle_folder() / "adapter"

@@ -1,0 +1,112 @@
+"""Starts the server that the settings ask for: one function an engine."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from rheostat_server import demo
+from rheostat_server.adapters import AdapterStore, load_adapters
+from rheostat_server.app import create_app
+from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.engines import Engine
+from rheostat_server.errors import InvalidField
+from rheostat_server.modes.prompting import default_wordings, read_wordings
+from rheostat_server.plan import Means
+from rheostat_server.runtime import Runtime, policy_from
+from rheostat_server.settings import EngineName, Settings
+
+Start = Callable[[Settings, Sequence[str]], None]
+
+
+def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
+    """Runs a server until it is told to stop.
+
+    Raises:
+        AdapterRefused, WordingsError, InvalidField, EngineUnavailable: it cannot be started; the message says why.
+    """
+    engine = engine_for(settings)
+    if engine_flags and engine != "vllm":
+        raise InvalidField(f"{' '.join(engine_flags)!r} stands after --, and the engine {engine!r} takes no flags")
+    STARTS[engine](settings, engine_flags)
+
+
+def engine_for(settings: Settings) -> EngineName:
+    """The engine that is named, or the one that goes with what is named."""
+    if settings.engine is not None:
+        return settings.engine
+    if settings.upstream is not None:
+        return "remote"
+    return "embedded" if settings.model is None else "vllm"
+
+
+def start_embedded(settings: Settings, flags: Sequence[str]) -> None:
+    from rheostat_server.engines.embedded import EmbeddedEngine
+
+    base = Path(settings.model) if settings.model else demo.base_folder()
+    if not base.is_dir():
+        raise InvalidField(f"{base} is not a folder; the embedded engine serves a model from a local folder")
+    adapters = load_adapters(adapter_folders(settings), base_digest=base_model_digest(base))
+    engine = EmbeddedEngine.load(
+        base,
+        served_name=served_name(settings),
+        adapters=adapters.folders(),
+        max_batch=settings.max_batch,
+        threads=settings.threads,
+    )
+    run_app(engine, adapters, settings)
+
+
+def start_remote(settings: Settings, flags: Sequence[str]) -> None:
+    from rheostat_server.engines.remote import RemoteEngine
+
+    if settings.upstream is None:
+        raise InvalidField("the remote engine needs --upstream, the base URL of an OpenAI-compatible server")
+    adapters = load_adapters(settings.adapters, base_digest=None)
+    engine = asyncio.run(
+        RemoteEngine.connect(
+            settings.upstream,
+            api_key=settings.upstream_api_key,
+            model=settings.model,
+            adapters=adapters.folders(),
+            load_adapters=settings.upstream_load_adapters,
+            timeout=settings.upstream_timeout,
+        )
+    )
+    run_app(engine, adapters, settings)
+
+
+def start_vllm(settings: Settings, flags: Sequence[str]) -> None:
+    from rheostat_server.engines.vllm.launch import run_vllm
+
+    run_vllm(settings, flags)
+
+
+STARTS: Final[Mapping[EngineName, Start]] = {
+    "embedded": start_embedded,
+    "remote": start_remote,
+    "vllm": start_vllm,
+}
+
+
+def run_app(engine: Engine, adapters: AdapterStore, settings: Settings) -> None:
+    app = create_app(make_runtime(engine, adapters, settings))
+    uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level)
+
+
+def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings) -> Runtime:
+    wordings = read_wordings(settings.prompt_wordings) if settings.prompt_wordings else default_wordings()
+    return Runtime(engine=engine, means=Means(adapters, wordings), settings=settings, policy=policy_from(settings))
+
+
+def served_name(settings: Settings) -> str:
+    return settings.served_model_name or settings.model or demo.DEMO_NAME
+
+
+def adapter_folders(settings: Settings) -> list[Path]:
+    """The folders that are named; for the demo model, the bundled adapter unless others are named."""
+    if settings.adapters or settings.model is not None:
+        return settings.adapters
+    return [demo.adapter_folder()]

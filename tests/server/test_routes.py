@@ -1,0 +1,41 @@
+"""The routes beside chat: models, control, the plan, health and metrics."""
+
+import httpx
+
+from tests.server.recording import RecordingEngine
+
+
+async def test_presets_are_listed_as_models(http: httpx.AsyncClient) -> None:
+    names = [model["id"] for model in (await http.get("/v1/models")).json()["data"]]
+    assert names == ["demo", "demo:strict", "demo:balanced", "demo:open"]
+    assert (await http.get("/v1/models/demo:strict")).json()["id"] == "demo:strict"
+    assert (await http.get("/v1/models/nobody")).status_code == 404
+
+
+async def test_control_tells_what_a_caller_may_set(http: httpx.AsyncClient) -> None:
+    control = (await http.get("/v1/control")).json()
+    assert control["dials"]["safety"] == {"min": 0.0, "max": 1.0, "default": 0.75}
+    assert control["modes"] == ["auto", "off", "prompt", "adapter"]
+    assert control["presets"]["strict"] == {"safety": 1.0, "helpfulness": 0.5}
+    assert control["adapters"][0]["attainable"] == {"safety": [0.1, 0.9]}
+
+
+async def test_a_plan_runs_nothing(http: httpx.AsyncClient, engine: RecordingEngine) -> None:
+    body = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "control": {"safety": 0.5}}
+    plan = (await http.post("/v1/control/plan", json=body)).json()
+    assert plan["mode"] == "adapter"
+    assert plan["engine"] == "recording"
+    assert plan["engine_request"]["messages"][0]["content"] == "Hello [helpful=0.75][harmless=0.50]"
+    assert engine.asked == []
+
+
+async def test_health_ready_and_metrics_answer(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/health")).json() == {"status": "alive"}
+    assert (await http.get("/ready")).json()["models"] == ["demo"]
+    assert "rheostat_dial_in_force" in (await http.get("/metrics")).text
+
+
+async def test_unknown_paths_and_methods_answer_in_openais_shape(http: httpx.AsyncClient) -> None:
+    for response, status in ((await http.get("/v2"), 404), (await http.get("/v1/chat/completions"), 405)):
+        assert response.status_code == status
+        assert response.json()["error"]["type"] == "invalid_request_error"
