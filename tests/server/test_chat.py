@@ -132,7 +132,7 @@ async def test_wrong_control_is_refused_by_name_and_value(
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
 async def test_dials_that_are_no_numbers_are_refused(http: httpx.AsyncClient, value: str) -> None:
-    body = '{"model":"demo","messages":[{"role":"user","content":"x"}],"control":{"safety":%s}}' % value
+    body = '{"model":"demo","messages":[{"role":"user","content":"x"}],"control":{"safety":' + value + "}}"
     response = await http.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
     assert response.status_code in (400, 422)
     assert response.json()["error"]["type"] == "invalid_request_error"

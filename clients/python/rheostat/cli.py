@@ -1,4 +1,4 @@
-"""The `rheostat` command; the parts that are installed bring its subcommands by the entry points `rheostat.commands`."""
+"""The `rheostat` command; what is installed brings its subcommands by the entry points `rheostat.commands`."""
 
 import sys
 from collections.abc import Sequence

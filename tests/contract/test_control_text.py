@@ -1,0 +1,65 @@
+"""Control text: the same rendering in training and in serving."""
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rheostat_server.contract.control_text import ControlText, NoUserMessage
+from rheostat_server.contract.dials import Dials
+
+dials = st.builds(Dials, safety=st.floats(0, 1), helpfulness=st.floats(0, 1))
+
+
+def test_the_papers_form_is_the_default() -> None:
+    assert ControlText().render(Dials(safety=0.9, helpfulness=0.6)) == "[helpful=0.60][harmless=0.90]"
+
+
+@given(dials)
+def test_every_setting_has_the_same_width(setting: Dials) -> None:
+    assert len(ControlText().render(setting)) == len("[helpful=0.00][harmless=0.00]")
+
+
+def test_it_follows_the_last_user_message_after_one_space_and_changes_nothing_else() -> None:
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "One"},
+        {"role": "assistant", "content": "Two"},
+        {"role": "user", "content": "Three"},
+        {"role": "tool", "content": "Four"},
+    ]
+    before = copy.deepcopy(messages)
+    applied = ControlText().apply(messages, Dials(safety=0, helpfulness=1))
+    assert applied[2]["content"] == "Three [helpful=1.00][harmless=0.00]"
+    assert [applied[i] for i in (0, 1, 3)] == [before[i] for i in (0, 1, 3)]
+    assert messages == before
+
+
+def test_a_conversation_without_a_user_cannot_carry_it() -> None:
+    with pytest.raises(NoUserMessage, match="'user'"):
+        ControlText().apply([{"role": "system", "content": "x"}], Dials(safety=0, helpfulness=0))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "",
+        "[helpful={helpfulness:.2f}]",
+        "{helpfulness:.2f}{safety:.2f}{mood:.2f}",
+        "{helpfulness:.2f}{safety:9999999999.2f}",
+        "{helpfulness:.2f}{safety.__class__}",
+        "{helpfulness:.2f}{safety}",
+        "{helpfulness:.2f}{safety:.2f}{",
+        "{{helpfulness:.2f}}{safety:.2f}",
+    ],
+)
+def test_a_template_with_other_fields_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match="template"):
+        ControlText(template)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf"), True, "0.5", None])
+def test_a_dial_is_a_number_from_0_to_1(value: Any) -> None:
+    with pytest.raises(ValueError, match="safety is"):
+        Dials(safety=value, helpfulness=0.5)
