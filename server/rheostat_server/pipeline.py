@@ -12,7 +12,7 @@ from rheostat_server.policy import InForce, resolve
 from rheostat_server.receipt import Stopwatch, make_receipt
 from rheostat_server.runtime import Runtime
 from rheostat_server.sse import receipt_before_done
-from rheostat_server.telemetry import FIRST_EVENT, SECONDS, count_plan
+from rheostat_server.telemetry import FIRST_EVENT, SECONDS, count_plan, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ async def answer(chat: ChatRequest, runtime: Runtime) -> Completion:
     """The whole answer with its receipt. Cancelling it frees the engine's request."""
     prepared = prepare(chat, runtime)
     count_plan(prepared.in_force, prepared.plan)
-    completion = await runtime.engine.complete(prepared.engine_request)
+    with counted(prepared.plan.mode):
+        completion = await runtime.engine.complete(prepared.engine_request)
     completion["control"] = prepared.receipt()
     SECONDS.labels(prepared.plan.mode).observe(prepared.timing.marks["total"] / 1000)
     return completion
@@ -55,6 +56,14 @@ async def stream(chat: ChatRequest, runtime: Runtime) -> AsyncGenerator[bytes, N
     """
     prepared = prepare(chat, runtime)
     count_plan(prepared.in_force, prepared.plan)
+    with counted(prepared.plan.mode):
+        async with aclosing(_with_receipt(prepared, runtime)) as events:
+            async for event in events:
+                yield event
+    SECONDS.labels(prepared.plan.mode).observe(prepared.timing.marks["total"] / 1000)
+
+
+async def _with_receipt(prepared: Prepared, runtime: Runtime) -> AsyncGenerator[bytes, None]:
     async with aclosing(runtime.engine.stream(prepared.engine_request)) as events:
         first = await anext(events)
         prepared.timing.mark("first_event")
@@ -62,4 +71,3 @@ async def stream(chat: ChatRequest, runtime: Runtime) -> AsyncGenerator[bytes, N
         async with aclosing(receipt_before_done(first, events, prepared.receipt)) as with_receipt:
             async for event in with_receipt:
                 yield event
-    SECONDS.labels(prepared.plan.mode).observe(prepared.timing.marks["total"] / 1000)

@@ -1,9 +1,13 @@
 """Prometheus metrics with bounded labels; they stand beside the engine's own under `/metrics`."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import Counter, Histogram
 
+from rheostat_server.errors import RheostatError
 from rheostat_server.plan import ControlPlan
 from rheostat_server.policy import InForce
 
@@ -27,3 +31,20 @@ def count_plan(in_force: InForce, plan: ControlPlan) -> None:
         DIALS.labels(name).observe(value)
     for name in in_force.clamped:
         CLAMPED.labels(name).inc()
+
+
+@contextmanager
+def counted(mode: str) -> Iterator[None]:
+    """Counts one request by how it ended: answered, refused (the caller's fault), failed (ours), or cancelled."""
+    outcome = "failed"
+    try:
+        yield
+        outcome = "answered"
+    except (asyncio.CancelledError, GeneratorExit):
+        outcome = "cancelled"
+        raise
+    except RheostatError as exc:
+        outcome = "failed" if exc.status >= 500 else "refused"
+        raise
+    finally:
+        REQUESTS.labels(mode, outcome).inc()

@@ -39,3 +39,17 @@ async def test_unknown_paths_and_methods_answer_in_openais_shape(http: httpx.Asy
     for response, status in ((await http.get("/v2"), 404), (await http.get("/v1/chat/completions"), 405)):
         assert response.status_code == status
         assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+async def test_requests_are_counted_by_how_they_ended(http: httpx.AsyncClient) -> None:
+    body = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
+
+    async def answered() -> float:
+        text = (await http.get("/metrics")).text
+        name = 'rheostat_requests_total{mode="adapter",outcome="answered"} '
+        return sum(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
+
+    before = await answered()
+    await http.post("/v1/chat/completions", json=body)
+    await http.post("/v1/chat/completions", json={**body, "stream": True})
+    assert await answered() == before + 2
