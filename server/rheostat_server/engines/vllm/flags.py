@@ -1,0 +1,94 @@
+"""The flags of `vllm serve`: the operator's, and ours where the operator's say nothing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, get_args
+
+from vllm import envs
+from vllm.config.lora import MaxLoRARanks
+from vllm.entrypoints.cli.serve import ServeSubcommand
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
+from rheostat_server.engines.vllm import guard
+from rheostat_server.engines.vllm.cannot_serve import CannotServe
+from rheostat_server.serve import served_name
+from rheostat_server.settings import Settings
+
+GUARD: Final = f"{guard.__name__}.{guard.GateRequired.__name__}"
+# Adapters in one batch; each takes room beside the base model's weights.
+MOST_AT_ONCE: Final = 8
+
+
+def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) -> list[str]:
+    """Our flags, then the operator's, of which vLLM takes the last word.
+
+    Raises:
+        CannotServe: the operator's flags start a server of vLLM's that knows no plugins.
+        AdapterRefused: an adapter's rank is beyond what vLLM serves.
+    """
+    theirs, defaults = _parsed(flags), _parsed([])
+    _refuse_other_servers(theirs, flags)
+    ours = {**_addresses(settings), **_lora(adapters)}
+    silent = {name: value for name, value in ours.items() if vars(theirs)[name] == vars(defaults)[name]}
+    return [*_written(silent), "--middleware", GUARD, *flags]
+
+
+def _parsed(flags: Sequence[str]) -> Any:
+    """As vLLM reads them, a `--config` file included. The model stands for any."""
+    parser = FlexibleArgumentParser()
+    command = ServeSubcommand()
+    command.subparser_init(parser.add_subparsers(dest="subparser"))
+    arguments: Any = parser.parse_args([command.name, "model", *flags])
+    return arguments
+
+
+def _refuse_other_servers(arguments: Any, flags: Sequence[str]) -> None:
+    if arguments.grpc:
+        raise CannotServe("--grpc starts a server without HTTP, which Rheostat cannot control; leave it out")
+    if "--omni" in flags:
+        raise CannotServe("--omni starts another server, which Rheostat cannot control; leave it out")
+    if envs.VLLM_USE_RUST_FRONTEND:
+        raise CannotServe("VLLM_USE_RUST_FRONTEND starts a server that loads no plugins; unset it")
+
+
+def _addresses(settings: Settings) -> dict[str, Any]:
+    return {"host": settings.host, "port": settings.port, "served_model_name": served_name(settings)}
+
+
+def _lora(adapters: AdapterStore) -> dict[str, Any]:
+    """Room for every adapter: all in memory, as many as may be in one batch beside the model."""
+    if not adapters.adapters:
+        return {}
+    count = len(adapters.adapters)
+    return {
+        "enable_lora": True,
+        "max_loras": min(count, MOST_AT_ONCE),
+        "max_cpu_loras": count,
+        "max_lora_rank": _served_rank(max(_rank(adapter) for adapter in adapters.adapters)),
+    }
+
+
+def _rank(adapter: Adapter) -> int:
+    config = json.loads((adapter.folder / "adapter_config.json").read_bytes())
+    ranks: list[int] = [config["r"], *config.get("rank_pattern", {}).values()]
+    return max(ranks)
+
+
+def _served_rank(rank: int) -> int:
+    """The smallest of vLLM's ranks that holds `rank`."""
+    served: tuple[int, ...] = get_args(MaxLoRARanks)
+    if fitting := [most for most in served if most >= rank]:
+        return min(fitting)
+    raise AdapterRefused(f"an adapter has the rank {rank}; vLLM serves ranks up to {max(served)}")
+
+
+def _written(values: Mapping[str, Any]) -> list[str]:
+    flags: list[str] = []
+    for name, value in values.items():
+        if value is None:
+            continue
+        flags.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            flags.append(str(value))
+    return flags

@@ -1,0 +1,47 @@
+"""`rheostat serve --engine vllm`: starts vLLM's own server, by its own command line, with our plugin in it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rheostat_server import demo
+from rheostat_server.adapters import AdapterStore, load_adapters
+from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.engines.vllm.environment import set_environment
+from rheostat_server.serve import adapter_folders
+from rheostat_server.settings import Settings
+
+# The demo is small: without these, vLLM would take half of the machine's memory, and a minute to compile.
+DEMO_FLAGS: Final = ("--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "1G")
+
+
+def run_vllm(settings: Settings, flags: Sequence[str]) -> None:
+    """Serves until stopped: the model of the settings, or the demo. `flags` are the operator's, and win over ours.
+
+    Raises:
+        AdapterRefused: an adapter must not be served.
+        CannotServe: a flag starts another server of vLLM's, which knows no plugins.
+    """
+    model = settings.model or str(demo.base_folder())
+    adapters = _verified(model, adapter_folders(settings))
+    set_environment(os.environ, adapters.folders().values())
+    sys.argv = ["vllm", "serve", model, *_flags(settings, adapters, flags)]
+    from vllm.entrypoints.cli.main import main
+
+    main()
+
+
+def _verified(model: str, folders: Sequence[Path]) -> AdapterStore:
+    """The plugin verifies them again where vLLM has found the model; here a bad one is refused within a second."""
+    at_hand = folders and Path(model).is_dir()
+    return load_adapters(folders, base_digest=base_model_digest(Path(model)) if at_hand else None)
+
+
+def _flags(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) -> list[str]:
+    # vLLM reads its environment when it is imported, so not before it is set.
+    from rheostat_server.engines.vllm.flags import completed
+
+    own = DEMO_FLAGS if settings.model is None else ()
+    return completed(settings, adapters, [*own, *flags])

@@ -1,0 +1,39 @@
+"""Loads verified adapters into vLLM under their addresses, `name@digest`."""
+
+from argparse import Namespace
+from typing import Any
+
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
+
+from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
+
+
+async def load_into_vllm(store: AdapterStore, serving_models: Any, args: Namespace) -> None:
+    """Registers every adapter, in the same order in each API server process, as vLLM numbers them by it.
+
+    Raises:
+        AdapterRefused: vLLM was started without LoRA or with too little room, or cannot load an adapter.
+    """
+    _check_room(store, args)
+    for adapter in store.adapters:
+        await _load(adapter, serving_models)
+
+
+def _check_room(store: AdapterStore, args: Namespace) -> None:
+    """Every adapter must stay in vLLM's memory: one that was put out is read again, from files changed meanwhile."""
+    if not store.adapters:
+        return
+    if not args.enable_lora:
+        raise AdapterRefused("adapters are given and vLLM was started without --enable-lora")
+    room = args.max_cpu_loras or args.max_loras
+    if len(store.adapters) > room:
+        raise AdapterRefused(f"{len(store.adapters)} adapters are given, and vLLM keeps {room}; raise --max-cpu-loras")
+
+
+async def _load(adapter: Adapter, serving_models: Any) -> None:
+    answer = await serving_models.load_lora_adapter(
+        LoadLoRAAdapterRequest(lora_name=adapter.id, lora_path=str(adapter.folder.resolve()))
+    )
+    if isinstance(answer, ErrorResponse):
+        raise AdapterRefused(f"vLLM cannot load {adapter.id} from {adapter.folder}: {answer.error.message}")

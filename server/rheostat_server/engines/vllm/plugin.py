@@ -1,0 +1,63 @@
+"""Our routes in vLLM's server, by its entry point `vllm.endpoint_plugins`; vLLM's own are closed.
+
+1. vLLM builds its app and calls `attach_router`: our routes go in, the gate closes the rest.
+2. vLLM's engine is ready and it calls `init_state`: adapters are verified and loaded, and the Runtime is set.
+3. A request passes vLLM's middleware, the gate, our routes, the pipeline, and reaches `engine.VllmEngine`.
+
+Settings come from the environment, as vLLM may run several API server processes.
+"""
+
+from argparse import Namespace
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from starlette.datastructures import State
+
+from rheostat_server.adapters import AdapterStore, load_adapters
+from rheostat_server.app import add_routes
+from rheostat_server.engines.vllm.cannot_serve import CannotServe
+from rheostat_server.engines.vllm.engine import VllmEngine
+from rheostat_server.engines.vllm.gate import close_all_but
+from rheostat_server.engines.vllm.lora import load_into_vllm
+from rheostat_server.engines.vllm.weights import served_model_digest
+from rheostat_server.serve import make_runtime
+from rheostat_server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class RheostatPlugin:
+    """vLLM's `EndpointPlugin`.
+
+    `required_tasks` is None: where it named tasks that the model has not, vLLM would leave us out and serve bare.
+    """
+
+    name = "rheostat"
+    required_tasks = None
+
+    def attach_router(self, app: FastAPI) -> None:
+        before = list(app.routes)
+        add_routes(app)
+        close_all_but([route for route in app.routes if route not in before], app)
+
+    async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
+        _check(engine_client, state)
+        settings = Settings()
+        adapters = _verified_adapters(settings, state)
+        await load_into_vllm(adapters, state.openai_serving_models, args)
+        state.rheostat = make_runtime(VllmEngine(state), adapters, settings)
+        log.info("rheostat serves in vLLM", adapters=adapters.ids)
+
+
+def _check(engine_client: Any, state: State) -> None:
+    if engine_client is None:
+        raise CannotServe("vLLM runs without an engine; Rheostat needs `vllm serve` with one")
+    if state.openai_serving_chat is None:
+        raise CannotServe(f"model {state.args.model!r} does not generate text; Rheostat needs one that does")
+
+
+def _verified_adapters(settings: Settings, state: State) -> AdapterStore:
+    if not settings.adapters:
+        return AdapterStore()
+    return load_adapters(settings.adapters, base_digest=served_model_digest(state.vllm_config.model_config))
