@@ -1,0 +1,17 @@
+"""Fixtures that tests of several folders share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import TinyAdapter, build_adapters, build_base
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_adapters(tiny_model: Path) -> list[TinyAdapter]:
+    return build_adapters(tiny_model.parent, base=tiny_model)
