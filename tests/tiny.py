@@ -84,6 +84,8 @@ def build_adapter(folder: Path, *, base: Path, name: str, seed: int) -> TinyAdap
     for parameter_name, parameter in model.named_parameters():
         if "lora_B" in parameter_name:
             torch.nn.init.normal_(parameter, std=0.08)
+            if "o_proj" in parameter_name or "down_proj" in parameter_name:
+                parameter.data[_STEADY] = 0.0
     model.save_pretrained(str(folder), save_embedding_layers=False)
     manifest = _manifest(folder, base, name)
     write_manifest(manifest, folder)
