@@ -1,15 +1,14 @@
 """`rheostat serve`: reads the command line into Settings and starts the server that they ask for."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
-from rheostat_server.adapters import AdapterRefused
-from rheostat_server.errors import RheostatError
+from rheostat_server.errors import CannotStart, RheostatError
 from rheostat_server.log import configure_logging
-from rheostat_server.modes.prompting import WordingsError
 from rheostat_server.serve import start
 from rheostat_server.settings import EngineName, Settings
 
@@ -35,7 +34,7 @@ def serve(
 
     Every other setting is an environment variable, RHEOSTAT_ and its name; see docs/settings.md.
     """
-    given = {
+    given: dict[str, Any] = {
         "model": model,
         "engine": engine,
         "upstream": upstream,
@@ -48,6 +47,16 @@ def serve(
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
         configure_logging(settings.log_level)
         start(settings, engine_flags=context.obj or [])
-    except (AdapterRefused, WordingsError, ValidationError, RheostatError, FileNotFoundError) as exc:
-        typer.echo(f"rheostat serve: {exc}", err=True)
-        raise typer.Exit(2) from exc
+    except ValidationError as exc:
+        _refuse("; ".join(f"{_name(error)} is {error['input']!r}: {error['msg'].lower()}" for error in exc.errors()))
+    except (CannotStart, RheostatError) as exc:
+        _refuse(str(exc))
+
+
+def _name(error: ErrorDetails) -> str:
+    return ".".join(str(part) for part in error["loc"])
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(f"rheostat serve: {reason}", err=True)
+    raise typer.Exit(2)

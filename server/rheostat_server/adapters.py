@@ -8,13 +8,13 @@ from pathlib import Path
 from rheostat_server.contract.control_text import ControlText
 from rheostat_server.contract.digest import adapter_digest
 from rheostat_server.contract.manifest import Manifest, ManifestError, read_manifest
-from rheostat_server.errors import UnknownAdapter
+from rheostat_server.errors import CannotStart, UnknownAdapter
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 REQUIRED_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-class AdapterRefused(ValueError):
+class AdapterRefused(CannotStart):
     """An adapter must not be served; the message says which and why."""
 
 

@@ -1,4 +1,4 @@
-"""Every error that a caller can see.
+"""Every error that a caller can see, and the one that an operator sees when a server cannot start.
 
 RheostatError
 ├── BadRequest 400            the body cannot be read
@@ -133,3 +133,7 @@ class EngineFailed(RheostatError):
     status = 502
     type = "engine_failed"
     code = "engine_failed"
+
+
+class CannotStart(ValueError):
+    """The server must not start as it is asked to; the message says why and what would be right."""

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from rheostat_server.adapters import Adapter, AdapterStore
 from rheostat_server.chat_request import ChatRequest
-from rheostat_server.contract.control_text import NoUserMessage
 from rheostat_server.contract.dials import Dials
 from rheostat_server.errors import InvalidField
 from rheostat_server.modes.prompting import Wordings, with_instruction
@@ -36,6 +35,9 @@ class Means:
     wordings: Wordings
 
 
+CUTS_CONTROL_OUT: Final = ("truncate_prompt_tokens", "truncation_side", "chat_template")
+"""Fields of engines that can take control text or instruction out of the prompt again."""
+
 Mode = Callable[[ChatRequest, InForce, Means], ControlPlan]
 
 
@@ -60,7 +62,10 @@ def plan_off(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
 
 def plan_prompt(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
     """Worded levels in the system message."""
-    messages = with_instruction(chat.body["messages"], means.wordings.render(in_force.dials))
+    try:
+        messages = with_instruction(chat.body["messages"], means.wordings.render(in_force.dials))
+    except ValueError as exc:
+        raise InvalidField(str(exc), param="messages") from exc
     return ControlPlan(
         mode="prompt",
         body={**chat.body, "model": chat.model, "messages": messages},
@@ -74,7 +79,7 @@ def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlP
     adapter = _adapter(chat, means.adapters)
     try:
         messages = adapter.control_text.apply(chat.body["messages"], in_force.dials)
-    except NoUserMessage as exc:
+    except ValueError as exc:
         raise InvalidField(str(exc), param="messages") from exc
     return ControlPlan(
         mode="adapter",
@@ -108,6 +113,11 @@ def _check_fields(chat: ChatRequest, mode: str) -> None:
             "adapter",
             param="control.adapter",
         )
+    for name in CUTS_CONTROL_OUT:
+        if mode != "off" and chat.body.get(name) is not None:
+            raise InvalidField(
+                f"{name} is given and the mode is {mode!r}, which it could undo; leave it out", param=name
+            )
     if chat.control.candidates is not None:
         raise InvalidField(
             f"candidates is {chat.control.candidates} and the mode is {mode!r}, which answers with one; leave it out",

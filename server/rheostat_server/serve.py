@@ -12,7 +12,7 @@ from rheostat_server.adapters import AdapterStore, load_adapters
 from rheostat_server.app import create_app
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_server.engines import Engine
-from rheostat_server.errors import InvalidField
+from rheostat_server.errors import CannotStart
 from rheostat_server.modes.prompting import default_wordings, read_wordings
 from rheostat_server.plan import Means
 from rheostat_server.runtime import Runtime, policy_from
@@ -25,11 +25,11 @@ def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
     """Runs a server until it is told to stop.
 
     Raises:
-        AdapterRefused, WordingsError, InvalidField, EngineUnavailable: it cannot be started; the message says why.
+        CannotStart, EngineUnavailable: the message says why.
     """
     engine = engine_for(settings)
     if engine_flags and engine != "vllm":
-        raise InvalidField(f"{' '.join(engine_flags)!r} stands after --, and the engine {engine!r} takes no flags")
+        raise CannotStart(f"{' '.join(engine_flags)!r} stands after --, and the engine {engine!r} takes no flags")
     STARTS[engine](settings, engine_flags)
 
 
@@ -43,12 +43,12 @@ def engine_for(settings: Settings) -> EngineName:
 
 
 def start_embedded(settings: Settings, flags: Sequence[str]) -> None:
-    from rheostat_server.engines.embedded import EmbeddedEngine
-
     base = Path(settings.model) if settings.model else demo.base_folder()
     if not base.is_dir():
-        raise InvalidField(f"{base} is not a folder; the embedded engine serves a model from a local folder")
+        raise CannotStart(f"{base} is not a folder; the embedded engine serves a model from a local folder")
     adapters = load_adapters(adapter_folders(settings), base_digest=base_model_digest(base))
+    from rheostat_server.engines.embedded import EmbeddedEngine
+
     engine = EmbeddedEngine.load(
         base,
         served_name=served_name(settings),
@@ -60,11 +60,11 @@ def start_embedded(settings: Settings, flags: Sequence[str]) -> None:
 
 
 def start_remote(settings: Settings, flags: Sequence[str]) -> None:
+    if settings.upstream is None:
+        raise CannotStart("the remote engine needs --upstream, the base URL of an OpenAI-compatible server")
+    adapters = load_adapters(settings.adapters, base_digest=None)
     from rheostat_server.engines.remote import RemoteEngine
 
-    if settings.upstream is None:
-        raise InvalidField("the remote engine needs --upstream, the base URL of an OpenAI-compatible server")
-    adapters = load_adapters(settings.adapters, base_digest=None)
     engine = asyncio.run(
         RemoteEngine.connect(
             settings.upstream,

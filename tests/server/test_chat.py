@@ -167,6 +167,11 @@ async def test_an_unknown_control_header_is_refused(http: httpx.AsyncClient) -> 
         ({"messages": [3]}, 422, "messages[0]"),
         ({"messages": [{"role": "user", "content": 3}]}, 422, "messages[0].content"),
         ({"messages": [{"role": "system", "content": "x"}]}, 422, "messages"),
+        ({"messages": [{"role": "user"}]}, 422, "messages"),
+        ({"messages": [{"role": "user", "content": None}]}, 422, "messages"),
+        ({"messages": [{"role": "system"}], "control": {"mode": "prompt"}}, 422, "messages"),
+        ({"truncate_prompt_tokens": 3}, 422, "truncate_prompt_tokens"),
+        ({"chat_template": "{{ 1 }}"}, 422, "chat_template"),
         ({"stream": "yes"}, 422, "stream"),
     ],
 )

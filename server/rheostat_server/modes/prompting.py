@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rheostat_server.contract.control_text import Message, append_text
 from rheostat_server.contract.dials import DialName, Dials
+from rheostat_server.errors import CannotStart
 
 SYSTEM_ROLES = ("system", "developer")
 FiveLevels = Annotated[list[str], Field(min_length=5, max_length=5)]
 
 
-class WordingsError(ValueError):
+class WordingsError(CannotStart):
     """The wordings file cannot be read or does not fit; the message says where and why."""
 
 

@@ -1,0 +1,51 @@
+"""The `rheostat` command: what it refuses, and that it imports no more than it needs."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+
+def rheostat(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rheostat", *arguments], capture_output=True, text=True, timeout=60, env=environment
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--engine", "remote"], "needs --upstream"),
+        (["serve", "--port", "99999"], "port is 99999"),
+        (["serve", "--", "--max-model-len", "8"], "'--max-model-len 8' stands after --"),
+        (["serve", "nowhere", "--engine", "embedded"], "nowhere is not a folder"),
+        (["serve", "--adapter", "nowhere"], "nowhere is not a folder"),
+        (["serve", "--engine", "magic"], "'magic'"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_in_one_line(arguments: list[str], said: str) -> None:
+    result = rheostat(*arguments)
+    assert result.returncode == 2
+    assert said in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+
+
+def test_an_unknown_command_is_refused() -> None:
+    result = rheostat("magic")
+    assert result.returncode == 2
+    assert "magic" in result.stderr
+
+
+def test_help_names_every_command() -> None:
+    shown = rheostat("--help").stdout
+    assert "serve" in shown
+    assert "demo" in shown
+
+
+def test_the_command_alone_imports_nothing_of_the_server() -> None:
+    code = (
+        "import sys, rheostat.cli; print([m for m in sys.modules if m.startswith(('rheostat_', 'torch', 'fastapi'))])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
