@@ -53,3 +53,13 @@ async def test_requests_are_counted_by_how_they_ended(http: httpx.AsyncClient) -
     await http.post("/v1/chat/completions", json=body)
     await http.post("/v1/chat/completions", json={**body, "stream": True})
     assert await answered() == before + 2
+
+
+async def test_the_openapi_document_describes_control(http: httpx.AsyncClient) -> None:
+    document = (await http.get("/openapi.json")).json()
+    for path in ("/v1/chat/completions", "/v1/control/plan"):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        control = body["properties"]["control"]
+        assert set(control["properties"]) == {"safety", "helpfulness", "mode", "adapter", "candidates", "preset"}
+        assert control["properties"]["safety"]["maximum"] == 1
+        assert "default" not in control["properties"]["safety"]

@@ -14,6 +14,7 @@ from rheostat_server.api.disconnect import CallerGone, unless_disconnected
 from rheostat_server.api.errors import error_body
 from rheostat_server.api.event_stream import EventStream
 from rheostat_server.api.json_response import json_response
+from rheostat_server.api.openapi import CHAT_BODY
 from rheostat_server.api.runtime import runtime_of
 from rheostat_server.engines import DONE
 from rheostat_server.errors import RheostatError
@@ -25,7 +26,7 @@ log = structlog.get_logger(__name__)
 CLIENT_CLOSED_REQUEST = 499
 
 
-@router.post("/v1/chat/completions", response_model=None)
+@router.post("/v1/chat/completions", response_model=None, openapi_extra=CHAT_BODY)
 async def chat_completions(request: Request) -> Response:
     """Answers a conversation at the dials in force, whole or as a stream, with the receipt in `control`."""
     runtime = runtime_of(request)

@@ -10,6 +10,7 @@ from rheostat_server import pipeline
 from rheostat_server.adapters import Adapter
 from rheostat_server.api.chat_body import read_chat_request
 from rheostat_server.api.json_response import json_response
+from rheostat_server.api.openapi import CHAT_BODY
 from rheostat_server.api.runtime import runtime_of
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.policy import Envelope, Preset
@@ -36,7 +37,7 @@ async def show_control(request: Request) -> Response:
     )
 
 
-@router.post("/v1/control/plan", response_model=None)
+@router.post("/v1/control/plan", response_model=None, openapi_extra=CHAT_BODY)
 async def show_plan(request: Request) -> Response:
     """The plan for a chat body: the dials in force and the engine's request."""
     runtime = runtime_of(request)

@@ -25,6 +25,11 @@ def _number(value: object) -> object:
     return value
 
 
+def _unset() -> float:
+    """Stands where a dial was left out; `model_fields_set` tells, and the schema shows no default."""
+    return 0.0
+
+
 DialValue = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -33,8 +38,8 @@ class ControlBlock(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    safety: DialValue = Field(default=0.0, description="How safe the answer must be, from 0 to 1.")
-    helpfulness: DialValue = Field(default=0.0, description="How helpful the answer must be, from 0 to 1.")
+    safety: DialValue = Field(default_factory=_unset, description="How safe the answer must be, from 0 to 1.")
+    helpfulness: DialValue = Field(default_factory=_unset, description="How helpful the answer must be, from 0 to 1.")
     mode: str | None = Field(default=None, description="auto, off, prompt or adapter.")
     adapter: str | None = Field(default=None, description="Name or name@digest of an adapter.")
     candidates: int | None = Field(default=None, ge=1, description="How many candidates to choose from.")
