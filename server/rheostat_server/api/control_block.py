@@ -30,7 +30,7 @@ def _unset() -> float:
     return 0.0
 
 
-DialValue = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1, allow_inf_nan=False)]
+DialValue = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_number)]
 
 
 class ControlBlock(BaseModel):
