@@ -62,17 +62,19 @@ def start_embedded(settings: Settings, flags: Sequence[str]) -> None:
 def start_remote(settings: Settings, flags: Sequence[str]) -> None:
     if settings.upstream is None:
         raise CannotStart("the remote engine needs --upstream, the base URL of an OpenAI-compatible server")
+    if settings.served_model_name is not None:
+        raise CannotStart(
+            f"served_model_name is {settings.served_model_name!r}; the remote engine keeps the names of its upstream"
+        )
     adapters = load_adapters(settings.adapters, base_digest=None)
-    from rheostat_server.engines.remote import RemoteEngine
+    from rheostat_server.engines.remote import RemoteEngine, Upstream
 
     engine = asyncio.run(
         RemoteEngine.connect(
-            settings.upstream,
-            api_key=settings.upstream_api_key,
+            Upstream(settings.upstream, settings.upstream_api_key, settings.upstream_timeout),
             model=settings.model,
-            adapters=adapters.folders(),
+            adapters={address: folder.resolve() for address, folder in adapters.folders().items()},
             load_adapters=settings.upstream_load_adapters,
-            timeout=settings.upstream_timeout,
         )
     )
     run_app(engine, adapters, settings)

@@ -1,0 +1,112 @@
+"""What the upstream server has: its base models, and our adapters by their addresses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Final
+
+import httpx
+
+from rheostat_server.engines.remote.answers import read_json
+from rheostat_server.engines.remote.refusals import network_errors_as_ours, refusal_error
+from rheostat_server.engines.remote.upstream import Upstream
+from rheostat_server.errors import CannotStart, EngineFailed, EngineUnavailable
+
+Adapters = Mapping[str, Path]
+"""Absolute folders by address, `name@digest`."""
+
+PROBE_SECONDS: Final = 5.0
+"""For how long an answer about the server itself, which needs no model, is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The names that `GET /v1/models` lists. vLLM gives a LoRA its base model as `parent`."""
+
+    parents: Mapping[str, str | None]
+
+    def bases(self, adapters: Adapters) -> list[str]:
+        return [name for name, parent in self.parents.items() if parent is None and name not in adapters]
+
+    def lacks(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if name not in self.parents]
+
+
+async def read_catalog(client: httpx.AsyncClient, upstream: Upstream) -> Catalog:
+    """Asks the upstream which models it has.
+
+    Raises:
+        EngineUnavailable, EngineFailed, EngineRejected: it does not say.
+    """
+    with network_errors_as_ours():
+        response = await client.get(f"{upstream.api}/models", timeout=PROBE_SECONDS)
+    if response.status_code != 200:
+        raise refusal_error(response, response.content, upstream)
+    body = read_json(response)
+    cards = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(cards, list) or not all(isinstance(card, dict) and "id" in card for card in cards):
+        raise EngineFailed(f"{upstream.api}/models answered with something that is no list of models")
+    return Catalog({card["id"]: card.get("parent") for card in cards})
+
+
+async def check_alive(client: httpx.AsyncClient, upstream: Upstream) -> None:
+    """Raises EngineUnavailable if the upstream's `/health` tells of a failure; a server may have no such route."""
+    if upstream.health is None:
+        return
+    with network_errors_as_ours():
+        response = await client.get(upstream.health, timeout=PROBE_SECONDS)
+    if response.status_code >= 500:
+        raise EngineUnavailable(f"the upstream server's /health answers with status {response.status_code}")
+
+
+def served_models(catalog: Catalog, model: str | None, adapters: Adapters) -> list[str]:
+    """The base models to serve: the one that is named, else all that the upstream has.
+
+    Raises:
+        CannotStart: the upstream has not the one that is named, or it is not clear whose the adapters are.
+    """
+    bases = catalog.bases(adapters)
+    known = ", ".join(bases) or "none"
+    if model is not None and model not in bases:
+        raise CannotStart(f"the upstream server has no model {model!r}; its models: {known}")
+    if not bases:
+        raise CannotStart("the upstream server lists no models")
+    if model is None and adapters and len(bases) > 1:
+        raise CannotStart(f"the upstream server has several models: {known}; name the one that the adapters are for")
+    return [model] if model is not None else bases
+
+
+async def ensure_adapters(
+    client: httpx.AsyncClient, upstream: Upstream, catalog: Catalog, adapters: Adapters, *, load: bool
+) -> None:
+    """Checks that the upstream has every adapter, or loads those it lacks.
+
+    Raises:
+        CannotStart: it lacks one, or refuses to load it; the message says how to start it.
+    """
+    missing = {name: adapters[name] for name in catalog.lacks(list(adapters))}
+    if missing and not load:
+        raise CannotStart(
+            f"the upstream server lacks the adapter {', '.join(missing)}; start it with {_flags(missing)}, or let "
+            "this server load it with RHEOSTAT_UPSTREAM_LOAD_ADAPTERS=true"
+        )
+    for name, folder in missing.items():
+        await _load(client, upstream, name, folder)
+
+
+async def _load(client: httpx.AsyncClient, upstream: Upstream, name: str, folder: Path) -> None:
+    body = {"lora_name": name, "lora_path": str(folder)}
+    with network_errors_as_ours():
+        response = await client.post(f"{upstream.api}/load_lora_adapter", json=body)
+    if response.status_code != 200:
+        reason = refusal_error(response, response.content, upstream).message
+        raise CannotStart(
+            f"the upstream server does not load the adapter {name}: {reason}; vLLM needs --enable-lora and "
+            f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or start it with {_flags({name: folder})}"
+        )
+
+
+def _flags(adapters: Adapters) -> str:
+    modules = " ".join(quote(f"{name}={folder}") for name, folder in adapters.items())
+    return f"--enable-lora --lora-modules {modules}"
