@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rheostat_server.contract.control_text import Message, append_text
-from rheostat_server.contract.dials import DialName, Dials
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials
 from rheostat_server.errors import CannotStart
 
 SYSTEM_ROLES = ("system", "developer")
@@ -38,8 +38,8 @@ class Wordings:
     levels: Mapping[DialName, tuple[str, ...]]
 
     def render(self, dials: Dials) -> str:
-        """One sentence a dial, each of the level nearest to its value: helpfulness first, safety last."""
-        return " ".join(self._nearest(name, dials) for name in ("helpfulness", "safety"))
+        """One sentence a dial, each of the level nearest to its value, safety first."""
+        return " ".join(self._nearest(name, dials) for name in DIAL_NAMES)
 
     def _nearest(self, name: DialName, dials: Dials) -> str:
         sentences = self.levels[name]
