@@ -1,0 +1,200 @@
+"""The fit on a random model: what it learns, what it leaves, and exact resume."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from rheostat_training import fit as stage
+from rheostat_training.adapter_check import NotServable, check_folder, check_settings
+from rheostat_training.conditioning import Encoded, encode
+from rheostat_training.fit import FitPlan, fit, learning_rate, row_log_probs, step_loss
+from rheostat_training.models import LoadedModel, load_with_adapter
+from rheostat_training.progress import Progress
+from rheostat_training.resume import AnotherRun
+from rheostat_training.rows import Example, Prompt
+from rheostat_training.training_set import StepRows, TrainingRow
+from tests.training.conftest import HIGH, LOW
+
+QUIET = Progress.silent()
+PLAN = FitPlan(
+    rank=4, lora_alpha=8, steps=8, batch_rows=4, warmup_steps=2, learning_rate=1e-2, negatives_per_positive=1.0,
+    dropout=0.1, checkpoint_every=3,
+)  # fmt: skip
+
+MakeModel = Callable[[], LoadedModel]
+Prompts = dict[str, Prompt]
+
+
+def test_rows_padded_in_one_batch_have_the_log_probs_they_have_alone(model: LoadedModel, prompts: Prompts) -> None:
+    answers = ["no", "yes, read the label first and open the window", "never"]
+    rows = [
+        TrainingRow(encode(model.tokenizer, prompt.messages, HIGH, answer))
+        for prompt, answer in zip(prompts.values(), answers, strict=False)
+    ]
+    alone = [row_log_probs(model.model, [row]).item() for row in rows]
+    assert row_log_probs(model.model, rows).tolist() == pytest.approx(alone, abs=1e-5)
+
+
+def test_log_probs_count_the_answer_and_its_end_and_nothing_else(model: LoadedModel, prompts: Prompts) -> None:
+    encoded = encode(model.tokenizer, prompts["p0"].messages, HIGH, "read the label")
+    assert encoded.answer_ids[-1] == model.tokenizer.eos_token_id
+    ids = torch.tensor([[*encoded.prompt_ids, *encoded.answer_ids]])
+    logs = model.model(ids).logits.log_softmax(-1)[0]
+    start = len(encoded.prompt_ids)
+    wanted = [logs[start - 1 + at, id].item() for at, id in enumerate(encoded.answer_ids)]
+    reached = row_log_probs(model.model, [TrainingRow(encoded)]).item()
+    assert reached == pytest.approx(sum(wanted) / len(wanted), abs=1e-5)
+    masked = row_log_probs(model.model, [TrainingRow(encoded, masked=1)]).item()
+    assert masked == pytest.approx(sum(wanted[1:]) / len(wanted[1:]), abs=1e-5)
+
+
+def test_one_forward_over_positives_and_negatives_is_two_apart(model: LoadedModel) -> None:
+    good = TrainingRow(Encoded((5, 6, 7), (8, 9, 1)))
+    bad = TrainingRow(Encoded((5, 6, 7), (8, 10, 11, 1)), masked=1)
+    apart = -row_log_probs(model.model, [good]) + PLAN.alpha * row_log_probs(model.model, [bad]).exp()
+    torch.testing.assert_close(step_loss(model.model, StepRows((good,), (bad,)), PLAN), apart[0])
+
+
+@pytest.mark.parametrize("loss", ["clm", "mate", "exmate"])
+def test_a_fit_makes_the_right_answer_likelier_under_its_dials(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example], loss: str
+) -> None:
+    base = make_model()
+    plan = replace(PLAN, loss=loss, rank=8, steps=60, learning_rate=5e-2, dropout=0.0, alpha=0.1)
+    fit(base, prompts, examples, plan, tmp_path, progress=QUIET)
+    base.model.save_pretrained(tmp_path / "base")
+    base.tokenizer.save_pretrained(tmp_path / "base")
+    tuned = load_with_adapter(tmp_path / "base", tmp_path / "adapter")
+    low, high = examples[0].answer, examples[1].answer
+    messages = prompts["p0"].messages
+    asked = [(LOW, low), (LOW, high), (HIGH, low), (HIGH, high)]
+    rows = [TrainingRow(encode(base.tokenizer, messages, *pair)) for pair in asked]
+    before, after = row_log_probs(base.model, rows).tolist(), row_log_probs(tuned.model, rows).tolist()
+    assert after[0] > before[0] + 1
+    assert after[3] > before[3] + 1
+    assert after[0] > after[2]
+    assert after[3] > after[1]
+
+
+def test_the_base_is_as_before_after_a_fit(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    base, untouched = make_model(), make_model().model.state_dict()
+    fit(base, prompts, examples, PLAN, tmp_path, progress=QUIET)
+    left = base.model.state_dict()
+    assert left.keys() == untouched.keys()
+    assert all(torch.equal(left[name], untouched[name]) for name in untouched)
+    assert not base.model.training
+
+
+def test_a_killed_fit_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(make_model(), prompts, examples, PLAN, tmp_path / "whole", progress=QUIET)
+    original = stage._one_step
+
+    def dies(*args: object) -> float:
+        if args[-1] == 5:
+            raise KeyboardInterrupt
+        return original(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stage, "_one_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_model(), prompts, examples, PLAN, tmp_path / "killed", progress=QUIET)
+    monkeypatch.setattr(stage, "_one_step", original)
+    fit(make_model(), prompts, examples, PLAN, tmp_path / "killed", progress=QUIET)
+    whole, killed = (load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("whole", "killed"))
+    assert whole.keys() == killed.keys()
+    assert all(torch.equal(whole[name], killed[name]) for name in whole)
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "killed")]
+    assert logs[0] == logs[1]
+    assert len(logs[0].splitlines()) == PLAN.steps
+
+
+def test_a_finished_fit_is_not_run_again(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    first = fit(make_model(), prompts, examples, PLAN, tmp_path, progress=QUIET)
+    assert fit(make_model(), prompts, examples, PLAN, tmp_path, progress=QUIET) == first
+
+
+def test_a_folder_with_another_fit_is_refused(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    fit(make_model(), prompts, examples, PLAN, tmp_path, progress=QUIET)
+    with pytest.raises(AnotherRun, match="examples"):
+        fit(make_model(), prompts, examples[:4], PLAN, tmp_path, progress=QUIET)
+
+
+def test_the_adapter_is_on_every_linear_layer_and_names_no_path(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    fit(make_model(), prompts, examples, PLAN, tmp_path, base_name="tiny", progress=QUIET)
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    wanted = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert set(config["target_modules"]) == wanted
+    assert config["base_model_name_or_path"] == "tiny"
+    assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    check_folder(tmp_path / "adapter")
+
+
+def test_the_adapter_file_is_what_was_trained(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    fit(make_model(), prompts, examples, PLAN, tmp_path, progress=QUIET)
+    wrapped = PeftModel.from_pretrained(make_model().model, tmp_path / "adapter")
+    trained = [value for name, value in wrapped.state_dict().items() if "lora_B" in name]
+    assert trained
+    assert all(value.abs().sum() > 0 for value in trained)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("use_dora", True),
+        ("bias", "lora_only"),
+        ("lora_bias", True),
+        ("modules_to_save", ["embed_tokens"]),
+        ("trainable_token_indices", [3]),
+        ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "olora"),
+        ("init_lora_weights", "loftq"),
+        ("peft_type", "LOHA"),
+    ],
+)
+def test_settings_that_vllm_does_not_serve_are_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(NotServable, match=field):
+        check_settings({"peft_type": "LORA", field: value})
+
+
+@pytest.mark.parametrize("wrong", [{"loss": "dpo"}, {"alpha": -1.0}, {"steps": 0}, {"learning_rate": 0.0}, {"rank": 0}])
+def test_a_plan_that_cannot_be_is_refused_by_the_fields_name(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        FitPlan(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_learning_rate_rises_and_then_falls() -> None:
+    plan = FitPlan(steps=100, warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate(plan, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([number / 10 for number in range(1, 11)])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.02
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    broken = make_model()
+    with torch.no_grad():
+        broken.model.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(RuntimeError, match="non-finite"):
+        fit(broken, prompts, examples, PLAN, tmp_path, progress=QUIET)

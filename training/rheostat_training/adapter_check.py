@@ -1,0 +1,54 @@
+"""Whether vLLM can serve an adapter, asked before a run spends its hours and again when it ends."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+ALLOWED_INIT = (True, False, "gaussian", "eva", "orthogonal")
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+class NotServable(ValueError):
+    """vLLM would refuse the adapter, or serve something else than was trained; the message says which setting."""
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """Checks a PEFT configuration.
+
+    Raises:
+        NotServable: DoRA, a bias, trained or resized embeddings, added tokens, or an initialisation that changes the
+            base weights.
+    """
+    wanted: dict[str, tuple[Any, ...]] = {
+        "peft_type": ("LORA",),
+        "use_dora": (False, None),
+        "bias": ("none",),
+        "lora_bias": (False, None),
+        "modules_to_save": (None, []),
+        "trainable_token_indices": (None, [], {}),
+        "target_parameters": (None, []),
+        "init_lora_weights": ALLOWED_INIT,
+    }
+    for field, allowed in wanted.items():
+        if field in config and config[field] not in allowed:
+            raise NotServable(f"{field} is {config[field]!r}; vLLM serves only adapters with {field} = {allowed[0]!r}")
+
+
+def check_folder(folder: Path) -> None:
+    """Checks a saved adapter: its configuration, and that its weights are low-rank pairs and nothing else.
+
+    Raises:
+        NotServable: the configuration is not servable, the weights are not safetensors, or hold another tensor.
+    """
+    check_settings(json.loads((folder / CONFIG).read_text()))
+    weights = folder / WEIGHTS
+    if not weights.exists():
+        raise NotServable(f"{folder} has no {WEIGHTS}; adapters are saved as safetensors")
+    with safe_open(weights, framework="pt") as file:
+        strange = [name for name in file.keys() if not name.endswith((".lora_A.weight", ".lora_B.weight"))]  # noqa: SIM118
+    if strange:
+        raise NotServable(f"{weights} holds {strange[0]!r}; a servable adapter holds lora_A and lora_B weights alone")

@@ -1,0 +1,89 @@
+"""What the model reads and learns: chat template, control text, answer ids, and the negatives of a prompt."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rheostat_server.contract.control_text import ControlText
+from rheostat_server.contract.dials import Dials
+from rheostat_training.rows import Example, Message
+
+CONTROL_TEXT: Final = ControlText()
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of a prompt with its generation prompt, and of an answer with its end token."""
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt_ids) + len(self.answer_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """An answer under dials that it is not the answer for."""
+
+    prompt_id: str
+    dials: Dials
+    answer: str
+
+
+def prompt_text(
+    tokenizer: Any, messages: Sequence[Message], dials: Dials | None, *, control_text: ControlText = CONTROL_TEXT
+) -> str:
+    """The prompt as the chat template writes it, control text appended by the server's own function."""
+    controlled = control_text.apply(messages, dials) if dials else [dict(message) for message in messages]
+    text: str = tokenizer.apply_chat_template(controlled, add_generation_prompt=True, tokenize=False)
+    return text
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    """Ids of texts as they stand: the chat template has already written every special token."""
+    if not texts:
+        return []
+    return [tuple(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+
+def encode(tokenizer: Any, messages: Sequence[Message], dials: Dials | None, answer: str) -> Encoded:
+    """One prompt and answer; prompt and answer are split into tokens apart, as they are when the model answers."""
+    prompt, response = token_ids(tokenizer, [prompt_text(tokenizer, messages, dials), answer])
+    return Encoded(prompt, (*response, tokenizer.eos_token_id))
+
+
+def cross_negatives(examples: Sequence[Example], *, distance: float = 0.0) -> list[Negative]:
+    """All pairs of one prompt's dials and answers that are not true pairs.
+
+    The cross product is a fact for dialogue in CausalDialogue (arXiv 2212.10515) and our reconstruction for control.
+    With `distance`, only answers learned under dials that differ by at least that much in one dial: neighbouring
+    levels are not each other's opposite.
+    """
+    true_pairs = {(example.dials, example.answer) for example in examples}
+    negatives: dict[tuple[Dials, str], Negative] = {}
+    for wanted in examples:
+        for other in examples:
+            pair = (wanted.dials, other.answer)
+            if pair not in true_pairs and dial_distance(wanted.dials, other.dials) >= distance:
+                negatives[pair] = Negative(wanted.prompt_id, *pair)
+    return list(negatives.values())
+
+
+def dial_distance(one: Dials, other: Dials) -> float:
+    """The larger of the two differences."""
+    return max(abs(one.safety - other.safety), abs(one.helpfulness - other.helpfulness))
+
+
+def shared_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many first ids two answers share."""
+    for position, (left, right) in enumerate(zip(one, other, strict=False)):
+        if left != right:
+            return position
+    return min(len(one), len(other))
+
+
+def masked_prefix(negative: Sequence[int], positives: Iterable[Sequence[int]]) -> int:
+    """How many first ids of a negative are also right under its dials, and so must not be pushed down."""
+    return max((shared_prefix(negative, positive) for positive in positives), default=0)

@@ -1,0 +1,106 @@
+"""Progress of long stages: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichBar
+
+LINE_EVERY_SECONDS = 15.0
+
+
+class Task(Protocol):
+    """A piece of work that moves on."""
+
+    def advance(self, amount: int = 1, *, note: str = "") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Opens tasks; `auto` picks the form that suits where the output goes."""
+
+    open_task: Callable[[str, int, str], AbstractContextManager[Task]]
+
+    @classmethod
+    def auto(cls) -> "Progress":
+        return cls(_bar) if sys.stderr.isatty() else cls(_lines)
+
+    @classmethod
+    def silent(cls) -> "Progress":
+        return cls(_nothing)
+
+    def task(self, name: str, total: int, *, unit: str = "rows") -> AbstractContextManager[Task]:
+        return self.open_task(name, total, unit)
+
+
+@dataclass(frozen=True, slots=True)
+class _Silent:
+    def advance(self, amount: int = 1, *, note: str = "") -> None:
+        return None
+
+
+@dataclass(slots=True)
+class _Lines:
+    name: str
+    total: int
+    unit: str
+    started: float
+    said: float
+    done: int = 0
+
+    def advance(self, amount: int = 1, *, note: str = "") -> None:
+        self.done += amount
+        now = time.monotonic()
+        if now - self.said >= LINE_EVERY_SECONDS or self.done >= self.total:
+            self.said = now
+            print(self.line(now - self.started, note), file=sys.stderr, flush=True)
+
+    def line(self, elapsed: float, note: str) -> str:
+        rate = self.done / max(elapsed, 1e-9)
+        left = max(0, self.total - self.done) / max(rate, 1e-9)
+        done = f"{self.name}: {self.done}/{self.total} {self.unit}"
+        text = f"{done}, {rate:.1f}/s, {elapsed:.0f} s gone, {left:.0f} s left"
+        return f"{text}, {note}" if note else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    bar: RichBar
+    id: int
+    unit: str
+    started: float
+
+    def advance(self, amount: int = 1, *, note: str = "") -> None:
+        task = self.bar.tasks[0]
+        rate = (task.completed + amount) / max(time.monotonic() - self.started, 1e-9)
+        self.bar.update(task.id, advance=amount, note=f"{rate:.1f} {self.unit}/s {note}")
+
+
+@contextmanager
+def _nothing(name: str, total: int, unit: str) -> Iterator[Task]:
+    yield _Silent()
+
+
+@contextmanager
+def _lines(name: str, total: int, unit: str) -> Iterator[Task]:
+    now = time.monotonic()
+    yield _Lines(name, total, unit, started=now, said=now)
+
+
+@contextmanager
+def _bar(name: str, total: int, unit: str) -> Iterator[Task]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with RichBar(*columns, console=Console(stderr=True)) as bar:
+        yield _Bar(bar, bar.add_task(name, total=total, note=""), unit, time.monotonic())

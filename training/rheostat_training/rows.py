@@ -1,0 +1,128 @@
+"""The rows that pass between the stages, and their JSON lines."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from rheostat_server.contract.dials import Dials
+
+Row = TypeVar("Row")
+
+
+class Message(TypedDict):
+    """One turn of a conversation, as OpenAI writes it."""
+
+    role: str
+    content: str
+
+
+Messages = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation that ends in what the user asks."""
+
+    id: str
+    messages: Messages
+
+    @classmethod
+    def user(cls, id: str, text: str) -> "Prompt":
+        return cls(id, ({"role": "user", "content": text},))
+
+    @property
+    def text(self) -> str:
+        """The last user message."""
+        return next(message["content"] for message in reversed(self.messages) if message["role"] == "user")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt to be answered, under dials or without control text."""
+
+    id: str
+    messages: Messages
+    dials: Dials | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer that a model gave; `finished` is false where it ran into the token limit."""
+
+    prompt_id: str
+    sample: int
+    answer: str
+    tokens: int
+    finished: bool
+    dials: Dials | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An answer and its scores in [0, 1]; None where a scorer could not judge."""
+
+    prompt_id: str
+    answer: str
+    safety: float | None
+    helpfulness: float | None
+    dials: Dials | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An answer to learn under `dials`; the scores are those it was chosen by."""
+
+    prompt_id: str
+    answer: str
+    dials: Dials
+    safety: float
+    helpfulness: float
+
+
+class BadRow(ValueError):
+    """A line of a JSON lines file does not fit its row; the message names file and line."""
+
+
+def read_rows(path: Path, row: type[Row]) -> Iterator[Row]:
+    """The rows of a JSON lines file.
+
+    Raises:
+        BadRow: a line is not JSON or does not fit.
+    """
+    adapter = TypeAdapter(row)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield adapter.validate_json(line)
+            except ValidationError as exc:
+                raise BadRow(f"{path}, line {number} is not a {row.__name__}: {exc}") from exc
+
+
+def write_rows(path: Path, rows: Iterable[object]) -> Path:
+    """Writes a JSON lines file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    adapters: dict[type, TypeAdapter[object]] = {}
+    with partial.open("wb") as file:
+        for row in rows:
+            adapter = adapters.setdefault(type(row), TypeAdapter(type(row)))
+            file.write(adapter.dump_json(row) + b"\n")
+    return partial.replace(path)
+
+
+def by_id(prompts: Iterable[Prompt]) -> dict[str, Prompt]:
+    """Prompts by their id.
+
+    Raises:
+        ValueError: two prompts have one id.
+    """
+    result: dict[str, Prompt] = {}
+    for prompt in prompts:
+        if prompt.id in result:
+            raise ValueError(f"prompt id {prompt.id!r} is used twice; ids must be unique")
+        result[prompt.id] = prompt
+    return result

@@ -1,0 +1,150 @@
+"""The score stage: every answer judged for safety and helpfulness, by scorers or by any function."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rheostat_training.progress import Progress
+from rheostat_training.resume import claim, rows_digest
+from rheostat_training.rows import Messages, Prompt, Sample, Scored, read_rows, write_rows
+from rheostat_training.scorer_text import dialogue_ids, pad_right
+
+SHARD_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A conversation and the answer to be judged."""
+
+    messages: Messages
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Levels in [0, 1]; None where the judge could not judge, which is never a level of 0."""
+
+    safety: float | None
+    helpfulness: float | None
+
+
+UNJUDGED = Scores(None, None)
+
+
+class Judge(Protocol):
+    """Scores dialogues, in their order."""
+
+    def judge(self, dialogues: Sequence[Dialogue]) -> list[Scores]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallableJudge:
+    """A judge made of a function of prompt text and answer that gives (safety, helpfulness) or None."""
+
+    levels: Callable[[str, str], tuple[float, float] | None]
+
+    def judge(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
+        return [self._one(dialogue) for dialogue in dialogues]
+
+    def _one(self, dialogue: Dialogue) -> Scores:
+        found = self.levels(Prompt("", dialogue.messages).text, dialogue.answer)
+        return Scores(*found) if found else UNJUDGED
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A sequence-classification model of one label; level = sigmoid(logit)."""
+
+    model: Any
+    tokenizer: Any
+    batch_rows: int = 128
+
+    @classmethod
+    def load(cls, folder: Path, *, batch_rows: int = 128, device: str = "cpu") -> "Scorer":
+        model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
+        if model.config.num_labels != 1:
+            raise ValueError(f"{folder} has {model.config.num_labels} labels; a scorer has 1, the level's logit")
+        return cls(model, AutoTokenizer.from_pretrained(folder), batch_rows)
+
+    @torch.inference_mode()
+    def levels(self, dialogues: Sequence[Dialogue]) -> list[float]:
+        """Levels of dialogues, read in batches of like length."""
+        pairs = [(dialogue.messages, dialogue.answer) for dialogue in dialogues]
+        ids = dialogue_ids(self.tokenizer, pairs, max_length=self.model.config.max_position_embeddings)
+        order = sorted(range(len(ids)), key=lambda position: len(ids[position]))
+        result = [0.0] * len(ids)
+        for start in range(0, len(order), self.batch_rows):
+            chunk = order[start : start + self.batch_rows]
+            tokens, mask = pad_right([ids[position] for position in chunk], self.model.config.pad_token_id)
+            device = self.model.device
+            logits = self.model(input_ids=tokens.to(device), attention_mask=mask.to(device)).logits[:, 0]
+            for position, level in zip(chunk, torch.sigmoid(logits.float()).tolist(), strict=True):
+                result[position] = level
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerPair:
+    """A judge made of two scorers. An empty answer cannot be judged."""
+
+    safety: Scorer
+    helpfulness: Scorer
+
+    @classmethod
+    def load(cls, safety: Path, helpfulness: Path, *, batch_rows: int = 128, device: str = "cpu") -> "ScorerPair":
+        return cls(
+            Scorer.load(safety, batch_rows=batch_rows, device=device),
+            Scorer.load(helpfulness, batch_rows=batch_rows, device=device),
+        )
+
+    def judge(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
+        places = [position for position, dialogue in enumerate(dialogues) if dialogue.answer.strip()]
+        asked = [dialogues[position] for position in places]
+        result = [UNJUDGED] * len(dialogues)
+        levels = zip(self.safety.levels(asked), self.helpfulness.levels(asked), strict=True)
+        for position, (safety, helpfulness) in zip(places, levels, strict=True):
+            result[position] = Scores(safety, helpfulness)
+        return result
+
+
+def score(
+    judge: Judge,
+    prompts: Mapping[str, Prompt],
+    samples: Iterable[Sample],
+    out: Path,
+    *,
+    judge_name: str,
+    progress: Progress | None = None,
+) -> Path:
+    """Scores samples into `out/scored.jsonl`, one distinct answer a prompt and its dials, resumable shard by shard.
+
+    Raises:
+        AnotherRun: `out` holds the scores of other samples or of another judge.
+    """
+    result = out / "scored.jsonl"
+    rows = list({(row.prompt_id, row.answer, row.dials): row for row in samples}.values())
+    claim(out, {"stage": "score", "judge": judge_name, "samples": rows_digest(rows)})
+    if result.exists():
+        return result
+    shards: list[Path] = []
+    with (progress or Progress.auto()).task("score", len(rows), unit="answers") as task:
+        for start in range(0, len(rows), SHARD_ROWS):
+            chunk = rows[start : start + SHARD_ROWS]
+            shards.append(out / "shards" / f"{start // SHARD_ROWS:05d}.jsonl")
+            if not shards[-1].exists():
+                write_rows(shards[-1], judged(judge, prompts, chunk))
+            task.advance(len(chunk))
+    return write_rows(result, (row for shard in shards for row in read_rows(shard, Scored)))
+
+
+def judged(judge: Judge, prompts: Mapping[str, Prompt], samples: Sequence[Sample]) -> list[Scored]:
+    """Samples with their scores."""
+    scores = judge.judge([Dialogue(prompts[row.prompt_id].messages, row.answer) for row in samples])
+    return [
+        Scored(row.prompt_id, row.answer, score.safety, score.helpfulness, row.dials)
+        for row, score in zip(samples, scores, strict=True)
+    ]

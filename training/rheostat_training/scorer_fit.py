@@ -1,0 +1,211 @@
+"""Training of a scorer: a small sequence-classification model that reads a dialogue and gives one level."""
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForSequenceClassification, get_linear_schedule_with_warmup
+
+from rheostat_training.progress import Progress
+from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
+from rheostat_training.rows import Messages
+from rheostat_training.scorer_text import dialogue_ids, pad_right
+
+ScorerFamily = Literal["bert", "modernbert", "llama"]
+BATCHES_SORTED_TOGETHER = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerRow:
+    """A dialogue and the level that a scorer should give it, in [0, 1]."""
+
+    messages: Messages
+    answer: str
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerShape:
+    """The architecture of a scorer that is trained from scratch."""
+
+    family: ScorerFamily = "bert"
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 4
+    max_length: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerPlan:
+    """Shape and optimiser; the last `held_out_share` of the shuffled rows is never trained on."""
+
+    shape: ScorerShape = field(default_factory=ScorerShape)
+    epochs: int = 3
+    batch_rows: int = 64
+    learning_rate: float = 1e-3
+    warmup_share: float = 0.06
+    held_out_share: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share is {self.held_out_share}; it must be between 0 and 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerReport:
+    """Error and correlation on the rows held out."""
+
+    mae: float
+    pearson: float
+    rows: int
+    held_out: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    ids: tuple[int, ...]
+    level: float
+
+
+def fit_scorer(
+    rows: Sequence[ScorerRow], tokenizer: Any, plan: ScorerPlan, out: Path, *, progress: Progress | None = None
+) -> ScorerReport:
+    """Trains a scorer into `out/model`, which AutoModelForSequenceClassification loads; level = sigmoid(logit).
+
+    Raises:
+        ValueError: a level is not in [0, 1], or there are too few rows to hold any out.
+        AnotherRun: `out` holds a scorer of other rows or another plan.
+    """
+    report = out / "report.json"
+    claim(out, {"stage": "scorer", "plan": plan_facts(plan), "rows": rows_digest(rows)})
+    if report.exists():
+        return ScorerReport(**json.loads(report.read_text()))
+    started = time.monotonic()
+    fitted, held_out = _split(_encode(rows, tokenizer, plan), plan)
+    torch.manual_seed(plan.seed)
+    model = AutoModelForSequenceClassification.from_config(_config(tokenizer, plan.shape))
+    _train(model, fitted, plan, progress or Progress.auto())
+    predicted = np.array(_levels(model, held_out, plan.batch_rows))
+    wanted = np.array([row.level for row in held_out])
+    _save(model, tokenizer, out / "model")
+    result = ScorerReport(
+        mae=float(np.abs(predicted - wanted).mean()),
+        pearson=_pearson(predicted, wanted),
+        rows=len(fitted),
+        held_out=len(held_out),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    write_json(report, plan_facts(result))
+    return result
+
+
+def _encode(rows: Sequence[ScorerRow], tokenizer: Any, plan: ScorerPlan) -> list[_Encoded]:
+    for number, row in enumerate(rows):
+        if not 0 <= row.level <= 1:
+            raise ValueError(f"row {number} has level {row.level}; a level is a number from 0 to 1")
+    ids = dialogue_ids(tokenizer, [(row.messages, row.answer) for row in rows], max_length=plan.shape.max_length)
+    return [_Encoded(tokens, row.level) for tokens, row in zip(ids, rows, strict=True)]
+
+
+def _split(rows: list[_Encoded], plan: ScorerPlan) -> tuple[list[_Encoded], list[_Encoded]]:
+    order = random.Random(plan.seed).sample(rows, len(rows))
+    held_out = round(len(rows) * plan.held_out_share)
+    if not 2 <= held_out < len(rows):
+        raise ValueError(f"{len(rows)} rows at held_out_share {plan.held_out_share} hold out {held_out}; 2 are needed")
+    return order[held_out:], order[:held_out]
+
+
+def _config(tokenizer: Any, shape: ScorerShape) -> Any:
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": shape.max_length,
+        "num_labels": 1,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    special: dict[str, dict[str, Any]] = {
+        "bert": {"intermediate_size": 4 * shape.hidden},
+        "modernbert": {"intermediate_size": 2 * shape.hidden, "classifier_pooling": "mean", "reference_compile": False},
+        "llama": {"intermediate_size": 2 * shape.hidden, "num_key_value_heads": shape.heads},
+    }
+    return AutoConfig.for_model(shape.family, **sizes, **special[shape.family])
+
+
+def _train(model: Any, rows: list[_Encoded], plan: ScorerPlan, progress: Progress) -> None:
+    batches = [batch for epoch in range(plan.epochs) for batch in _epoch(rows, plan, epoch)]
+    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, weight_decay=0.01)
+    warmup = round(plan.warmup_share * len(batches))
+    schedule = get_linear_schedule_with_warmup(optimiser, warmup, len(batches))
+    model.train()
+    with progress.task("fit scorer", len(batches), unit="steps") as task:
+        for batch in batches:
+            loss = functional.binary_cross_entropy_with_logits(_logits(model, batch), _targets(batch))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+            task.advance(note=f"loss {float(loss.detach()):.3f}")
+    model.eval()
+
+
+def _epoch(rows: list[_Encoded], plan: ScorerPlan, epoch: int) -> list[list[_Encoded]]:
+    chance = random.Random(f"{plan.seed} epoch {epoch}")
+    order = chance.sample(rows, len(rows))
+    pool = plan.batch_rows * BATCHES_SORTED_TOGETHER
+    batches: list[list[_Encoded]] = []
+    for start in range(0, len(order), pool):
+        near = sorted(order[start : start + pool], key=lambda row: len(row.ids))
+        batches += [near[at : at + plan.batch_rows] for at in range(0, len(near), plan.batch_rows)]
+    chance.shuffle(batches)
+    return batches
+
+
+def _targets(batch: Sequence[_Encoded]) -> Tensor:
+    return torch.tensor([row.level for row in batch])
+
+
+def _logits(model: Any, batch: Sequence[_Encoded]) -> Tensor:
+    ids, mask = pad_right([row.ids for row in batch], model.config.pad_token_id)
+    logits: Tensor = model(input_ids=ids, attention_mask=mask).logits[:, 0]
+    return logits
+
+
+@torch.inference_mode()
+def _levels(model: Any, rows: Sequence[_Encoded], batch_rows: int) -> list[float]:
+    return [level for batch in _batched(rows, batch_rows) for level in torch.sigmoid(_logits(model, batch)).tolist()]
+
+
+def _batched(rows: Sequence[_Encoded], size: int) -> Iterator[Sequence[_Encoded]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _pearson(one: "np.ndarray[Any, Any]", other: "np.ndarray[Any, Any]") -> float:
+    if not one.std() or not other.std():
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _save(model: Any, tokenizer: Any, folder: Path) -> None:
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)

@@ -1,0 +1,160 @@
+"""The rows that a fit learns from: positives with their negatives, and which of them each step takes."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rheostat_server.contract.dials import Dials
+from rheostat_training.conditioning import Encoded, cross_negatives, masked_prefix, prompt_text, token_ids
+from rheostat_training.rows import Example, Prompt
+
+BATCHES_SORTED_TOGETHER = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """Ids of prompt and answer; the answer's first `masked` ids have no part in the loss."""
+
+    encoded: Encoded
+    masked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Positive:
+    """An answer under the dials it belongs to, and other answers of the prompt under the same dials."""
+
+    row: TrainingRow
+    dials: Dials
+    negatives: tuple[TrainingRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRows:
+    """What one step reads."""
+
+    positives: tuple[TrainingRow, ...]
+    negatives: tuple[TrainingRow, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(row.encoded.length for row in (*self.positives, *self.negatives))
+
+
+def build_training_set(
+    tokenizer: Any, prompts: Mapping[str, Prompt], examples: Sequence[Example], *, negative_distance: float
+) -> list[Positive]:
+    """Encodes every example and every negative of its prompt.
+
+    Raises:
+        ValueError: an example names a prompt that is not there, or there is no example.
+    """
+    if not examples:
+        raise ValueError("examples are empty; a fit needs at least one answer under dials")
+    unknown = next((example.prompt_id for example in examples if example.prompt_id not in prompts), None)
+    if unknown is not None:
+        raise ValueError(f"an example has prompt_id {unknown!r}, which is not among the {len(prompts)} prompts")
+    answers = _answer_ids(tokenizer, examples)
+    asked = _prompt_ids(tokenizer, prompts, examples)
+    by_prompt: defaultdict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        by_prompt[example.prompt_id].append(example)
+    return [
+        positive
+        for prompt_id, group in by_prompt.items()
+        for positive in _positives(group, asked[prompt_id], answers, negative_distance)
+    ]
+
+
+def _positives(
+    group: Sequence[Example],
+    asked: Mapping[Dials, tuple[int, ...]],
+    answers: Mapping[str, tuple[int, ...]],
+    distance: float,
+) -> Iterator[Positive]:
+    right: defaultdict[Dials, list[tuple[int, ...]]] = defaultdict(list)
+    for example in group:
+        right[example.dials].append(answers[example.answer])
+    wrong: defaultdict[Dials, list[TrainingRow]] = defaultdict(list)
+    for negative in cross_negatives(group, distance=distance):
+        ids = answers[negative.answer]
+        masked = masked_prefix(ids, right[negative.dials])
+        if masked < len(ids):
+            wrong[negative.dials].append(TrainingRow(Encoded(asked[negative.dials], ids), masked))
+    for example in group:
+        row = TrainingRow(Encoded(asked[example.dials], answers[example.answer]))
+        yield Positive(row, example.dials, tuple(wrong[example.dials]))
+
+
+def _answer_ids(tokenizer: Any, examples: Sequence[Example]) -> dict[str, tuple[int, ...]]:
+    texts = list(dict.fromkeys(example.answer for example in examples))
+    end = tokenizer.eos_token_id
+    return {text: (*ids, end) for text, ids in zip(texts, token_ids(tokenizer, texts), strict=True)}
+
+
+def _prompt_ids(
+    tokenizer: Any, prompts: Mapping[str, Prompt], examples: Sequence[Example]
+) -> dict[str, dict[Dials, tuple[int, ...]]]:
+    keys = list(dict.fromkeys((example.prompt_id, example.dials) for example in examples))
+    texts = [prompt_text(tokenizer, prompts[prompt_id].messages, dials) for prompt_id, dials in keys]
+    result: defaultdict[str, dict[Dials, tuple[int, ...]]] = defaultdict(dict)
+    for (prompt_id, dials), ids in zip(keys, token_ids(tokenizer, texts), strict=True):
+        result[prompt_id][dials] = ids
+    return result
+
+
+def steps(
+    positives: Sequence[Positive],
+    *,
+    batch_rows: int,
+    negatives_per_positive: float,
+    max_repeats: int,
+    seed: int,
+    first: int = 0,
+) -> Iterator[StepRows]:
+    """Endless steps from step `first` on; step n is the same whether or not the steps before it were taken.
+
+    Every combination of dial levels comes equally often in a pass, rare ones repeated up to `max_repeats` times;
+    rows of like length share a step.
+    """
+    cells: defaultdict[Dials, list[Positive]] = defaultdict(list)
+    for positive in positives:
+        cells[positive.dials].append(positive)
+    largest = max(len(cell) for cell in cells.values())
+    sizes = {dials: min(largest, len(cell) * max_repeats) for dials, cell in cells.items()}
+    per_pass = max(1, sum(sizes.values()) // batch_rows)
+    number = first
+    while True:
+        epoch, skipped = divmod(number, per_pass)
+        for batch in _one_pass(cells, sizes, batch_rows, random.Random(f"{seed} pass {epoch}"))[skipped:]:
+            chance = random.Random(f"{seed} step {number}")
+            yield StepRows(tuple(item.row for item in batch), _draw_negatives(batch, negatives_per_positive, chance))
+            number += 1
+
+
+def _one_pass(
+    cells: Mapping[Dials, Sequence[Positive]], sizes: Mapping[Dials, int], batch_rows: int, chance: random.Random
+) -> list[list[Positive]]:
+    rows: list[Positive] = []
+    for dials in sorted(cells, key=lambda dials: (dials.safety, dials.helpfulness)):
+        whole, rest = divmod(sizes[dials], len(cells[dials]))
+        rows += [*cells[dials]] * whole + chance.sample([*cells[dials]], rest)
+    chance.shuffle(rows)
+    batches: list[list[Positive]] = []
+    pool = batch_rows * BATCHES_SORTED_TOGETHER
+    for start in range(0, len(rows), pool):
+        near = sorted(rows[start : start + pool], key=lambda item: item.row.encoded.length)
+        batches += [near[at : at + batch_rows] for at in range(0, len(near), batch_rows)]
+    chance.shuffle(batches)
+    return batches[: max(1, len(rows) // batch_rows)]
+
+
+def _draw_negatives(batch: Sequence[Positive], per_positive: float, chance: random.Random) -> tuple[TrainingRow, ...]:
+    """`per_positive` negatives a positive on the mean, spread over the positives that have any."""
+    able = [item for item in batch if item.negatives]
+    wanted = round(len(able) * per_positive)
+    chance.shuffle(able)
+    whole = [item for item in able for _ in range(wanted // len(able))] if able else []
+    chosen = whole + able[: wanted - len(whole)]
+    return tuple(chance.choice(item.negatives) for item in chosen)
