@@ -1,6 +1,7 @@
 """Prints the settings as the Markdown table of docs/settings.md."""
 
 from pydantic_core import PydanticUndefined
+
 from rheostat_server.settings import Settings
 
 

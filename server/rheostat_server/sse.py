@@ -10,7 +10,7 @@ from rheostat_server.engines import DONE
 from rheostat_server.errors import EngineFailed
 
 EVENT_END: Final = b"\n\n"
-_LAST_EVENT: Final = re.compile(rb"(?:\A|(?<=\n))data: ?\[DONE\]\s*\Z")
+_LAST_EVENT: Final = re.compile(rb"(?<=\n)data: ?\[DONE\]\s*\Z")
 _HEAD_LIMIT: Final = 1 << 20
 
 
@@ -32,12 +32,14 @@ async def receipt_before_done(
     """
     head = b""
     held = b""
+    before = b"\n"
     chunk: bytes | None = first
     while chunk is not None:
         head = _grown(head, chunk)
-        passed, held, done = _split(held + chunk)
+        passed, held, done = _split(held + chunk, before)
         if passed:
             yield passed
+            before = passed[-1:]
         if done:
             yield event({**_identity(head), "choices": [], "control": receipt()})
             yield DONE
@@ -46,13 +48,17 @@ async def receipt_before_done(
     raise EngineFailed("the engine's stream ended without its last event, data: [DONE]")
 
 
-def _split(chunk: bytes) -> tuple[bytes, bytes, bool]:
-    """What can be passed on, what must wait for more, and whether the last event was reached."""
-    if found := _LAST_EVENT.search(chunk):
-        return chunk[: found.start()], b"", True
-    line = chunk.rfind(b"\n") + 1
-    if line < len(chunk) and DONE.startswith(chunk[line:]):
-        return chunk[:line], chunk[line:], False
+def _split(chunk: bytes, before: bytes) -> tuple[bytes, bytes, bool]:
+    """What can be passed on, what must wait for more, and whether the last event was reached.
+
+    `before` is the byte passed on last: only where it ends a line does the chunk begin one.
+    """
+    text = before + chunk
+    if found := _LAST_EVENT.search(text):
+        return text[1 : found.start()], b"", True
+    line = text.rfind(b"\n") + 1
+    if 0 < line < len(text) and DONE.startswith(text[line:]):
+        return text[1:line], text[line:], False
     return chunk, b"", False
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from rheostat_server.contract.dials import Dials
 from rheostat_server.modes.prompting import WordingsError, default_wordings, read_wordings, with_instruction
 from rheostat_training.demo import wordings as demo_wordings
