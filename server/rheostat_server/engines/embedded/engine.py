@@ -1,0 +1,171 @@
+"""The engine itself: OpenAI chat in, answers of the model in this process out."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tokenizers import Tokenizer
+
+from rheostat_server.engines import DONE, Completion, EngineRequest
+from rheostat_server.engines.embedded.answer import Chunks, Head, completion
+from rheostat_server.engines.embedded.batch import Batch
+from rheostat_server.engines.embedded.job import Job
+from rheostat_server.engines.embedded.mailbox import Mailbox, Piece
+from rheostat_server.engines.embedded.model import Model, load_model
+from rheostat_server.engines.embedded.prompt import answer_limit, render_prompt
+from rheostat_server.engines.embedded.request import ChatRequest, read_request
+from rheostat_server.engines.embedded.worker import Worker
+from rheostat_server.errors import UnknownModel
+
+_LONG_TEXT: Final = 20_000
+"""Characters from which a prompt is made in another thread, so that it does not hold the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: ChatRequest
+    job: Job
+    head: Head
+
+
+class EmbeddedEngine:
+    """Serves one model and its adapters, all in one batch of at most `max_batch` answers."""
+
+    name = "embedded"
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        served_name: str,
+        adapters: Sequence[str] = (),
+        max_batch: int = 64,
+        threads: int | None = None,
+    ) -> None:
+        """`adapters` are the ids of those that `model` was loaded with, in their order."""
+        self._model = model
+        self._served_name = served_name
+        self._adapters = {name: number for number, name in enumerate([served_name, *adapters])}
+        self._max_batch = max_batch
+        self._defaults = model.defaults()
+        self._worker = Worker(Batch(model, max_rows=max_batch), threads=threads)
+
+    @classmethod
+    def load(
+        cls,
+        model_folder: Path,
+        *,
+        served_name: str,
+        adapters: Mapping[str, Path] | None = None,
+        max_batch: int = 64,
+        device: str = "cpu",
+        dtype: str = "float32",
+        threads: int | None = None,
+    ) -> "EmbeddedEngine":
+        """Loads model and adapters (id to PEFT folder), which takes seconds, and starts the worker.
+
+        Raises:
+            UnsupportedModel, AdapterUnusable: a folder holds what this engine cannot serve; both are ValueErrors.
+        """
+        adapters = adapters or {}
+        model = load_model(model_folder, adapters=list(adapters.values()), device=device, dtype=dtype)
+        return cls(model, served_name=served_name, adapters=list(adapters), max_batch=max_batch, threads=threads)
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch."""
+        return self._worker.load.running
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place in the batch."""
+        return self._worker.load.waiting
+
+    def models(self) -> Sequence[str]:
+        return [self._served_name]
+
+    async def check_ready(self) -> None:
+        self._worker.check()
+
+    async def complete(self, request: EngineRequest) -> Completion:
+        asked = await self._ask(request)
+        pieces: list[Piece] = []
+        with self._in_batch(asked.job):
+            while len(pieces) < asked.job.candidates:
+                pieces += await asked.job.mailbox.collect()
+        return completion(asked.head, pieces, tokenizer=self._tokenizer, logprobs=asked.request.logprobs)
+
+    async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        asked = await self._ask(request)
+        chunks = Chunks(asked.head, self._tokenizer, asked.request)
+        left = asked.job.candidates
+        with self._in_batch(asked.job):
+            pieces = await asked.job.mailbox.collect()
+            yield chunks.opening()
+            while True:
+                yield b"".join(map(chunks.grown, pieces))
+                left -= sum(piece.finish_reason is not None for piece in pieces)
+                if not left:
+                    break
+                pieces = await asked.job.mailbox.collect()
+        if ending := chunks.ending():
+            yield ending
+        yield DONE
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._worker.stop)
+
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        return self._model.text
+
+    async def _ask(self, request: EngineRequest) -> _Asked:
+        """Everything that can be at fault with a request is found here, before it reaches the batch."""
+        self._worker.check()
+        chat = read_request(
+            request.body,
+            defaults=self._defaults,
+            vocabulary=self._model.vocabulary,
+            max_candidates=self._max_batch,
+        )
+        if chat.model not in self._adapters:
+            raise UnknownModel(chat.model, self._adapters)
+        prompt = await self._prompt(chat)
+        job = self._job(chat, prompt)
+        return _Asked(chat, job, Head(request.request_id, model=chat.model, prompt_tokens=len(prompt)))
+
+    async def _prompt(self, chat: ChatRequest) -> list[int]:
+        if sum(len(message.content) for message in chat.messages) < _LONG_TEXT:
+            return render_prompt(self._model.tokenizer, chat.messages)
+        return await asyncio.to_thread(render_prompt, self._model.tokenizer, chat.messages)
+
+    def _job(self, chat: ChatRequest, prompt: Sequence[int]) -> Job:
+        model_stops = self._model.stop_ids
+        return Job(
+            prompt=prompt,
+            candidates=chat.n,
+            adapter=self._adapters[chat.model],
+            sampling=chat.sampling,
+            seed=chat.seed,
+            max_tokens=answer_limit(prompt, chat.token_limit, context=self._model.context),
+            min_tokens=chat.min_tokens,
+            stop_ids=frozenset(chat.stop_token_ids) | (frozenset() if chat.ignore_eos else model_stops),
+            barred_at_first=frozenset(chat.stop_token_ids) | model_stops,
+            stop_texts=chat.stop,
+            top_logprobs=chat.top_logprobs if chat.logprobs else None,
+            streamed=chat.stream,
+            mailbox=Mailbox(),
+        )
+
+    @contextmanager
+    def _in_batch(self, job: Job) -> Generator[None, None, None]:
+        """Runs the job; whoever leaves before its end, by cancelling or closing, takes it out."""
+        self._worker.add(job)
+        try:
+            yield
+        except BaseException:
+            self._worker.drop(job)
+            raise

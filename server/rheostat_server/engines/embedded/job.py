@@ -1,0 +1,30 @@
+"""A request as the worker knows it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rheostat_server.engines.embedded.mailbox import Mailbox
+from rheostat_server.engines.embedded.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One request for the batch. `adapter` is 0 for the base model; `top_logprobs` is None where none are wanted.
+
+    `barred_at_first` are the tokens that it must not take before `min_tokens`; `stop_ids` those that end an answer.
+    A job that is not streamed tells each candidate as one piece.
+    """
+
+    prompt: Sequence[int]
+    candidates: int
+    adapter: int
+    sampling: Sampling
+    seed: int | None
+    max_tokens: int
+    min_tokens: int
+    stop_ids: frozenset[int]
+    barred_at_first: frozenset[int]
+    stop_texts: Sequence[str]
+    top_logprobs: int | None
+    streamed: bool
+    mailbox: Mailbox

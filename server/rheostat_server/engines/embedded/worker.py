@@ -1,0 +1,117 @@
+"""The one thread that runs the model: takes jobs in, steps the batch, sends news out."""
+
+import logging
+import threading
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Final, TypeAlias
+
+import torch
+
+from rheostat_server.engines.embedded.batch import Batch
+from rheostat_server.engines.embedded.job import Job
+from rheostat_server.engines.embedded.mailbox import deliver
+from rheostat_server.errors import EngineUnavailable
+
+_JOIN_SECONDS: Final = 10.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    pass
+
+
+Command: TypeAlias = Add | Drop | Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests in the batch, and those that wait for a place in it."""
+
+    running: int = 0
+    waiting: int = 0
+
+
+class Worker:
+    """Once it has ended, by `stop` or by an error, every job gets `EngineUnavailable` with the reason."""
+
+    def __init__(self, batch: Batch, *, threads: int | None) -> None:
+        self.load = Load()
+        self._batch = batch
+        self._threads = threads
+        self._commands: SimpleQueue[Command] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._ended: str | None = None
+        self._thread = threading.Thread(target=self._run, name="rheostat-embedded", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises `EngineUnavailable` if the worker has ended."""
+        if self._ended is not None:
+            raise EngineUnavailable(self._ended)
+
+    def add(self, job: Job) -> None:
+        with self._lock:
+            self.check()
+            self._commands.put(Add(job))
+
+    def drop(self, job: Job) -> None:
+        self._commands.put(Drop(job))
+
+    def stop(self) -> None:
+        """Ends the thread after its current step, and waits for it."""
+        self._commands.put(Stop())
+        self._thread.join(_JOIN_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            if self._threads is not None:
+                torch.set_num_threads(self._threads)
+            self._serve()
+        except Exception as exc:  # noqa: BLE001 - a thread ends here
+            _log.exception("the embedded engine's worker died")
+            self._end(f"The embedded engine has died: {type(exc).__name__}: {exc}")
+        else:
+            self._end("The embedded engine is closed.")
+
+    def _serve(self) -> None:
+        while self._obey():
+            deliver(self._batch.step())
+            self._report()
+
+    def _obey(self) -> bool:
+        """Carries out all commands, waiting for one while there is nothing to run; False when told to stop."""
+        while not self._commands.empty() or not self._batch.jobs:
+            match self._commands.get():
+                case Add(job):
+                    self._batch.add(job)
+                case Drop(job):
+                    self._batch.drop(job)
+                case Stop():
+                    return False
+            self._report()
+        return True
+
+    def _report(self) -> None:
+        self.load = Load(running=self._batch.running, waiting=self._batch.waiting)
+
+    def _end(self, reason: str) -> None:
+        with self._lock:
+            self._ended = reason
+        jobs = list(self._batch.jobs)
+        while not self._commands.empty():
+            if isinstance(command := self._commands.get(), Add):
+                jobs.append(command.job)
+        self.load = Load()
+        deliver((job.mailbox, EngineUnavailable(reason)) for job in jobs)
