@@ -1,7 +1,7 @@
 """The fake Engine: deterministic, keeps what it was asked, and is slow, fails or dies when told to."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -32,7 +32,7 @@ class FakeEngine:
     running: int = 0
     dead: bool = False
     name: str = "fake"
-    _draws: count[int] = field(default_factory=count)
+    _draws: Iterator[int] = field(default_factory=count)
 
     def models(self) -> Sequence[str]:
         return self.served
