@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from rheostat_training import fit as stage
 from rheostat_training.adapter_check import NotServable, check_folder, check_settings
 from rheostat_training.conditioning import Encoded, encode
-from rheostat_training.fit import FitPlan, fit, learning_rate, row_log_probs, step_loss
+from rheostat_training.fit import FitPlan, LossName, fit, learning_rate, row_log_probs, step_loss
 from rheostat_training.models import LoadedModel, load_with_adapter
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
@@ -63,7 +63,7 @@ def test_one_forward_over_positives_and_negatives_is_two_apart(model: LoadedMode
 
 @pytest.mark.parametrize("loss", ["clm", "mate", "exmate"])
 def test_a_fit_makes_the_right_answer_likelier_under_its_dials(
-    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example], loss: str
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example], loss: LossName
 ) -> None:
     base = make_model()
     plan = replace(PLAN, loss=loss, rank=8, steps=60, learning_rate=5e-2, dropout=0.0, alpha=0.1)

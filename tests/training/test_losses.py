@@ -122,7 +122,7 @@ def test_the_exmate_optimum_of_one_decision_is_the_closed_form() -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)  # type: ignore[arg-type]
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     reached = scores.detach().softmax(-1)
     multiplier = 1 - ALPHA * float((bad * reached).sum())
     torch.testing.assert_close(reached, good / (multiplier + ALPHA * bad), rtol=1e-6, atol=1e-8)

@@ -1,0 +1,112 @@
+"""Scorers: trained from nothing, loaded as ordinary models, and honest about what they cannot judge."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+from rheostat_training import score as stage
+from rheostat_training.models import LoadedModel
+from rheostat_training.progress import Progress
+from rheostat_training.resume import AnotherRun
+from rheostat_training.rows import Prompt, Sample, Scored, read_rows
+from rheostat_training.score import CallableJudge, Dialogue, Scorer, ScorerPair, Scores, score
+from rheostat_training.scorer_fit import ScorerFamily, ScorerPlan, ScorerRow, ScorerShape, fit_scorer
+
+QUIET = Progress.silent()
+QUESTION = Prompt.user("p", "is it safe").messages
+PLAN = ScorerPlan(
+    shape=ScorerShape(hidden=32, layers=1, heads=2, max_length=64), epochs=6, batch_rows=16, learning_rate=5e-3
+)
+
+
+def rows_of_two_kinds(count: int = 300) -> list[ScorerRow]:
+    chance = random.Random(0)
+    words = ["small", "garden", "morning", "label", "window", "weather"]
+    rows = []
+    for _ in range(count):
+        level = chance.choice((0.1, 0.9))
+        opening = "yes it is" if level > 0.5 else "no never"
+        rows.append(ScorerRow(QUESTION, f"{opening} {' '.join(chance.choices(words, k=4))}", level))
+    return rows
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "modernbert"])
+def test_a_scorer_learns_loads_as_an_ordinary_model_and_judges_in_range(
+    tmp_path: Path, model: LoadedModel, family: ScorerFamily
+) -> None:
+    shape = ScorerShape(family=family, hidden=32, layers=1, heads=2, max_length=64)
+    plan = ScorerPlan(shape=shape, epochs=6, batch_rows=16, learning_rate=5e-3)
+    report = fit_scorer(rows_of_two_kinds(), model.tokenizer, plan, tmp_path, progress=QUIET)
+    assert report.mae < 0.1
+    assert report.pearson > 0.9
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").config.num_labels == 1
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    scorer = Scorer.load(tmp_path / "model")
+    low, high = scorer.levels(
+        [Dialogue(QUESTION, "no never small garden"), Dialogue(QUESTION, "yes it is small garden")]
+    )
+    assert 0 <= low < 0.4 < 0.6 < high <= 1
+
+
+def test_levels_do_not_depend_on_the_batch(tmp_path: Path, model: LoadedModel) -> None:
+    fit_scorer(rows_of_two_kinds(60), model.tokenizer, PLAN, tmp_path, progress=QUIET)
+    dialogues = [Dialogue(QUESTION, row.answer) for row in rows_of_two_kinds(9)] + [Dialogue(QUESTION, "no")]
+    together = Scorer.load(tmp_path / "model").levels(dialogues)
+    alone = Scorer.load(tmp_path / "model", batch_rows=1).levels(dialogues)
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_finished_scorer_is_not_trained_again(tmp_path: Path, model: LoadedModel) -> None:
+    first = fit_scorer(rows_of_two_kinds(60), model.tokenizer, PLAN, tmp_path, progress=QUIET)
+    assert fit_scorer(rows_of_two_kinds(60), model.tokenizer, PLAN, tmp_path, progress=QUIET) == first
+    with pytest.raises(AnotherRun, match="rows"):
+        fit_scorer(rows_of_two_kinds(61), model.tokenizer, PLAN, tmp_path, progress=QUIET)
+
+
+def test_a_level_outside_the_range_is_refused(tmp_path: Path, model: LoadedModel) -> None:
+    rows = [*rows_of_two_kinds(60), ScorerRow(QUESTION, "yes", 1.5)]
+    with pytest.raises(ValueError, match=r"level 1\.5"):
+        fit_scorer(rows, model.tokenizer, PLAN, tmp_path, progress=QUIET)
+
+
+def test_a_pair_cannot_judge_an_empty_answer(tmp_path: Path, model: LoadedModel) -> None:
+    fit_scorer(rows_of_two_kinds(60), model.tokenizer, PLAN, tmp_path, progress=QUIET)
+    pair = ScorerPair.load(tmp_path / "model", tmp_path / "model")
+    empty, full = pair.judge([Dialogue(QUESTION, " "), Dialogue(QUESTION, "no never")])
+    assert empty == Scores(None, None)
+    assert full.safety is not None
+    assert full.helpfulness == full.safety
+
+
+def test_what_a_function_cannot_judge_has_no_score() -> None:
+    judge = CallableJudge(lambda prompt, answer: (0.25, 1.0) if answer == "fine" else None)
+    found = judge.judge([Dialogue(QUESTION, "fine"), Dialogue(QUESTION, "garbled")])
+    assert found == [Scores(0.25, 1.0), Scores(None, None)]
+
+
+def test_each_distinct_answer_is_scored_once_and_a_killed_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "SHARD_ROWS", 4)
+    prompts = {"p": Prompt("p", QUESTION)}
+    samples = [Sample("p", number, f"answer {number % 7}", 2, True) for number in range(14)]
+    asked: list[str] = []
+
+    def counting(limit: int) -> Callable[[str, str], tuple[float, float]]:
+        def levels(prompt: str, answer: str) -> tuple[float, float]:
+            if len(asked) >= limit:
+                raise KeyboardInterrupt
+            asked.append(answer)
+            return 0.5, 0.5
+
+        return levels
+
+    with pytest.raises(KeyboardInterrupt):
+        score(CallableJudge(counting(5)), prompts, samples, tmp_path, judge_name="fake", progress=QUIET)
+    assert len(asked) == 5
+    path = score(CallableJudge(counting(99)), prompts, samples, tmp_path, judge_name="fake", progress=QUIET)
+    assert asked[5:] == ["answer 4", "answer 5", "answer 6"]
+    assert [row.answer for row in read_rows(path, Scored)] == [f"answer {number}" for number in range(7)]

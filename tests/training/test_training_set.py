@@ -1,0 +1,72 @@
+"""Which rows a step takes: balanced, bucketed, and the same at whatever step the run begins."""
+
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from rheostat_server.contract.dials import Dials
+from rheostat_training.conditioning import Encoded
+from rheostat_training.models import LoadedModel
+from rheostat_training.rows import Example, Prompt
+from rheostat_training.training_set import Positive, StepRows, TrainingRow, build_training_set, steps
+from tests.training.conftest import HIGH, LOW
+
+
+def positive(dials: Dials, number: int) -> Positive:
+    answer = tuple(range(number % 50 + 1))
+    wrong = TrainingRow(Encoded((number,), (7, 7, 7)), masked=1)
+    return Positive(TrainingRow(Encoded((number,), answer)), dials, (wrong,))
+
+
+POSITIVES = [positive(LOW, number) for number in range(90)] + [positive(HIGH, 1000 + number) for number in range(10)]
+
+
+def taken(*, first: int = 0, count: int = 40, negatives: float = 0.5, max_repeats: int = 100) -> list[StepRows]:
+    endless = steps(
+        POSITIVES,
+        batch_rows=8,
+        negatives_per_positive=negatives,
+        max_repeats=max_repeats,
+        seed=1,
+        first=first,
+    )
+    return list(islice(endless, count))
+
+
+def test_a_step_is_the_same_wherever_the_run_begins() -> None:
+    assert taken()[13:30] == taken(first=13, count=17)
+
+
+def test_rare_levels_come_as_often_as_common_ones() -> None:
+    rows = [row for step in taken(count=22) for row in step.positives]
+    high = sum(row.encoded.prompt_ids[0] >= 1000 for row in rows)
+    assert high / len(rows) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_rare_example_is_repeated_no_more_than_it_may_be() -> None:
+    per_pass = (90 + 20) // 8
+    rows = [row.encoded.prompt_ids[0] for step in taken(count=per_pass, max_repeats=2) for row in step.positives]
+    assert max(Counter(rows).values()) == 2
+
+
+def test_half_a_negative_a_positive_is_one_for_every_second() -> None:
+    assert {len(step.negatives) for step in taken(negatives=0.5) if len(step.positives) == 8} == {4}
+    assert {len(step.negatives) for step in taken(negatives=2.0) if len(step.positives) == 8} == {16}
+    assert {len(step.negatives) for step in taken(negatives=0.0)} == {0}
+
+
+def test_rows_of_a_step_are_of_like_length() -> None:
+    widths = [[row.encoded.length for row in step.positives] for step in taken()]
+    padding = sum(max(row) * len(row) - sum(row) for row in widths) / sum(max(row) * len(row) for row in widths)
+    assert padding < 0.2
+
+
+def test_an_example_of_an_unknown_prompt_is_refused_by_its_id(model: LoadedModel) -> None:
+    with pytest.raises(ValueError, match="'elsewhere'"):
+        build_training_set(model.tokenizer, {}, [Example("elsewhere", "a", LOW, 0, 0)], negative_distance=0)
+
+
+def test_no_examples_are_refused(model: LoadedModel, prompts: dict[str, Prompt]) -> None:
+    with pytest.raises(ValueError, match="examples are empty"):
+        build_training_set(model.tokenizer, prompts, [], negative_distance=0)
