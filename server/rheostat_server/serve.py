@@ -66,14 +66,15 @@ def start_remote(settings: Settings, flags: Sequence[str]) -> None:
         raise CannotStart(
             f"served_model_name is {settings.served_model_name!r}; the remote engine keeps the names of its upstream"
         )
-    adapters = load_adapters(settings.adapters, base_digest=None)
     from rheostat_server.engines.remote import RemoteEngine, Upstream
 
+    upstream = Upstream(settings.upstream, api_key=settings.upstream_api_key, timeout=settings.upstream_timeout)
+    adapters = load_adapters(settings.adapters, base_digest=None)
     engine = asyncio.run(
         RemoteEngine.connect(
-            Upstream(settings.upstream, settings.upstream_api_key, settings.upstream_timeout),
+            upstream,
             model=settings.model,
-            adapters={address: folder.resolve() for address, folder in adapters.folders().items()},
+            adapters=adapters.folders(),
             load_adapters=settings.upstream_load_adapters,
         )
     )

@@ -206,13 +206,24 @@ async def test_a_body_that_cannot_be_read_is_refused(
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
-async def test_a_message_made_of_parts_carries_control_text_as_a_part(
-    http: httpx.AsyncClient, engine: RecordingEngine
+@pytest.mark.parametrize(
+    ("parts", "sent"),
+    [
+        (["Hello"], ["Hello [helpful=1.00][harmless=1.00]"]),
+        (["One", "Two", None], ["One", "Two [helpful=1.00][harmless=1.00]", None]),
+        ([None], [None, "[helpful=1.00][harmless=1.00]"]),
+        ([""], ["[helpful=1.00][harmless=1.00]"]),
+    ],
+)
+async def test_control_text_joins_the_last_text_part_of_a_message(
+    http: httpx.AsyncClient, engine: RecordingEngine, parts: list[str | None], sent: list[str | None]
 ) -> None:
-    parts = [{"type": "text", "text": "Hello"}]
-    await ask(http, messages=[{"role": "user", "content": parts}], control={"safety": 1, "helpfulness": 1})
-    sent = engine.asked[0].body["messages"][0]["content"]
-    assert sent == [*parts, {"type": "text", "text": " [helpful=1.00][harmless=1.00]"}]
+    def as_parts(texts: list[str | None]) -> list[dict[str, Any]]:
+        image = {"type": "image_url", "image_url": {"url": "data:,"}}
+        return [image if text is None else {"type": "text", "text": text} for text in texts]
+
+    await ask(http, messages=[{"role": "user", "content": as_parts(parts)}], control={"safety": 1, "helpfulness": 1})
+    assert engine.asked[0].body["messages"][0]["content"] == as_parts(sent)
 
 
 async def test_callers_credentials_do_not_reach_the_engine(http: httpx.AsyncClient, engine: RecordingEngine) -> None:

@@ -60,7 +60,9 @@ class ControlText:
 
 
 def append_text(content: object, text: str, *, separator: str) -> str | list[Any]:
-    """OpenAI message content (text, or a list of parts) with `text` at its end.
+    """OpenAI message content (text, or a list of parts) with `text` at the end of its text.
+
+    In a list it joins the last text part: engines put a line break between parts, which training never saw.
 
     Raises:
         ValueError: the content is neither text nor a list of parts.
@@ -68,8 +70,16 @@ def append_text(content: object, text: str, *, separator: str) -> str | list[Any
     if isinstance(content, str):
         return f"{content}{separator}{text}" if content else text
     if isinstance(content, list):
-        return [*content, {"type": "text", "text": f"{separator}{text}"}]
+        for place in range(len(content) - 1, -1, -1):
+            if _is_text(content[place]):
+                joined = {**content[place], "text": append_text(content[place]["text"], text, separator=separator)}
+                return [*content[:place], joined, *content[place + 1 :]]
+        return [*content, {"type": "text", "text": text}]
     raise ValueError(f"message content is of type {type(content).__name__}; it must be text or a list of parts")
+
+
+def _is_text(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _stray_braces(template: str) -> bool:

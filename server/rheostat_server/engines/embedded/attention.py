@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from rheostat_server.engines.embedded.cache import PromptCache, SlotCache, token_index, write_tokens
+from rheostat_server.errors import CannotStart
 
 NAME: Final = "rheostat"
 
 
-class UnsupportedModel(ValueError):
+class UnsupportedModel(CannotStart):
     """The embedded engine cannot run this model; the message says why."""
 
 

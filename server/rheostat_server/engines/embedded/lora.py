@@ -17,13 +17,15 @@ from peft.tuners import lora as peft_lora
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rheostat_server.errors import CannotStart
+
 WEIGHTS: Final = "adapter_model.safetensors"
 CONFIG: Final = "adapter_config.json"
 
 Ranks = tuple[int, ...]
 
 
-class AdapterUnusable(ValueError):
+class AdapterUnusable(CannotStart):
     """The embedded engine cannot serve this adapter; the message says why."""
 
 
