@@ -11,7 +11,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
 from rheostat_server.engines.vllm import guard
-from rheostat_server.engines.vllm.cannot_serve import CannotServe
+from rheostat_server.errors import InvalidField
 from rheostat_server.serve import served_name
 from rheostat_server.settings import Settings
 
@@ -24,11 +24,11 @@ def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) 
     """Our flags, then the operator's, of which vLLM takes the last word.
 
     Raises:
-        CannotServe: the operator's flags start a server of vLLM's that knows no plugins.
+        InvalidField: the operator's flags start a server of vLLM's that knows no plugins.
         AdapterRefused: an adapter's rank is beyond what vLLM serves.
     """
     theirs, defaults = _parsed(flags), _parsed([])
-    _refuse_other_servers(theirs, flags)
+    _refuse_other_servers(theirs)
     ours = {**_addresses(settings), **_lora(adapters)}
     silent = {name: value for name, value in ours.items() if vars(theirs)[name] == vars(defaults)[name]}
     return [*_written(silent), "--middleware", GUARD, *flags]
@@ -43,13 +43,11 @@ def _parsed(flags: Sequence[str]) -> Any:
     return arguments
 
 
-def _refuse_other_servers(arguments: Any, flags: Sequence[str]) -> None:
+def _refuse_other_servers(arguments: Any) -> None:
     if arguments.grpc:
-        raise CannotServe("--grpc starts a server without HTTP, which Rheostat cannot control; leave it out")
-    if "--omni" in flags:
-        raise CannotServe("--omni starts another server, which Rheostat cannot control; leave it out")
+        raise InvalidField("--grpc starts a server without HTTP, which Rheostat cannot control; leave it out")
     if envs.VLLM_USE_RUST_FRONTEND:
-        raise CannotServe("VLLM_USE_RUST_FRONTEND starts a server that loads no plugins; unset it")
+        raise InvalidField("VLLM_USE_RUST_FRONTEND starts a server that loads no plugins; unset it")
 
 
 def _addresses(settings: Settings) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from starlette.datastructures import State
 
 from rheostat_server.adapters import AdapterStore, load_adapters
 from rheostat_server.app import add_routes
-from rheostat_server.engines.vllm.cannot_serve import CannotServe
 from rheostat_server.engines.vllm.engine import VllmEngine
 from rheostat_server.engines.vllm.gate import close_all_but
 from rheostat_server.engines.vllm.lora import load_into_vllm
 from rheostat_server.engines.vllm.weights import served_model_digest
+from rheostat_server.errors import InvalidField
+from rheostat_server.log import configure_logging
 from rheostat_server.serve import make_runtime
 from rheostat_server.settings import Settings
 
@@ -44,6 +45,7 @@ class RheostatPlugin:
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:
         _check(engine_client, state)
         settings = Settings()
+        configure_logging(settings.log_level)
         adapters = _verified_adapters(settings, state)
         await load_into_vllm(adapters, state.openai_serving_models, args)
         state.rheostat = make_runtime(VllmEngine(state), adapters, settings)
@@ -52,9 +54,9 @@ class RheostatPlugin:
 
 def _check(engine_client: Any, state: State) -> None:
     if engine_client is None:
-        raise CannotServe("vLLM runs without an engine; Rheostat needs `vllm serve` with one")
+        raise InvalidField("vLLM runs without an engine; Rheostat needs `vllm serve` with one")
     if state.openai_serving_chat is None:
-        raise CannotServe(f"model {state.args.model!r} does not generate text; Rheostat needs one that does")
+        raise InvalidField(f"model {state.args.model!r} does not generate text; Rheostat needs one that does")
 
 
 def _verified_adapters(settings: Settings, state: State) -> AdapterStore:

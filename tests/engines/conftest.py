@@ -1,0 +1,54 @@
+"""The real vLLM servers that tests of several engines share: each starts once, when a test first asks for it."""
+
+from collections.abc import Generator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.engines.vllm.server import SMALL, VllmServer, free_port, running
+from tests.tiny import TinyAdapter
+
+
+@pytest.fixture(scope="session")
+def rheostat_in_vllm(
+    tiny_model: Path, tiny_adapters: list[TinyAdapter], tmp_path_factory: pytest.TempPathFactory
+) -> Generator[VllmServer]:
+    """`rheostat serve --engine vllm` with the tiny model, named `tiny`, and its adapters; in vLLM's developer mode."""
+    _require_vllm()
+    port = free_port()
+    adapters = [f"--adapter={adapter.folder}" for adapter in tiny_adapters]
+    address = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
+    command = ["rheostat", "serve", tiny_model, "--engine", "vllm", *adapters, *address, "--", *SMALL]
+    with running(
+        [*command, "--enable-server-load-tracking"],
+        port=port,
+        log=tmp_path_factory.mktemp("vllm") / "rheostat.log",
+        path="/ready",
+        environment={"VLLM_SERVER_DEV_MODE": "1"},
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def bare_vllm(
+    tiny_model: Path, tiny_adapters: list[TinyAdapter], tmp_path_factory: pytest.TempPathFactory
+) -> Generator[VllmServer]:
+    """Plain `vllm serve` with the same model, named `tiny`, and the same adapters under their ids."""
+    _require_vllm()
+    port = free_port()
+    address = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
+    lora = ["--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules"]
+    modules = [f"{adapter.id}={adapter.folder}" for adapter in tiny_adapters]
+    with running(
+        ["vllm", "serve", tiny_model, *address, *SMALL, *lora, *modules],
+        port=port,
+        log=tmp_path_factory.mktemp("vllm") / "bare.log",
+        path="/health",
+    ) as server:
+        yield server
+
+
+def _require_vllm() -> None:
+    if find_spec("vllm") is None:
+        pytest.skip("no build of vLLM is installed")
