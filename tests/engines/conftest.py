@@ -25,7 +25,7 @@ def rheostat_in_vllm(
         port=port,
         log=tmp_path_factory.mktemp("vllm") / "rheostat.log",
         path="/ready",
-        environment={"VLLM_SERVER_DEV_MODE": "1"},
+        environment={"VLLM_SERVER_DEV_MODE": "1", "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH": "1"},
     ) as server:
         yield server
 

@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 
 BIN: Final = Path(sys.executable).parent
-STARTS_WITHIN_S: Final = 240
+STARTS_WITHIN_S: Final = 280
 # One thread: on two cores, OpenMP's threads would wait for each other whenever anything else runs.
 QUIET: Final = {
     "HF_HUB_OFFLINE": "1",
@@ -97,8 +97,13 @@ def _wait(server: VllmServer, path: str) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, sent)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(15)
+    _signal(process, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(30)
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], sent: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, sent)

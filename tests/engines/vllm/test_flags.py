@@ -10,7 +10,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from rheostat_server.adapters import AdapterRefused, AdapterStore, load_adapters
 from rheostat_server.engines.vllm.environment import set_environment
 from rheostat_server.engines.vllm.flags import GUARD, completed
-from rheostat_server.errors import InvalidField
+from rheostat_server.errors import CannotStart
 from rheostat_server.settings import Settings
 from tests.tiny import TinyAdapter
 
@@ -56,20 +56,20 @@ def test_the_config_file_of_the_operator_wins(tmp_path: Path) -> None:
 
 
 def test_a_flag_that_starts_a_server_without_plugins_is_refused() -> None:
-    with pytest.raises(InvalidField, match="--grpc"):
+    with pytest.raises(CannotStart, match="--grpc"):
         completed(SETTINGS, AdapterStore(), ["--grpc"])
 
 
 def test_a_config_file_that_starts_a_server_without_plugins_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "vllm.yaml"
     config.write_text("grpc: true\n")
-    with pytest.raises(InvalidField, match="--grpc"):
+    with pytest.raises(CannotStart, match="--grpc"):
         completed(SETTINGS, AdapterStore(), ["--config", str(config)])
 
 
 def test_the_frontend_in_rust_is_refused_as_it_loads_no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "1")
-    with pytest.raises(InvalidField, match="VLLM_USE_RUST_FRONTEND"):
+    with pytest.raises(CannotStart, match="VLLM_USE_RUST_FRONTEND"):
         completed(SETTINGS, AdapterStore(), [])
 
 

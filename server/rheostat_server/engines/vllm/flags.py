@@ -11,7 +11,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
 from rheostat_server.engines.vllm import guard
-from rheostat_server.errors import InvalidField
+from rheostat_server.errors import CannotStart
 from rheostat_server.serve import served_name
 from rheostat_server.settings import Settings
 
@@ -24,7 +24,7 @@ def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) 
     """Our flags, then the operator's, of which vLLM takes the last word.
 
     Raises:
-        InvalidField: the operator's flags start a server of vLLM's that knows no plugins.
+        CannotStart: the operator's flags start a server of vLLM's that knows no plugins.
         AdapterRefused: an adapter's rank is beyond what vLLM serves.
     """
     theirs, defaults = _parsed(flags), _parsed([])
@@ -45,9 +45,9 @@ def _parsed(flags: Sequence[str]) -> Any:
 
 def _refuse_other_servers(arguments: Any) -> None:
     if arguments.grpc:
-        raise InvalidField("--grpc starts a server without HTTP, which Rheostat cannot control; leave it out")
+        raise CannotStart("--grpc starts a server without HTTP, which Rheostat cannot control; leave it out")
     if envs.VLLM_USE_RUST_FRONTEND:
-        raise InvalidField("VLLM_USE_RUST_FRONTEND starts a server that loads no plugins; unset it")
+        raise CannotStart("VLLM_USE_RUST_FRONTEND starts a server that loads no plugins; unset it")
 
 
 def _addresses(settings: Settings) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def run_vllm(settings: Settings, flags: Sequence[str]) -> None:
 
     Raises:
         AdapterRefused: an adapter must not be served.
-        InvalidField: a flag starts another server of vLLM's, which knows no plugins.
+        CannotStart: a flag starts another server of vLLM's, which knows no plugins.
     """
     model = settings.model or str(demo.base_folder())
     adapters = _verified(model, adapter_folders(settings))

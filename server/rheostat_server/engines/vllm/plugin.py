@@ -20,7 +20,7 @@ from rheostat_server.engines.vllm.engine import VllmEngine
 from rheostat_server.engines.vllm.gate import close_all_but
 from rheostat_server.engines.vllm.lora import load_into_vllm
 from rheostat_server.engines.vllm.weights import served_model_digest
-from rheostat_server.errors import InvalidField
+from rheostat_server.errors import CannotStart
 from rheostat_server.log import configure_logging
 from rheostat_server.serve import make_runtime
 from rheostat_server.settings import Settings
@@ -54,9 +54,9 @@ class RheostatPlugin:
 
 def _check(engine_client: Any, state: State) -> None:
     if engine_client is None:
-        raise InvalidField("vLLM runs without an engine; Rheostat needs `vllm serve` with one")
+        raise CannotStart("vLLM runs without an engine; Rheostat needs `vllm serve` with one")
     if state.openai_serving_chat is None:
-        raise InvalidField(f"model {state.args.model!r} does not generate text; Rheostat needs one that does")
+        raise CannotStart(f"model {state.args.model!r} does not generate text; Rheostat needs one that does")
 
 
 def _verified_adapters(settings: Settings, state: State) -> AdapterStore:

@@ -1,0 +1,134 @@
+"""Rheostat in a real vLLM: what its own routes would do is still done, and nothing goes around the pipeline."""
+
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.engines.vllm.server import VllmServer
+from tests.tiny import TinyAdapter
+
+CONTROL_TEXT = "[helpful=0.50][harmless=0.25]"
+DIALS = {"safety": 0.25, "helpfulness": 0.5}
+
+
+def body(text: str = "How do I keep a small garden?", **fields: Any) -> dict[str, Any]:
+    return {
+        "model": "tiny", "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 16, **fields
+    }  # fmt: skip
+
+
+def ask(server: VllmServer, asked: dict[str, Any], **headers: str) -> httpx.Response:
+    with server.client() as client:
+        return client.post("/v1/chat/completions", json=asked, headers=headers)
+
+
+def text(answer: httpx.Response) -> str:
+    assert answer.status_code == 200, answer.text
+    content: str = answer.json()["choices"][0]["message"]["content"]
+    return content
+
+
+def test_without_control_the_answer_is_the_one_of_bare_vllm(
+    rheostat_in_vllm: VllmServer, bare_vllm: VllmServer
+) -> None:
+    off = {"control": {"mode": "off"}}
+    assert text(ask(rheostat_in_vllm, body(**off))) == text(ask(bare_vllm, body()))
+
+
+def test_the_adapter_mode_is_the_adapter_and_its_control_text(
+    rheostat_in_vllm: VllmServer, bare_vllm: VllmServer, tiny_adapters: list[TinyAdapter]
+) -> None:
+    for adapter in tiny_adapters:
+        controlled = body(control={**DIALS, "mode": "adapter", "adapter": adapter.id})
+        by_hand = body(f"How do I keep a small garden? {CONTROL_TEXT}", model=adapter.id)
+        ours, theirs = ask(rheostat_in_vllm, controlled), ask(bare_vllm, by_hand)
+        assert text(ours) == text(theirs)
+        assert ours.json()["usage"] == theirs.json()["usage"]
+
+
+def test_a_stream_is_the_one_of_bare_vllm_and_one_event_more(
+    rheostat_in_vllm: VllmServer, bare_vllm: VllmServer
+) -> None:
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    ours = ask(rheostat_in_vllm, body(**streamed, control={"mode": "off"})).text.split("\n\n")
+    theirs = ask(bare_vllm, body(**streamed)).text.split("\n\n")
+    receipt = ours.pop(-3)
+    assert '"control"' in receipt
+    assert len(ours) == len(theirs)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"structured_outputs": {"choice": ["first", "second"]}},
+        {"structured_outputs": {"regex": "(first|second)"}},
+    ],
+)
+def test_structured_output_of_vllm_passes(rheostat_in_vllm: VllmServer, fields: dict[str, Any]) -> None:
+    assert text(ask(rheostat_in_vllm, body(**fields, control={"mode": "adapter"}))) in ("first", "second")
+
+
+def test_logprobs_of_the_prompt_pass(rheostat_in_vllm: VllmServer) -> None:
+    answer = ask(rheostat_in_vllm, body(prompt_logprobs=1))
+    assert answer.status_code == 200
+    assert len(answer.json()["prompt_logprobs"]) == answer.json()["usage"]["prompt_tokens"]
+
+
+def test_the_request_id_of_the_caller_is_the_one_in_vllm(rheostat_in_vllm: VllmServer) -> None:
+    answer = ask(rheostat_in_vllm, body(), **{"X-Request-Id": "asked-by-me"})
+    assert answer.json()["id"] == "chatcmpl-asked-by-me"
+    assert answer.headers["x-request-id"] == "asked-by-me"
+
+
+def test_an_adapter_named_as_the_kind_of_a_content_part_is_not_picked(
+    rheostat_in_vllm: VllmServer, tiny_adapters: list[TinyAdapter]
+) -> None:
+    """vLLM picks an adapter for a request that names none where a part's kind begins with the adapter's name."""
+    part = {"type": f"{tiny_adapters[0].id}_url", "text": "How do I keep a small garden?"}
+    messages = [{"role": "user", "content": [part]}]
+    answer = ask(rheostat_in_vllm, body(messages=messages, control={"mode": "off"}))
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("field", ["truncate_prompt_tokens", "chat_template"])
+def test_control_cannot_be_cut_out_of_the_prompt(rheostat_in_vllm: VllmServer, field: str) -> None:
+    answer = ask(rheostat_in_vllm, body(**{field: 3}, control={"mode": "adapter"}))
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == field
+
+
+def test_the_load_that_vllm_tells_counts_our_requests(rheostat_in_vllm: VllmServer) -> None:
+    with rheostat_in_vllm.client() as client:
+        assert client.get("/load").json() == {"server_load": 0}
+        with client.stream("POST", "/v1/chat/completions", json=body(max_tokens=400, stream=True)) as answer:
+            next(answer.iter_raw())
+            assert client.get("/load").json() == {"server_load": 1}
+
+
+def test_candidates_share_the_prefill_of_their_prompt(rheostat_in_vllm: VllmServer) -> None:
+    def computed() -> float:
+        return rheostat_in_vllm.number("vllm:request_prefill_kv_computed_tokens_sum")
+
+    before = computed()
+    answer = ask(rheostat_in_vllm, body("Tell me of herbs and beans. " * 20, n=4, temperature=1))
+    prompt = answer.json()["usage"]["prompt_tokens"]
+    assert len(answer.json()["choices"]) == 4
+    assert computed() - before < 2 * prompt
+
+
+def test_many_dial_settings_in_one_batch_answer_as_each_alone(rheostat_in_vllm: VllmServer) -> None:
+    asked = [body(control={"mode": "adapter", "safety": step / 8, "helpfulness": 1 - step / 8}) for step in range(8)]
+    alone = [text(ask(rheostat_in_vllm, one)) for one in asked]
+    together: dict[int, str] = {}
+    threads = [
+        threading.Thread(target=lambda index=index, one=one: together.update({index: text(ask(rheostat_in_vllm, one))}))
+        for index, one in enumerate(asked)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[index] for index in range(8)] == alone
+    assert len(set(alone)) == 8
