@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import structlog
 import uvicorn
 
 from rheostat_server import demo
@@ -17,6 +19,8 @@ from rheostat_server.modes.prompting import default_wordings, read_wordings
 from rheostat_server.plan import Means
 from rheostat_server.runtime import Runtime, policy_from
 from rheostat_server.settings import EngineName, Settings
+
+log = structlog.get_logger(__name__)
 
 Start = Callable[[Settings, Sequence[str]], None]
 
@@ -43,6 +47,7 @@ def engine_for(settings: Settings) -> EngineName:
 
 
 def start_embedded(settings: Settings, flags: Sequence[str]) -> None:
+    _check_installed("torch", engine="embedded")
     base = Path(settings.model) if settings.model else demo.base_folder()
     if not base.is_dir():
         raise CannotStart(f"{base} is not a folder; the embedded engine serves a model from a local folder")
@@ -82,9 +87,17 @@ def start_remote(settings: Settings, flags: Sequence[str]) -> None:
 
 
 def start_vllm(settings: Settings, flags: Sequence[str]) -> None:
+    _check_installed("vllm", engine="vllm")
     from rheostat_server.engines.vllm.launch import run_vllm
 
     run_vllm(settings, flags)
+
+
+def _check_installed(module: str, *, engine: EngineName) -> None:
+    if find_spec(module) is None:
+        raise CannotStart(
+            f"the engine {engine!r} needs {module}, which is not installed; run: pip install 'rheostat[{engine}]'"
+        )
 
 
 STARTS: Final[Mapping[EngineName, Start]] = {
@@ -96,6 +109,10 @@ STARTS: Final[Mapping[EngineName, Start]] = {
 
 def run_app(engine: Engine, adapters: AdapterStore, settings: Settings) -> None:
     app = create_app(make_runtime(engine, adapters, settings))
+    log.info(
+        "rheostat serves", engine=engine.name, models=list(engine.models()), adapters=adapters.ids,
+        url=f"http://{settings.host}:{settings.port}/v1",
+    )  # fmt: skip
     uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level)
 
 

@@ -1,0 +1,39 @@
+"""Starting a server: which engine goes with what is asked for, and what is said where it cannot be had."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from rheostat_server import serve
+from rheostat_server.errors import CannotStart
+from rheostat_server.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("given", "engine"),
+    [
+        ({}, "embedded"),
+        ({"model": "some/model"}, "vllm"),
+        ({"upstream": "http://127.0.0.1:1"}, "remote"),
+        ({"upstream": "http://127.0.0.1:1", "model": "some/model"}, "remote"),
+        ({"engine": "vllm"}, "vllm"),
+        ({"engine": "embedded", "model": "some/model"}, "embedded"),
+    ],
+)
+def test_the_engine_goes_with_what_is_named(given: dict[str, Any], engine: str) -> None:
+    assert serve.engine_for(Settings(**given)) == engine
+
+
+@pytest.mark.parametrize(("engine", "module"), [("embedded", "torch"), ("vllm", "vllm")])
+def test_an_engine_that_is_not_installed_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch, engine: Any, module: str
+) -> None:
+    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == module else find_spec(name))
+    with pytest.raises(CannotStart, match=rf"pip install 'rheostat\[{engine}\]'"):
+        serve.start(Settings(engine=engine), engine_flags=[])
+
+
+def test_the_bundled_adapter_goes_with_the_demo_model_alone() -> None:
+    assert [folder.name for folder in serve.adapter_folders(Settings())] == ["adapter"]
+    assert serve.adapter_folders(Settings(model="some/model")) == []
