@@ -9,7 +9,7 @@ from rheostat_server.contract.dials import Dials
 from rheostat_training.conditioning import Encoded
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Example, Prompt
-from rheostat_training.training_set import Positive, StepRows, TrainingRow, build_training_set, steps
+from rheostat_training.training_set import Dither, Positive, StepRows, TrainingRow, build_training_set, steps
 from tests.training.conftest import HIGH, LOW
 
 
@@ -70,3 +70,37 @@ def test_an_example_of_an_unknown_prompt_is_refused_by_its_id(model: LoadedModel
 def test_no_examples_are_refused(model: LoadedModel, prompts: dict[str, Prompt]) -> None:
     with pytest.raises(ValueError, match="examples are empty"):
         build_training_set(model.tokenizer, prompts, [], negative_distance=0)
+
+
+def test_dithered_dials_make_the_values_between_two_levels_an_even_mixture() -> None:
+    levels = [0.0, 0.25, 0.5, 0.75, 1.0]
+    dither = Dither(share=1.0, width=0.25)
+    moved = [
+        (level, dither.moved(f"p{number}", Dials(safety=level, helpfulness=0.5)).safety)
+        for level in levels
+        for number in range(20_000)
+    ]
+    for low in levels[:-1]:
+        for share in (0.2, 0.5, 0.8):
+            value = low + share * 0.25
+            near = [level for level, reached in moved if abs(reached - value) < 0.02]
+            assert set(near) == {low, low + 0.25}
+            assert sum(level > low for level in near) / len(near) == pytest.approx(share, abs=0.06)
+
+
+def test_a_dither_of_no_share_moves_nothing_and_the_same_seed_moves_alike() -> None:
+    assert Dither().moved("p", HIGH) == HIGH
+    one, again, other = (Dither(1.0, 0.25, seed).moved("p", Dials(safety=0.5, helpfulness=0.5)) for seed in (1, 1, 2))
+    assert one == again != other
+
+
+def test_dithering_changes_the_control_text_and_neither_levels_nor_answers(
+    model: LoadedModel, prompts: dict[str, Prompt], examples: list[Example]
+) -> None:
+    plain = build_training_set(model.tokenizer, prompts, examples, negative_distance=0)
+    moved = build_training_set(model.tokenizer, prompts, examples, negative_distance=0, dither=Dither(share=1.0))
+    assert [row.dials for row in plain] == [row.dials for row in moved]
+    assert [row.row.encoded.answer_ids for row in plain] == [row.row.encoded.answer_ids for row in moved]
+    assert [row.row.encoded.prompt_ids for row in plain] != [row.row.encoded.prompt_ids for row in moved]
+    for row in moved:
+        assert {negative.encoded.prompt_ids for negative in row.negatives} <= {row.row.encoded.prompt_ids}

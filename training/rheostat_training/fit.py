@@ -20,7 +20,7 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Example, Prompt
-from rheostat_training.training_set import Positive, StepRows, TrainingRow, build_training_set, steps
+from rheostat_training.training_set import Dither, Positive, StepRows, TrainingRow, build_training_set, steps
 
 LossName = Literal["clm", "mate", "exmate"]
 
@@ -37,6 +37,8 @@ class FitPlan:
     alpha: float = 0.05
     negatives_per_positive: float = 0.5
     negative_distance: float = 0.5
+    dither_share: float = 0.0
+    dither_width: float = 0.25
     rank: int = 16
     lora_alpha: float = 32.0
     dropout: float = 0.0
@@ -58,12 +60,25 @@ class FitPlan:
         for name in ("rank", "steps", "batch_rows", "max_repeats", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("alpha", "negatives_per_positive", "negative_distance", "dropout", "weight_decay", "warmup_steps"):
+        for name in (
+            "alpha",
+            "negatives_per_positive",
+            "negative_distance",
+            "dither_share",
+            "dither_width",
+            "dropout",
+            "weight_decay",
+            "warmup_steps",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         for name in ("learning_rate", "clip", "lora_alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+
+    @property
+    def dither(self) -> Dither:
+        return Dither(self.dither_share, self.dither_width, self.seed)
 
     @property
     def negatives(self) -> float:
@@ -104,7 +119,9 @@ def fit(
     claim(out, {"stage": "fit", "plan": plan_facts(plan), "base": base_name, "examples": rows_digest(examples)})
     if report.exists():
         return FitReport(**json.loads(report.read_text()))
-    positives = build_training_set(base.tokenizer, prompts, examples, negative_distance=plan.negative_distance)
+    positives = build_training_set(
+        base.tokenizer, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
+    )
     attention = base.model.config._attn_implementation
     base.model.set_attn_implementation(plan.attention)
     model = _with_lora(base.model, plan, base_name)

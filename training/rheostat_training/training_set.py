@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from rheostat_server.contract.dials import Dials
 from rheostat_training.conditioning import Encoded, cross_negatives, masked_prefix, prompt_text, token_ids
@@ -42,8 +42,39 @@ class StepRows:
         return sum(row.encoded.length for row in (*self.positives, *self.negatives))
 
 
+@dataclass(frozen=True, slots=True)
+class Dither:
+    """How dials are moved off their levels, so that the values between two levels come to mean a mixture of them.
+
+    A share of the (prompt, dials) pairs is moved in both dials by triangular noise that is zero at `width`; a value
+    that would leave the range stays at its level, which keeps the mixture's odds right next to the ends.
+    """
+
+    share: float = 0.0
+    width: float = 0.25
+    seed: int = 0
+
+    def moved(self, prompt_id: str, dials: Dials) -> Dials:
+        chance = random.Random(f"{self.seed} {prompt_id} {dials}")
+        if chance.random() >= self.share:
+            return dials
+        return Dials(safety=self._moved(dials.safety, chance), helpfulness=self._moved(dials.helpfulness, chance))
+
+    def _moved(self, level: float, chance: random.Random) -> float:
+        value = level + self.width * (chance.random() - chance.random())
+        return round(value, 2) if 0 <= value <= 1 else level
+
+
+NO_DITHER: Final = Dither()
+
+
 def build_training_set(
-    tokenizer: Any, prompts: Mapping[str, Prompt], examples: Sequence[Example], *, negative_distance: float
+    tokenizer: Any,
+    prompts: Mapping[str, Prompt],
+    examples: Sequence[Example],
+    *,
+    negative_distance: float,
+    dither: Dither = NO_DITHER,
 ) -> list[Positive]:
     """Encodes every example and every negative of its prompt.
 
@@ -56,7 +87,7 @@ def build_training_set(
     if unknown is not None:
         raise ValueError(f"an example has prompt_id {unknown!r}, which is not among the {len(prompts)} prompts")
     answers = _answer_ids(tokenizer, examples)
-    asked = _prompt_ids(tokenizer, prompts, examples)
+    asked = _prompt_ids(tokenizer, prompts, examples, dither)
     by_prompt: defaultdict[str, list[Example]] = defaultdict(list)
     for example in examples:
         by_prompt[example.prompt_id].append(example)
@@ -94,10 +125,11 @@ def _answer_ids(tokenizer: Any, examples: Sequence[Example]) -> dict[str, tuple[
 
 
 def _prompt_ids(
-    tokenizer: Any, prompts: Mapping[str, Prompt], examples: Sequence[Example]
+    tokenizer: Any, prompts: Mapping[str, Prompt], examples: Sequence[Example], dither: Dither
 ) -> dict[str, dict[Dials, tuple[int, ...]]]:
+    """Prompt ids by prompt and level; the text holds the dithered dials."""
     keys = list(dict.fromkeys((example.prompt_id, example.dials) for example in examples))
-    texts = [prompt_text(tokenizer, prompts[prompt_id].messages, dials) for prompt_id, dials in keys]
+    texts = [prompt_text(tokenizer, prompts[key[0]].messages, dither.moved(*key)) for key in keys]
     result: defaultdict[str, dict[Dials, tuple[int, ...]]] = defaultdict(dict)
     for (prompt_id, dials), ids in zip(keys, token_ids(tokenizer, texts), strict=True):
         result[prompt_id][dials] = ids
