@@ -1,0 +1,191 @@
+"""The demo's base model: a small Llama, its optimisers and its schedule, trained from scratch on the corpus."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import AdamW, Muon, Optimizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rheostat_training.demo.batches import IGNORED, Batch, batches
+from rheostat_training.demo.tokenizer import MAX_LENGTH, save_tokenizer
+from rheostat_training.progress import Progress
+
+CHECKPOINT_FILE = "checkpoint.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseShape:
+    """The size of the model; two query heads share one key-value head."""
+
+    hidden: int = 256
+    inner: int = 640
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """A stretch whose learning rate warms up to `peak`, stays, and falls to zero in its last `cooldown` share."""
+
+    steps: int
+    peak: float = 1.0
+    cooldown: float = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class BasePlan:
+    """How the base model is trained; matrices by Muon, embeddings and norms by AdamW."""
+
+    shape: BaseShape = BaseShape()
+    cycles: tuple[Cycle, ...] = (Cycle(4400), Cycle(3200, peak=0.6, cooldown=1.0))
+    rows: int = 16
+    matrix_rate: float = 1e-2
+    vector_rate: float = 1e-2
+    weight_decay: float = 0.01
+    warmup: int = 50
+    clip: float = 1.0
+    seed: int = 0
+    checkpoint_every: int = 100
+
+    @property
+    def steps(self) -> int:
+        return sum(cycle.steps for cycle in self.cycles)
+
+
+@dataclass(slots=True)
+class Training:
+    """What a checkpoint holds: the model, its optimisers and how many steps are done."""
+
+    model: LlamaForCausalLM
+    optimisers: list[Optimizer]
+    step: int = 0
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "step": self.step,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.step = state["step"]
+
+
+def fit_base(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, work: Path, out: Path, *, progress: Progress) -> Path:
+    """Train the base model and write it to `out` in bfloat16; a killed run goes on from its checkpoint in `work`."""
+    training = _begin(tokenizer, plan, work)
+    losses: list[float] = []
+    stream = batches(tokenizer, seed=plan.seed, rows=plan.rows, first=training.step)
+    with progress.task("base model", plan.steps, unit="steps") as task:
+        task.advance(training.step)
+        for batch in _until(stream, plan.steps - training.step):
+            losses.append(_step(training, batch, plan))
+            task.advance(1, note=f"loss {sum(losses[-50:]) / len(losses[-50:]):.4f}")
+            if training.step % plan.checkpoint_every == 0:
+                _save_checkpoint(training, work)
+    return _write(training.model, tokenizer, out)
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, shape: BaseShape, seed: int) -> LlamaForCausalLM:
+    """An untrained model of the given shape."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=MAX_LENGTH,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    model.set_attn_implementation("eager")  # on short rows its backward is the faster one on a CPU
+    return model
+
+
+def loss_of(model: LlamaForCausalLM, batch: Batch) -> Tensor:
+    """Mean cross-entropy over what the assistant says; the output layer runs on those tokens alone."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(input_ids=batch.inputs, use_cache=False).last_hidden_state
+        said = batch.targets != IGNORED
+        logits = model.lm_head(hidden[said])
+    return cross_entropy(logits.float(), batch.targets[said])
+
+
+def rate_at(step: int, plan: BasePlan) -> float:
+    """The learning rate's factor: each cycle has a short warm-up, a plateau, and a fall to zero along half a cosine."""
+    for cycle in plan.cycles:
+        if step < cycle.steps:
+            return cycle.peak * min((step + 1) / plan.warmup, _fall(step, cycle))
+        step -= cycle.steps
+    return 0.0
+
+
+def _fall(step: int, cycle: Cycle) -> float:
+    length = cycle.cooldown * cycle.steps
+    done = max(0.0, (step - (cycle.steps - length)) / length)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _begin(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, work: Path) -> Training:
+    model = new_model(tokenizer, plan.shape, plan.seed)
+    training = Training(model, _optimisers(model, plan))
+    checkpoint = work / CHECKPOINT_FILE
+    if checkpoint.exists():
+        training.load(torch.load(checkpoint, weights_only=True))
+    return training
+
+
+def _optimisers(model: nn.Module, plan: BasePlan) -> list[Optimizer]:
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        Muon(matrices, lr=plan.matrix_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        AdamW(others, lr=plan.vector_rate, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def _step(training: Training, batch: Batch, plan: BasePlan) -> float:
+    factor = rate_at(training.step, plan)
+    for optimiser, rate in zip(training.optimisers, (plan.matrix_rate, plan.vector_rate), strict=True):
+        optimiser.param_groups[0]["lr"] = rate * factor
+    loss = loss_of(training.model, batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(training.model.parameters(), plan.clip)
+    for optimiser in training.optimisers:
+        optimiser.step()
+        optimiser.zero_grad()
+    training.step += 1
+    return loss.item()
+
+
+def _until(stream: Iterator[Batch], count: int) -> Iterator[Batch]:
+    for _ in range(count):
+        yield next(stream)
+
+
+def _save_checkpoint(training: Training, work: Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    partial = work / f"{CHECKPOINT_FILE}.partial"
+    torch.save(training.state(), partial)
+    partial.replace(work / CHECKPOINT_FILE)
+
+
+def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> Path:
+    model.to(torch.bfloat16).save_pretrained(out)
+    save_tokenizer(tokenizer, out)
+    return out

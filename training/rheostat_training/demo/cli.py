@@ -1,0 +1,32 @@
+"""`rheostat demo`: build the bundle."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="The demo world: a small model, its scorers and its adapter, made from nothing.", no_args_is_help=True
+)
+
+OUT = Path("server/rheostat_server/demo/bundle")
+WORK = Path("build/demo")
+
+
+@app.callback()
+def demo() -> None:
+    """The demo world: a small model, its scorers and its adapter, made from nothing."""
+
+
+@app.command("build")
+def build_bundle(
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = OUT,
+    work: Annotated[Path, typer.Option(help="Folder of the stages; a second run goes on from what is there.")] = WORK,
+    seed: Annotated[int, typer.Option(help="Seed of every stage.")] = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="A miniature of every stage, in seconds.")] = False,
+) -> None:
+    """Make the demo bundle; on two cores the full build takes about an hour."""
+    from rheostat_training.demo import recipe
+    from rheostat_training.demo.build import build
+
+    build(out, recipe.fast(seed) if fast else recipe.full(seed), work, say=typer.echo)

@@ -1,0 +1,103 @@
+"""Every size and setting of a build of the demo bundle, in one value."""
+
+from dataclasses import dataclass, field, replace
+
+from rheostat_training.demo.base import BasePlan, BaseShape, Cycle
+from rheostat_training.demo.tokenizer import SAMPLE_DIALOGUES
+from rheostat_training.distil import DistilPlan
+from rheostat_training.fit import FitPlan
+from rheostat_training.generate import SamplingPlan
+from rheostat_training.scorer_fit import ScorerPlan, ScorerShape
+
+ANSWER_TOKENS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class SelfPlan:
+    """What the base model is asked about: training prompts, as they are and under worded system messages."""
+
+    prompts: int = 500
+    sampling: SamplingPlan = field(default_factory=lambda: SamplingPlan(samples=16, max_new_tokens=ANSWER_TOKENS))
+    wishes: int = 16
+    worded_sampling: SamplingPlan = field(default_factory=lambda: SamplingPlan(samples=1, max_new_tokens=ANSWER_TOKENS))
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePlan:
+    """A pair of scorers: how many labelled answers they learn from, and how."""
+
+    rows: int
+    fit: ScorerPlan
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPlan:
+    """The final measurement: held-out prompts on a 3 x 3 grid of dials."""
+
+    prompts: int = 300
+    sampling: SamplingPlan = field(
+        default_factory=lambda: SamplingPlan(samples=1, temperature=0.7, max_new_tokens=ANSWER_TOKENS, seed=7)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All plans of a build, one a stage."""
+
+    seed: int
+    tokenizer_sample: int = SAMPLE_DIALOGUES
+    base: BasePlan = field(default_factory=BasePlan)
+    scorers: JudgePlan = field(
+        default_factory=lambda: JudgePlan(9000, ScorerPlan(ScorerShape("bert", hidden=96, layers=2), epochs=4))
+    )
+    judges: JudgePlan = field(
+        default_factory=lambda: JudgePlan(
+            7000, ScorerPlan(ScorerShape("llama", hidden=80, layers=3, heads=4), epochs=4, seed=1)
+        )
+    )
+    self_plan: SelfPlan = field(default_factory=SelfPlan)
+    distil: DistilPlan = field(default_factory=lambda: DistilPlan(per_cell=160))
+    fit: FitPlan = field(
+        default_factory=lambda: FitPlan(steps=600, dither_share=0.3, dtype="bfloat16", attention="eager")
+    )
+    trials: TrialPlan = field(default_factory=TrialPlan)
+
+
+def full(seed: int = 0) -> Recipe:
+    """The recipe of the bundle that ships: under ninety minutes on two cores."""
+    return _seeded(Recipe(seed), seed)
+
+
+def fast(seed: int = 0) -> Recipe:
+    """A miniature of every stage in seconds: it proves that the build runs, and its model babbles."""
+    recipe = Recipe(
+        seed,
+        tokenizer_sample=500,
+        base=BasePlan(
+            BaseShape(hidden=64, inner=128, layers=2, heads=2, kv_heads=1),
+            cycles=(Cycle(30), Cycle(10, peak=0.5)),
+            rows=8,
+        ),
+        scorers=JudgePlan(64, ScorerPlan(ScorerShape("bert", hidden=32, layers=1, heads=2), epochs=1)),
+        judges=JudgePlan(64, ScorerPlan(ScorerShape("llama", hidden=32, layers=1, heads=2), epochs=1, seed=1)),
+        self_plan=SelfPlan(
+            prompts=6,
+            sampling=SamplingPlan(samples=4, max_new_tokens=24),
+            wishes=2,
+            worded_sampling=SamplingPlan(samples=1, max_new_tokens=24),
+        ),
+        distil=DistilPlan(margin=0.0, per_cell=8),
+        fit=FitPlan(steps=4, batch_rows=4, rank=4, attention="eager"),
+        trials=TrialPlan(prompts=4, sampling=SamplingPlan(samples=1, temperature=0.7, max_new_tokens=24)),
+    )
+    return _seeded(recipe, seed)
+
+
+def _seeded(recipe: Recipe, seed: int) -> Recipe:
+    """The build's seed reaches every stage."""
+    return replace(
+        recipe,
+        base=replace(recipe.base, seed=seed),
+        fit=replace(recipe.fit, seed=seed),
+        distil=replace(recipe.distil, seed=seed),
+    )
