@@ -60,6 +60,10 @@ class Batch:
         return len(self._readings) + len({id(row.job) for row in self._rows})
 
     @property
+    def busy(self) -> bool:
+        return bool(self._rows or self._readings or self._waiting)
+
+    @property
     def jobs(self) -> Collection[Job]:
         return [*self._waiting, *(reading.job for reading in self._readings), *{row.job for row in self._rows}]
 

@@ -68,7 +68,7 @@ class EmbeddedEngine:
         """Loads model and adapters (id to PEFT folder), which takes seconds, and starts the worker.
 
         Raises:
-            UnsupportedModel, AdapterUnusable: a folder holds what this engine cannot serve; both are ValueErrors.
+            UnsupportedModel, AdapterUnusable: a folder holds what this engine cannot serve; both are `CannotStart`.
         """
         adapters = adapters or {}
         model = load_model(model_folder, adapters=list(adapters.values()), device=device, dtype=dtype)
@@ -77,12 +77,12 @@ class EmbeddedEngine:
     @property
     def running(self) -> int:
         """Requests in the batch."""
-        return self._worker.load.running
+        return self._worker.running
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a place in the batch."""
-        return self._worker.load.waiting
+        return self._worker.waiting
 
     def models(self) -> Sequence[str]:
         return [self._served_name]
@@ -91,7 +91,7 @@ class EmbeddedEngine:
         self._worker.check()
 
     async def complete(self, request: EngineRequest) -> Completion:
-        asked = await self._ask(request)
+        asked = await self._ask(request, streamed=False)
         pieces: list[Piece] = []
         with self._in_batch(asked.job):
             while len(pieces) < asked.job.candidates:
@@ -99,7 +99,7 @@ class EmbeddedEngine:
         return completion(asked.head, pieces, tokenizer=self._tokenizer, logprobs=asked.request.logprobs)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
-        asked = await self._ask(request)
+        asked = await self._ask(request, streamed=True)
         chunks = Chunks(asked.head, self._tokenizer, asked.request)
         left = asked.job.candidates
         with self._in_batch(asked.job):
@@ -122,7 +122,7 @@ class EmbeddedEngine:
     def _tokenizer(self) -> Tokenizer:
         return self._model.text
 
-    async def _ask(self, request: EngineRequest) -> _Asked:
+    async def _ask(self, request: EngineRequest, *, streamed: bool) -> _Asked:
         """Everything that can be at fault with a request is found here, before it reaches the batch."""
         self._worker.check()
         chat = read_request(
@@ -134,7 +134,7 @@ class EmbeddedEngine:
         if chat.model not in self._adapters:
             raise UnknownModel(chat.model, self._adapters)
         prompt = await self._prompt(chat)
-        job = self._job(chat, prompt)
+        job = self._job(chat, prompt, streamed=streamed)
         return _Asked(chat, job, Head(request.request_id, model=chat.model, prompt_tokens=len(prompt)))
 
     async def _prompt(self, chat: ChatRequest) -> list[int]:
@@ -142,7 +142,7 @@ class EmbeddedEngine:
             return render_prompt(self._model.tokenizer, chat.messages)
         return await asyncio.to_thread(render_prompt, self._model.tokenizer, chat.messages)
 
-    def _job(self, chat: ChatRequest, prompt: Sequence[int]) -> Job:
+    def _job(self, chat: ChatRequest, prompt: Sequence[int], *, streamed: bool) -> Job:
         model_stops = self._model.stop_ids
         return Job(
             prompt=prompt,
@@ -156,7 +156,7 @@ class EmbeddedEngine:
             barred_at_first=frozenset(chat.stop_token_ids) | model_stops,
             stop_texts=chat.stop,
             top_logprobs=chat.top_logprobs if chat.logprobs else None,
-            streamed=chat.stream,
+            streamed=streamed,
             mailbox=Mailbox(),
         )
 

@@ -65,7 +65,7 @@ class Model:
         return {name: recommended[name] for name in _DEFAULTS if recommended.get(name) is not None}
 
     def _tensor(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, device=self.device)
+        return torch.tensor(values, dtype=torch.long, device=self.device)
 
 
 def load_model(folder: Path, *, adapters: Sequence[Path] = (), device: str = "cpu", dtype: str = "float32") -> Model:

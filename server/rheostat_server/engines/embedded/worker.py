@@ -37,17 +37,20 @@ Command: TypeAlias = Add | Drop | Stop
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Requests in the batch, and those that wait for a place in it."""
+    """The batch as it was after a step: requests in it, those that wait for a place, and all that ever came."""
 
     running: int = 0
     waiting: int = 0
+    came: int = 0
 
 
 class Worker:
     """Once it has ended, by `stop` or by an error, every job gets `EngineUnavailable` with the reason."""
 
     def __init__(self, batch: Batch, *, threads: int | None) -> None:
-        self.load = Load()
+        self._load = Load()
+        self._sent = 0
+        self._came = 0
         self._batch = batch
         self._threads = threads
         self._commands: SimpleQueue[Command] = SimpleQueue()
@@ -55,6 +58,17 @@ class Worker:
         self._ended: str | None = None
         self._thread = threading.Thread(target=self._run, name="rheostat-embedded", daemon=True)
         self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch."""
+        return self._load.running
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place in the batch, or that the thread has not seen yet."""
+        load = self._load
+        return load.waiting + self._sent - load.came
 
     def check(self) -> None:
         """Raises `EngineUnavailable` if the worker has ended."""
@@ -64,6 +78,7 @@ class Worker:
     def add(self, job: Job) -> None:
         with self._lock:
             self.check()
+            self._sent += 1
             self._commands.put(Add(job))
 
     def drop(self, job: Job) -> None:
@@ -87,14 +102,16 @@ class Worker:
 
     def _serve(self) -> None:
         while self._obey():
-            deliver(self._batch.step())
+            letters = self._batch.step()
             self._report()
+            deliver(letters)
 
     def _obey(self) -> bool:
         """Carries out all commands, waiting for one while there is nothing to run; False when told to stop."""
-        while not self._commands.empty() or not self._batch.jobs:
+        while not self._commands.empty() or not self._batch.busy:
             match self._commands.get():
                 case Add(job):
+                    self._came += 1
                     self._batch.add(job)
                 case Drop(job):
                     self._batch.drop(job)
@@ -104,7 +121,7 @@ class Worker:
         return True
 
     def _report(self) -> None:
-        self.load = Load(running=self._batch.running, waiting=self._batch.waiting)
+        self._load = Load(running=self._batch.running, waiting=self._batch.waiting, came=self._came)
 
     def _end(self, reason: str) -> None:
         with self._lock:
@@ -113,5 +130,5 @@ class Worker:
         while not self._commands.empty():
             if isinstance(command := self._commands.get(), Add):
                 jobs.append(command.job)
-        self.load = Load()
+        self._load = Load(came=self._sent)
         deliver((job.mailbox, EngineUnavailable(reason)) for job in jobs)

@@ -1,0 +1,1 @@
+"""The embedded engine beside transformers itself, and its parts alone."""
