@@ -142,3 +142,4 @@ def test_slots_keep_what_they_hold_when_they_grow_and_move() -> None:
     assert keys.shape[2] >= 500
     torch.testing.assert_close(keys[19, :, :3], key)
     torch.testing.assert_close(values[19, :, :3], -key)
+    assert bool((keys[1:19] == 0).all()), "what is masked must be finite"

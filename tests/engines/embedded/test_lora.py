@@ -34,6 +34,7 @@ def changed(adapter: TinyAdapter, folder: Path, **settings: Any) -> Path:
         {"trainable_token_indices": [1]},
         {"target_modules": ["q_proj"]},
         {"r": 8},
+        {"of_the_future": 1},
         {"peft_type": "IA3"},
     ],
     ids=str,

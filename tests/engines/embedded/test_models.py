@@ -12,7 +12,7 @@ import transformers
 
 from rheostat_server.engines.embedded import EmbeddedEngine
 from rheostat_server.engines.embedded.attention import UnsupportedModel
-from tests.engines.embedded.asking import LONG, SHORT, Reference, text_of
+from tests.engines.embedded.asking import LONG, SHORT, Reference, request, text_of, tokens_of
 
 SIZES: dict[str, Any] = {
     "vocab_size": 512,
@@ -54,8 +54,9 @@ async def test_other_architectures_answer_as_generate_does(
     engine = EmbeddedEngine.load(folder, served_name="tiny", threads=1)
     reference = Reference.load(folder)
     texts = [SHORT, LONG[:150], "wait"]
-    answers = await asyncio.gather(*(text_of(engine, text, temperature=0) for text in texts))
-    assert answers == [reference.answer(text) for text in texts]
+    answers = await asyncio.gather(*(engine.complete(request(text, temperature=0, logprobs=True)) for text in texts))
+    expected = [[reference.tokenizer.decode([id]) for id in reference.generate(text)] for text in texts]
+    assert [tokens_of(answer) for answer in answers] == expected
     await engine.close()
 
 
@@ -63,7 +64,8 @@ async def test_other_architectures_answer_as_generate_does(
     ("config", "reason"),
     [
         (transformers.Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=8), "soft caps"),
-        (transformers.MambaConfig(vocab_size=512, hidden_size=32, num_hidden_layers=2), "attend"),
+        (transformers.MambaConfig(vocab_size=512, hidden_size=32, num_hidden_layers=2), "max_position_embeddings"),
+        (transformers.Qwen3NextConfig(**SIZES, num_key_value_heads=2, head_dim=8), "attend"),
     ],
 )
 def test_a_model_whose_attention_we_do_not_compute_is_refused_at_start(

@@ -34,8 +34,9 @@ class PromptCache:
 class SlotCache:
     """Keys and values of the running rows: a pair of (slots, heads, tokens, head size) a layer.
 
-    A row's tokens begin at 0, so that a row joins or leaves without moving another's; what lies beyond its length is
-    never read. Both sizes double when they are too small.
+    A row's tokens begin at 0, so that a row joins or leaves without moving another's; what lies beyond its length
+    is masked. It must be finite all the same, as a masked NaN makes attention NaN: new room is zeros. Both sizes double
+    when they are too small.
     """
 
     def __init__(self) -> None:
@@ -67,10 +68,10 @@ class SlotCache:
                 buffer[target, :, :tokens] = buffer[source, :, :tokens]
 
     def _empty(self, like: Tensor) -> Tensor:
-        return like.new_empty(self.slots, like.shape[0], self.tokens, like.shape[2])
+        return like.new_zeros(self.slots, like.shape[0], self.tokens, like.shape[2])
 
     def _enlarged(self, old: Tensor) -> Tensor:
-        new = old.new_empty(self.slots, old.shape[1], self.tokens, old.shape[3])
+        new = old.new_zeros(self.slots, old.shape[1], self.tokens, old.shape[3])
         new[: old.shape[0], :, : old.shape[2]] = old
         return new
 

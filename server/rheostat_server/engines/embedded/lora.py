@@ -6,6 +6,7 @@ its own adapter's ranks and 0 elsewhere. Three small operations for any mix of a
 loops over adapters in each layer.
 """
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,9 +108,16 @@ def _inject(model: nn.Module, name: str, folder: Path) -> None:
 
 
 def _config(folder: Path) -> peft.LoraConfig:
-    config = peft.PeftConfig.from_pretrained(str(folder))
-    if not isinstance(config, peft.LoraConfig):
-        raise AdapterUnusable(f"{folder} is an adapter of type {config.peft_type}; the embedded engine serves LoRA")
+    kind = json.loads((folder / CONFIG).read_bytes()).get("peft_type")
+    if kind != "LORA":
+        raise AdapterUnusable(f"{folder} is an adapter of the type {kind}; the embedded engine serves LORA")
+    try:
+        with warnings.catch_warnings():
+            # PEFT warns of settings that it does not know, and ignores them.
+            warnings.simplefilter("error")
+            config = peft.LoraConfig.from_pretrained(str(folder))
+    except (TypeError, ValueError, UserWarning) as exc:
+        raise AdapterUnusable(f"{folder / CONFIG} is not a LoRA configuration that PEFT can read: {exc}") from exc
     wrong = {
         "bias": config.bias != "none",
         "modules_to_save": bool(config.modules_to_save),

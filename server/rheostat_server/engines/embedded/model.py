@@ -132,8 +132,11 @@ def _check_runs(folder: Path, model: Model, *, layers: int) -> None:
 
 
 def _context(config: Any) -> int:
-    length = config.get_text_config().max_position_embeddings
-    return int(length)
+    """Raises `UnsupportedModel` for a model that counts no positions, as those without attention do not."""
+    settings = config.get_text_config().to_dict()
+    if settings.get("max_position_embeddings") is None:
+        raise UnsupportedModel(f"a {config.model_type} states no max_position_embeddings; serve it with vLLM")
+    return int(settings["max_position_embeddings"])
 
 
 def _stop_ids(network: transformers.PreTrainedModel, tokenizer: Any) -> frozenset[int]:
