@@ -54,8 +54,17 @@ def serving(subject: Subject, logs: Path) -> Generator[Pair, None, None]:
     """Both servers until the block ends."""
     address = ["--host", "127.0.0.1", "--served-model-name", NAME, "--port"]
     room = [*subject.flags, "--max-lora-rank", str(subject.served_rank)]
-    ours = ["rheostat", "serve", subject.model, "--engine", "vllm", "--adapter", subject.adapter, *address]
-    bare = ["vllm", "serve", subject.model, *address]
+    ours: list[str | Path] = [
+        "rheostat",
+        "serve",
+        subject.model,
+        "--engine",
+        "vllm",
+        "--adapter",
+        subject.adapter,
+        *address,
+    ]
+    bare: list[str | Path] = ["vllm", "serve", subject.model, *address]
     lora = ["--enable-lora", "--lora-modules", f"{subject.adapter_id}={subject.adapter}"]
     with (
         _server(ours, ["--", *room], logs / "ours.log") as ours_url,

@@ -19,7 +19,7 @@ def rheostat_in_vllm(
     port = free_port()
     adapters = [f"--adapter={adapter.folder}" for adapter in tiny_adapters]
     address = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
-    command = ["rheostat", "serve", tiny_model, "--engine", "vllm", *adapters, *address, "--", *SMALL]
+    command: list[str | Path] = ["rheostat", "serve", tiny_model, "--engine", "vllm", *adapters, *address, "--", *SMALL]
     with running(
         [*command, "--enable-server-load-tracking"],
         port=port,

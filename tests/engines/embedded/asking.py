@@ -18,21 +18,21 @@ SHORT = "plant beans"
 LONG = "please tell me how to keep a small garden in the city and what to plant there in spring " * 5
 
 
-def request(text: str = SHORT, **fields: Any) -> EngineRequest:
+def request(text: str = SHORT, /, **fields: Any) -> EngineRequest:
     body = {"model": "tiny", "messages": [{"role": "user", "content": text}], "max_tokens": 12, **fields}
     return EngineRequest(body, request_id="r")
 
 
-async def text_of(engine: EmbeddedEngine, text: str = SHORT, **fields: Any) -> str:
+async def text_of(engine: EmbeddedEngine, text: str = SHORT, /, **fields: Any) -> str:
     return (await texts_of(engine, text, **fields))[0]
 
 
-async def texts_of(engine: EmbeddedEngine, text: str = SHORT, **fields: Any) -> list[str]:
+async def texts_of(engine: EmbeddedEngine, text: str = SHORT, /, **fields: Any) -> list[str]:
     completion = await engine.complete(request(text, **fields))
     return [choice["message"]["content"] for choice in completion["choices"]]
 
 
-async def chunks_of(engine: EmbeddedEngine, text: str = SHORT, **fields: Any) -> list[dict[str, Any]]:
+async def chunks_of(engine: EmbeddedEngine, text: str = SHORT, /, **fields: Any) -> list[dict[str, Any]]:
     """The events of a stream, the last one, DONE, taken off."""
     data = b"".join([part async for part in engine.stream(request(text, stream=True, **fields))])
     assert data.endswith(DONE)

@@ -25,7 +25,8 @@ def two(tiny_adapters: list[TinyAdapter]) -> AdapterStore:
 def read_by_vllm(flags: list[str]) -> dict[str, object]:
     parser = FlexibleArgumentParser()
     ServeSubcommand().subparser_init(parser.add_subparsers())
-    return vars(parser.parse_args(["serve", "model", *flags]))
+    arguments: dict[str, object] = vars(parser.parse_args(["serve", "model", *flags]))
+    return arguments
 
 
 def test_the_settings_become_flags_of_vllm() -> None:

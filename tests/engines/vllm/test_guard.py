@@ -81,7 +81,8 @@ def test_a_prefix_of_a_proxy_is_judged_as_the_router_does() -> None:
 @pytest.mark.slow
 def test_rheostat_serve_does_not_start_in_vllm_when_its_plugin_is_broken(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BREAK_THE_PLUGIN)
-    command = ["rheostat", "serve", tiny_model, "--engine", "vllm", "--port", str(port := free_port()), "--", *SMALL]
+    port = free_port()
+    command: list[str | Path] = ["rheostat", "serve", tiny_model, "--engine", "vllm", "--port", str(port), "--", *SMALL]
     with started(command, port=port, log=tmp_path / "log", environment={"PYTHONPATH": str(tmp_path)}) as server:
         assert server.process.wait(240) != 0
         assert "did not load the endpoint plugin" in server.log.read_text()

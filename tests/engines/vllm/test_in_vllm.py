@@ -1,5 +1,6 @@
 """Rheostat in a real vLLM: what its own routes would do is still done, and nothing goes around the pipeline."""
 
+import json
 import threading
 from typing import Any
 
@@ -13,7 +14,7 @@ CONTROL_TEXT = "[helpful=0.50][harmless=0.25]"
 DIALS = {"safety": 0.25, "helpfulness": 0.5}
 
 
-def body(text: str = "How do I keep a small garden?", **fields: Any) -> dict[str, Any]:
+def body(text: str = "How do I keep a small garden?", /, **fields: Any) -> dict[str, Any]:
     return {
         "model": "tiny", "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 16, **fields
     }  # fmt: skip
@@ -28,6 +29,16 @@ def text(answer: httpx.Response) -> str:
     assert answer.status_code == 200, answer.text
     content: str = answer.json()["choices"][0]["message"]["content"]
     return content
+
+
+def events(answer: httpx.Response) -> list[dict[str, Any]]:
+    *chunks, done, end = answer.text.split("\n\n")
+    assert (done, end) == ("data: [DONE]", "")
+    return [json.loads(chunk.removeprefix("data: ")) for chunk in chunks]
+
+
+def streamed_text(chunks: list[dict[str, Any]]) -> str:
+    return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
 
 
 def test_without_control_the_answer_is_the_one_of_bare_vllm(
@@ -48,15 +59,15 @@ def test_the_adapter_mode_is_the_adapter_and_its_control_text(
         assert ours.json()["usage"] == theirs.json()["usage"]
 
 
-def test_a_stream_is_the_one_of_bare_vllm_and_one_event_more(
-    rheostat_in_vllm: VllmServer, bare_vllm: VllmServer
-) -> None:
+def test_a_stream_is_the_one_of_bare_vllm_and_the_receipt(rheostat_in_vllm: VllmServer, bare_vllm: VllmServer) -> None:
+    """vLLM joins tokens that are ready at once, so events may be cut differently."""
     streamed = {"stream": True, "stream_options": {"include_usage": True}}
-    ours = ask(rheostat_in_vllm, body(**streamed, control={"mode": "off"})).text.split("\n\n")
-    theirs = ask(bare_vllm, body(**streamed)).text.split("\n\n")
-    receipt = ours.pop(-3)
-    assert '"control"' in receipt
-    assert len(ours) == len(theirs)
+    *ours, usage, receipt = events(ask(rheostat_in_vllm, body(**streamed, control={"mode": "off"})))
+    *theirs, bare_usage = events(ask(bare_vllm, body(**streamed)))
+    assert receipt["control"]["mode"] == "off"
+    assert usage["usage"] == bare_usage["usage"]
+    assert ours[0].keys() == theirs[0].keys()
+    assert streamed_text(ours) == streamed_text(theirs)
 
 
 @pytest.mark.parametrize(
