@@ -1,0 +1,37 @@
+"""Our app on a real port, for engines that do not bring a server."""
+
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import uvicorn
+
+from rheostat_server.adapters import AdapterStore
+from rheostat_server.app import create_app
+from rheostat_server.engines import Engine
+from rheostat_server.serve import make_runtime
+from rheostat_server.settings import Settings
+from tests.engines.vllm.server import free_port
+
+
+@contextmanager
+def app_server(engine: Engine, adapters: AdapterStore) -> Generator[str, None, None]:
+    """The server's URL; it runs in a thread until the block ends, and closes the engine."""
+    app = create_app(make_runtime(engine, adapters, Settings()))
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", ws="none", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, name=f"server of {engine.name}")
+    thread.start()
+    try:
+        _wait(server, thread)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
+    while not server.started:
+        assert thread.is_alive(), "the server stopped before it had started"
+        time.sleep(0.01)

@@ -1,0 +1,102 @@
+"""One server for each engine, started when its first test asks for it and shared by all."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from rheostat_server.adapters import AdapterStore, load_adapters
+from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.engines.embedded import EmbeddedEngine
+from rheostat_server.engines.fake import FakeEngine, Orders
+from rheostat_server.engines.remote import RemoteEngine, Upstream
+from tests.engines.app_server import app_server
+from tests.engines.suite.served import ENGINES, Served
+from tests.engines.vllm.server import VllmServer
+from tests.tiny import BASE_NAME, MAX_POSITIONS, TinyAdapter
+
+VLLM_RUNNING: Final = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+LONG_ENOUGH_TO_HANG_UP: Final = 100_000
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def served(request: pytest.FixtureRequest) -> Served:
+    """The engine that a test is about."""
+    served: Served = request.getfixturevalue(f"served_{request.param}")
+    return served
+
+
+@pytest.fixture(scope="session")
+def store(tiny_model: Path, tiny_adapters: list[TinyAdapter]) -> AdapterStore:
+    return load_adapters([adapter.folder for adapter in tiny_adapters], base_digest=base_model_digest(tiny_model))
+
+
+@pytest.fixture(scope="session")
+def served_fake(store: AdapterStore) -> Generator[Served, None, None]:
+    orders = Orders(seconds_per_token=0.005)
+    engine = FakeEngine([BASE_NAME], store.ids, words=LONG_ENOUGH_TO_HANG_UP, context=MAX_POSITIONS, orders=orders)
+
+    def kill() -> None:
+        engine.dead = True
+
+    with app_server(engine, store) as url:
+        yield Served("fake", url, BASE_NAME, *two_ids(store), running=lambda: engine.running, kill=kill)
+
+
+@pytest.fixture(scope="session")
+def served_embedded(tiny_model: Path, store: AdapterStore) -> Generator[Served, None, None]:
+    engine = EmbeddedEngine.load(tiny_model, served_name=BASE_NAME, adapters=store.folders(), threads=1)
+    with app_server(engine, store) as url:
+        yield Served(
+            "embedded",
+            url,
+            BASE_NAME,
+            *two_ids(store),
+            running=lambda: engine.running + engine.waiting,
+            kill=lambda: asyncio.run(engine.close()),
+        )
+
+
+@pytest.fixture(scope="session")
+def served_vllm(rheostat_in_vllm: VllmServer, store: AdapterStore) -> Served:
+    return Served(
+        "vllm",
+        rheostat_in_vllm.url,
+        BASE_NAME,
+        *two_ids(store),
+        running=lambda: _running(rheostat_in_vllm),
+        kill=lambda: os.kill(rheostat_in_vllm.engine_process(), signal.SIGKILL),
+    )
+
+
+@pytest.fixture(scope="session")
+def served_remote(bare_vllm: VllmServer, store: AdapterStore) -> Generator[Served, None, None]:
+    engine = asyncio.run(RemoteEngine.connect(Upstream(bare_vllm.url), adapters=store.folders()))
+    with app_server(engine, store) as url:
+        yield Served(
+            "remote",
+            url,
+            BASE_NAME,
+            *two_ids(store),
+            running=lambda: _running(bare_vllm),
+            kill=lambda: os.killpg(bare_vllm.process.pid, signal.SIGKILL),
+        )
+
+
+def two_ids(store: AdapterStore) -> tuple[str, str]:
+    warm, cold = store.ids
+    return warm, cold
+
+
+def _running(server: VllmServer) -> int:
+    return int(sum(server.number(metric) for metric in VLLM_RUNNING))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What kills an engine comes after everything else, as others share it, and after pytest's own sorting."""
+    items.sort(key=lambda item: item.path.name == "test_killed.py")

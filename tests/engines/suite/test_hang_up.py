@@ -1,0 +1,66 @@
+"""A client that goes away frees all its candidates in the engine."""
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.engines.suite.served import Served
+
+
+@pytest.fixture
+def idle(served: Served) -> Served:
+    served.wait_until_running(0)
+    return served
+
+
+@pytest.fixture(scope="session")
+def freed_within(served: Served) -> float:
+    """Seconds: half of what a request takes to which its client stays. After them, it was not the end that freed it."""
+    begun = time.monotonic()
+    served.answer(long(served))
+    return (time.monotonic() - begun) / 2
+
+
+def long(served: Served, **fields: Any) -> dict[str, Any]:
+    """Runs to the end of the context, if nobody stops it."""
+    return served.body(max_tokens=None, temperature=1, seed=1, **fields)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+async def test_hanging_up_on_a_whole_answer_frees_the_request(idle: Served, freed_within: float, n: int) -> None:
+    async with httpx.AsyncClient(base_url=idle.url, headers={"X-Control-Mode": "off"}) as http:
+        asking = asyncio.ensure_future(http.post("/v1/chat/completions", json=long(idle, n=n)))
+        await _until_busy(idle)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    assert asking.cancelled()
+    await asyncio.to_thread(idle.wait_until_running, 0, within=freed_within)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_hanging_up_on_a_stream_frees_the_request(idle: Served, freed_within: float, n: int) -> None:
+    body = long(idle, n=n, stream=True)
+    with idle.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as response:
+        next(response.iter_raw())
+        assert idle.running() > 0
+    idle.wait_until_running(0, within=freed_within)
+
+
+def test_a_stream_is_freed_while_another_goes_on(idle: Served) -> None:
+    with idle.http() as http, http.stream("POST", "/v1/chat/completions", json=long(idle, stream=True)) as kept:
+        events = kept.iter_lines()
+        with http.stream("POST", "/v1/chat/completions", json=long(idle, stream=True)) as left:
+            next(left.iter_raw())
+        assert list(events)[-2] == "data: [DONE]"
+    idle.wait_until_running(0)
+
+
+async def _until_busy(served: Served) -> None:
+    for _ in range(1000):
+        if await asyncio.to_thread(served.running):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("the request never reached the engine")
