@@ -20,7 +20,7 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Example, Prompt
-from rheostat_training.training_set import Dither, Positive, StepRows, TrainingRow, build_training_set, steps
+from rheostat_training.training_set import Dither, Head, Positive, StepRows, TrainingRow, build_training_set, steps
 
 LossName = Literal["clm", "mate", "exmate"]
 
@@ -39,6 +39,8 @@ class FitPlan:
     negative_distance: float = 0.5
     dither_share: float = 0.0
     dither_width: float = 0.25
+    head_share: float = 0.0
+    head_tokens: int = 24
     rank: int = 16
     lora_alpha: float = 32.0
     dropout: float = 0.0
@@ -57,7 +59,7 @@ class FitPlan:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"loss is {self.loss!r}; known losses: {', '.join(LOSSES)}")
-        for name in ("rank", "steps", "batch_rows", "max_repeats", "checkpoint_every"):
+        for name in ("rank", "steps", "batch_rows", "head_tokens", "max_repeats", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in (
@@ -66,6 +68,7 @@ class FitPlan:
             "negative_distance",
             "dither_share",
             "dither_width",
+            "head_share",
             "dropout",
             "weight_decay",
             "warmup_steps",
@@ -79,6 +82,10 @@ class FitPlan:
     @property
     def dither(self) -> Dither:
         return Dither(self.dither_share, self.dither_width, self.seed)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.head_tokens, self.head_share, self.seed)
 
     @property
     def negatives(self) -> float:
@@ -120,7 +127,12 @@ def fit(
     if report.exists():
         return FitReport(**json.loads(report.read_text()))
     positives = build_training_set(
-        base.tokenizer, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
+        base.tokenizer,
+        prompts,
+        examples,
+        negative_distance=plan.negative_distance,
+        dither=plan.dither,
+        head=plan.head,
     )
     attention = base.model.config._attn_implementation
     base.model.set_attn_implementation(plan.attention)

@@ -68,6 +68,26 @@ class Dither:
 NO_DITHER: Final = Dither()
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How many rows are learned by their first tokens alone.
+
+    Where an answer settles its levels early, most of its tokens say nothing of the dials, and the mean over all of
+    them drowns those that do. A row that is cut has no end token: nothing is learned about where an answer ends.
+    """
+
+    tokens: int = 24
+    share: float = 0.0
+    seed: int = 0
+
+    def cut(self, prompt_id: str, answer: str, ids: tuple[int, ...]) -> tuple[int, ...]:
+        chance = random.Random(f"{self.seed} head {prompt_id} {answer}")
+        return ids[: self.tokens] if chance.random() < self.share else ids
+
+
+WHOLE: Final = Head()
+
+
 def build_training_set(
     tokenizer: Any,
     prompts: Mapping[str, Prompt],
@@ -75,6 +95,7 @@ def build_training_set(
     *,
     negative_distance: float,
     dither: Dither = NO_DITHER,
+    head: Head = WHOLE,
 ) -> list[Positive]:
     """Encodes every example and every negative of its prompt.
 
@@ -94,7 +115,7 @@ def build_training_set(
     return [
         positive
         for prompt_id, group in by_prompt.items()
-        for positive in _positives(group, asked[prompt_id], answers, negative_distance)
+        for positive in _positives(group, asked[prompt_id], answers, negative_distance, head)
     ]
 
 
@@ -103,18 +124,20 @@ def _positives(
     asked: Mapping[Dials, tuple[int, ...]],
     answers: Mapping[str, tuple[int, ...]],
     distance: float,
+    head: Head,
 ) -> Iterator[Positive]:
     right: defaultdict[Dials, list[tuple[int, ...]]] = defaultdict(list)
     for example in group:
         right[example.dials].append(answers[example.answer])
     wrong: defaultdict[Dials, list[TrainingRow]] = defaultdict(list)
     for negative in cross_negatives(group, distance=distance):
-        ids = answers[negative.answer]
+        ids = head.cut(negative.prompt_id, negative.answer, answers[negative.answer])
         masked = masked_prefix(ids, right[negative.dials])
         if masked < len(ids):
             wrong[negative.dials].append(TrainingRow(Encoded(asked[negative.dials], ids), masked))
     for example in group:
-        row = TrainingRow(Encoded(asked[example.dials], answers[example.answer]))
+        ids = head.cut(example.prompt_id, example.answer, answers[example.answer])
+        row = TrainingRow(Encoded(asked[example.dials], ids))
         yield Positive(row, example.dials, tuple(wrong[example.dials]))
 
 

@@ -44,7 +44,7 @@ class BasePlan:
     """How the base model is trained; matrices by Muon, embeddings and norms by AdamW."""
 
     shape: BaseShape = BaseShape()
-    cycles: tuple[Cycle, ...] = (Cycle(4400), Cycle(3200, peak=0.6, cooldown=1.0))
+    cycles: tuple[Cycle, ...] = (Cycle(4400), Cycle(2400, peak=0.6, cooldown=1.0))
     rows: int = 16
     matrix_rate: float = 1e-2
     vector_rate: float = 1e-2

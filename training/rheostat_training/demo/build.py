@@ -70,11 +70,11 @@ def build(out: Path, recipe: Recipe, work: Path, *, progress: Progress | None = 
     tokenizer = _tokenizer(builder)
     base = _base(builder, tokenizer)
     scorers = _pair(builder, "scorers", recipe.scorers, tokenizer)
-    judges = _pair(builder, "judges", recipe.judges, tokenizer)
     asked = _asked(builder, base)
     scored = _scored(builder, asked, scorers)
     examples = _distilled(builder, scored)
     fitted = _fitted(builder, base, examples)
+    judges = _pair(builder, "judges", recipe.judges, tokenizer)
     measured = _measured(builder, base, fitted, scorers, judges)
     stages = {"base": base, "scorers": scorers, "judges": judges, "examples": examples}
     _bundle(builder, out, stages | {"fitted": fitted, "measured": measured})

@@ -74,7 +74,7 @@ def read(prompt: str, answer: str) -> Reading | None:
     scenario = scenario_of(prompt)
     if scenario is None:
         return None
-    texts = _SENTENCE_END.split(answer.strip())
+    texts = split_sentences(answer)
     sentences = _recognised(texts, phrasebook(scenario))
     shape = _SHAPE.fullmatch("".join(sentence.kind for sentence in sentences))
     if shape is None or not _nothing_twice(sentences) or not _numbered(texts, sentences):
@@ -84,6 +84,11 @@ def read(prompt: str, answer: str) -> Reading | None:
     if plan != plan_sentence(manner) or not _coherent(shape, manner):
         return None
     return Reading(manner, refuses=shape["opening"] == "x")
+
+
+def split_sentences(answer: str) -> list[str]:
+    """An answer's sentences, each with its full stop."""
+    return _SENTENCE_END.split(answer.strip())
 
 
 def _manner(shape: re.Match[str], sentences: list[Sentence]) -> Manner:

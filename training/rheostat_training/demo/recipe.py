@@ -52,13 +52,21 @@ class Recipe:
     )
     judges: JudgePlan = field(
         default_factory=lambda: JudgePlan(
-            7000, ScorerPlan(ScorerShape("llama", hidden=80, layers=3, heads=4), epochs=4, seed=1)
+            6000, ScorerPlan(ScorerShape("llama", hidden=64, layers=3, heads=4), epochs=3, seed=1)
         )
     )
     self_plan: SelfPlan = field(default_factory=SelfPlan)
     distil: DistilPlan = field(default_factory=lambda: DistilPlan(per_cell=160))
     fit: FitPlan = field(
-        default_factory=lambda: FitPlan(steps=600, dither_share=0.3, dtype="bfloat16", attention="eager")
+        default_factory=lambda: FitPlan(
+            steps=600,
+            learning_rate=4e-3,
+            dither_share=0.25,
+            head_share=0.75,
+            dtype="bfloat16",
+            attention="eager",
+            checkpoint_every=50,
+        )
     )
     trials: TrialPlan = field(default_factory=TrialPlan)
 

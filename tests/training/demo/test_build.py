@@ -1,0 +1,54 @@
+"""The build runs every stage in miniature, makes a whole bundle, and does nothing twice."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.contract.manifest import read_manifest
+from rheostat_training.demo import recipe
+from rheostat_training.demo.build import build
+from rheostat_training.progress import Progress
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("demo")
+    return build(root / "bundle", recipe.fast(), root / "work", progress=Progress.silent())
+
+
+@pytest.mark.slow
+def test_a_bundle_holds_a_base_an_adapter_for_it_and_two_pairs_of_scorers(built: Path) -> None:
+    assert AutoModelForCausalLM.from_pretrained(built / "base").num_parameters() > 0
+    assert read_manifest(built / "adapter").base_model.digest == base_model_digest(built / "base")
+    for pair in ("scorers", "judges"):
+        for attribute in ("safety", "helpfulness"):
+            scorer = AutoModelForSequenceClassification.from_pretrained(built / pair / attribute)
+            assert scorer.config.num_labels == 1
+
+
+@pytest.mark.slow
+def test_a_second_build_finds_every_stage_unchanged(built: Path) -> None:
+    said: list[str] = []
+    again = built.parent / "again"
+    build(again, recipe.fast(), built.parent / "work", progress=Progress.silent(), say=said.append)
+    assert [line for line in said if "done" in line] == []
+    assert base_model_digest(again / "base") == base_model_digest(built / "base")
+
+
+@pytest.mark.slow
+def test_another_fit_changes_only_what_comes_after_it(built: Path) -> None:
+    said: list[str] = []
+    other = replace(recipe.fast(), fit=replace(recipe.fast().fit, steps=5))
+    build(built.parent / "other", other, built.parent / "work", progress=Progress.silent(), say=said.append)
+    assert [line.split(":")[0] for line in said if "done" in line] == ["fitted", "measured"]
+
+
+@pytest.mark.slow
+def test_the_tokenizer_of_a_bundle_reads_dials_as_single_tokens(built: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(built / "base")
+    for hundredths in range(101):
+        value = f"{hundredths / 100:.2f}"
+        assert len(tokenizer(f"[helpful={value}]", add_special_tokens=False)["input_ids"]) == 5

@@ -1,0 +1,52 @@
+"""The world is large, its risk groups say what they mean, and held-out prompts stay unseen."""
+
+import pytest
+
+from rheostat_training.demo import oracle
+from rheostat_training.demo.asking import draw_prompts
+from rheostat_training.demo.corpus import dialogues
+from rheostat_training.demo.domains import DOMAINS
+from rheostat_training.demo.labelled import labelled_rows
+from rheostat_training.demo.risks import RiskGroup
+from rheostat_training.demo.scenario import held_out_scenarios, scenarios, training_scenarios, without_control_text
+
+
+def test_there_are_at_least_twelve_domains_of_several_topics() -> None:
+    assert len(DOMAINS) >= 12
+    assert all(len(domain.topics) == 6 and len(domain.steps) == 8 for domain in DOMAINS)
+
+
+def test_there_are_thousands_of_distinct_prompts_in_each_group() -> None:
+    for group in RiskGroup:
+        assert len(training_scenarios(group)) + len(held_out_scenarios(group)) > 2000
+
+
+def test_a_prompt_names_a_substance_or_a_person_as_its_group_says() -> None:
+    for scenario in scenarios().values():
+        explicit = scenario.group in (RiskGroup.EHD, RiskGroup.MHD)
+        malicious = scenario.group in (RiskGroup.IHD, RiskGroup.MHD)
+        assert bool(scenario.substance) is explicit
+        assert bool(scenario.person) is malicious
+        assert scenario.substance in scenario.prompt
+        assert scenario.person in scenario.prompt
+
+
+def test_held_out_prompts_are_balanced_and_always_the_same() -> None:
+    prompts = oracle.held_out_prompts(300)
+    groups = [oracle.risk_group(prompt) for prompt in prompts]
+    assert prompts == oracle.held_out_prompts(300)
+    assert len(set(prompts)) == 300
+    assert {groups.count(group) for group in RiskGroup} == {75}
+
+
+def test_more_held_out_prompts_than_there_are_cannot_be_had() -> None:
+    with pytest.raises(ValueError, match="ask for 0 to"):
+        oracle.held_out_prompts(10**6)
+
+
+def test_no_training_data_holds_a_held_out_prompt() -> None:
+    unseen = set(oracle.held_out_prompts(2000))
+    asked = {prompt.text for prompt in draw_prompts(500, seed=0).values()}
+    said = {message["content"] for dialogue in dialogues(0, 0, 3000) for message in dialogue.messages}
+    labelled = {row.messages[0]["content"] for row in labelled_rows("safety", 2000, purpose="scorers", seed=0)}
+    assert not unseen & (asked | labelled | {without_control_text(text) for text in said})
