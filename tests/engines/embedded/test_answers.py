@@ -1,6 +1,7 @@
 """Whole and streamed answers: what ends them, what they hold, and that they are the same."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -29,7 +30,7 @@ async def test_a_stream_is_openais_chunks_in_their_order(engine: EmbeddedEngine)
 
 
 @pytest.mark.parametrize("fields", [{}, {"n": 3}, {"temperature": 0}, {"stop": ["e"]}, {"top_p": 0.9, "n": 2}], ids=str)
-async def test_streamed_and_whole_answers_are_the_same(engine: EmbeddedEngine, fields: dict[str, object]) -> None:
+async def test_streamed_and_whole_answers_are_the_same(engine: EmbeddedEngine, fields: dict[str, Any]) -> None:
     chunks = await chunks_of(engine, seed=11, **fields)
     whole = await texts_of(engine, seed=11, **fields)
     assert [streamed_text(chunks, candidate) for candidate in range(len(whole))] == whole
@@ -44,7 +45,7 @@ async def test_usage_comes_last_and_only_when_asked_for(engine: EmbeddedEngine) 
 
 
 async def test_running_usage_counts_a_candidates_tokens(engine: EmbeddedEngine) -> None:
-    options = {"include_usage": True, "continuous_usage_stats": True}
+    options: dict[str, Any] = {"include_usage": True, "continuous_usage_stats": True}
     chunks = await chunks_of(engine, temperature=0, stream_options=options)
     counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
     assert counts == sorted(counts)
@@ -52,7 +53,7 @@ async def test_running_usage_counts_a_candidates_tokens(engine: EmbeddedEngine) 
 
 
 async def test_streamed_log_probabilities_are_those_of_the_whole_answer(engine: EmbeddedEngine) -> None:
-    fields = {"temperature": 0, "logprobs": True, "top_logprobs": 2}
+    fields: dict[str, Any] = {"temperature": 0, "logprobs": True, "top_logprobs": 2}
     chunks = await chunks_of(engine, **fields)
     streamed = [
         entry["token"]
@@ -98,12 +99,13 @@ async def test_what_might_have_been_a_stop_string_is_told_in_the_end(engine: Emb
 
 async def test_the_end_token_ends_an_answer_unless_it_is_ignored(engine: EmbeddedEngine) -> None:
     end = engine._model.tokenizer.eos_token_id
-    wanted = {"temperature": 0, "logit_bias": {str(end): 100}}
-    for fields, tokens, reason in (
+    wanted: dict[str, Any] = {"temperature": 0, "logit_bias": {str(end): 100}}
+    cases: list[tuple[dict[str, Any], int, str]] = [
         ({}, 1, "stop"),
         ({"ignore_eos": True}, 12, "length"),
         ({"min_tokens": 5}, 6, "stop"),
-    ):
+    ]
+    for fields, tokens, reason in cases:
         answer = await engine.complete(request(**wanted, **fields))
         assert answer["usage"]["completion_tokens"] == tokens
         assert answer["choices"][0]["finish_reason"] == reason

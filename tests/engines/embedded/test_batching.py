@@ -1,6 +1,7 @@
 """Rows come and go; prompts wait for their turn; an engine that died says so."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from rheostat_server.engines.embedded.cache import PromptCache, SlotCache
 from rheostat_server.errors import EngineUnavailable
 from tests.engines.embedded.asking import LONG, chunks_of, request, settled, text_of
 
-ENDLESS = {"max_tokens": 400, "ignore_eos": True}
+ENDLESS: dict[str, Any] = {"max_tokens": 400, "ignore_eos": True}
 
 
 async def begun(engine: EmbeddedEngine, count: int) -> None:

@@ -135,9 +135,9 @@ async def test_deep_nesting_is_refused_like_anything_else(engine: EmbeddedEngine
 
 async def test_nulls_and_metadata_ask_for_nothing(engine: EmbeddedEngine) -> None:
     plain = await text_of(engine, temperature=0)
-    nulls = dict.fromkeys(("tools", "stop", "seed", "response_format", "logit_bias", "stream_options"))
-    metadata = dict.fromkeys(METADATA, "anything")
-    neutral = {"response_format": {"type": "text"}, "store": False, "tool_choice": "none"}
+    nulls: dict[str, Any] = dict.fromkeys(("tools", "stop", "seed", "response_format", "logit_bias", "stream_options"))
+    metadata: dict[str, Any] = dict.fromkeys(METADATA, "anything")
+    neutral: dict[str, Any] = {"response_format": {"type": "text"}, "store": False, "tool_choice": "none"}
     assert await text_of(engine, temperature=0, **{**nulls, **metadata, **neutral}) == plain
 
 

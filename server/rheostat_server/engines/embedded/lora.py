@@ -118,6 +118,7 @@ def _config(folder: Path) -> peft.LoraConfig:
             config = peft.LoraConfig.from_pretrained(str(folder))
     except (TypeError, ValueError, UserWarning) as exc:
         raise AdapterUnusable(f"{folder / CONFIG} is not a LoRA configuration that PEFT can read: {exc}") from exc
+    assert isinstance(config, peft.LoraConfig), "PEFT makes a LoraConfig of the type LORA"
     wrong = {
         "bias": config.bias != "none",
         "modules_to_save": bool(config.modules_to_save),
@@ -139,6 +140,9 @@ def _gated(path: str, layer: peft_lora.LoraLayer, names: Sequence[str], gates: G
             f"an adapter changes {path}, a {type(base).__name__}, in a way other than plain LoRA of a linear layer"
         )
     empty_down, empty_up = base.weight.new_empty(0, base.in_features), base.weight.new_empty(base.out_features, 0)
-    downs = [layer.lora_A[name].weight if name in layer.lora_A else empty_down for name in names]
-    ups = [layer.lora_B[name].weight * layer.scaling[name] if name in layer.lora_B else empty_up for name in names]
+    downs = [layer.lora_A[name].get_parameter("weight") if name in layer.lora_A else empty_down for name in names]
+    ups = [
+        layer.lora_B[name].get_parameter("weight") * layer.scaling[name] if name in layer.lora_B else empty_up
+        for name in names
+    ]
     return GatedLora(base, downs, ups, gates)

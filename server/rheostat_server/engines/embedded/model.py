@@ -82,7 +82,8 @@ def load_model(folder: Path, *, adapters: Sequence[Path] = (), device: str = "cp
         network = _network(folder, dtype)
         tokenizer = _tokenizer(folder)
     gates = lora.install(network, adapters)
-    model = Model(network.to(device).eval().requires_grad_(False), gates, tokenizer)
+    torch.nn.Module.to(network, torch.device(device))
+    model = Model(network.eval().requires_grad_(False), gates, tokenizer)
     _check_runs(folder, model, layers=network.config.get_text_config().num_hidden_layers)
     return model
 
