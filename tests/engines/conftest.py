@@ -38,7 +38,7 @@ def bare_vllm(
     _require_vllm()
     port = free_port()
     address = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
-    lora = ["--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules"]
+    lora = ["--enable-lora", "--max-loras", "3", "--max-lora-rank", "8", "--lora-modules"]
     modules = [f"{adapter.id}={adapter.folder}" for adapter in tiny_adapters]
     with running(
         ["vllm", "serve", tiny_model, *address, *SMALL, *lora, *modules],

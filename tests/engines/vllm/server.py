@@ -23,7 +23,8 @@ QUIET: Final = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
 }
-SMALL: Final = ("--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "64M", "--seed", "0")
+TOOLS: Final = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+SMALL: Final = ("--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "64M", "--seed", "0", *TOOLS)
 
 
 @dataclass(frozen=True, slots=True)

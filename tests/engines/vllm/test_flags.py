@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from vllm.entrypoints.cli.serve import ServeSubcommand
+from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rheostat_server.adapters import AdapterRefused, AdapterStore, load_adapters
@@ -39,7 +40,16 @@ def test_the_settings_become_flags_of_vllm() -> None:
 def test_adapters_get_the_room_they_need(two: AdapterStore) -> None:
     read = read_by_vllm(completed(SETTINGS, two, []))
     assert read["enable_lora"] is True
-    assert (read["max_loras"], read["max_cpu_loras"], read["max_lora_rank"]) == (2, 2, 8)
+    assert read["max_lora_rank"] == 8
+
+
+@pytest.mark.parametrize(("on_the_cpu", "slots"), [(True, 3), (False, 2)])
+def test_on_the_cpu_one_slot_stays_empty(
+    two: AdapterStore, monkeypatch: pytest.MonkeyPatch, on_the_cpu: bool, slots: int
+) -> None:
+    monkeypatch.setattr(type(current_platform), "is_cpu", lambda platform: on_the_cpu)
+    read = read_by_vllm(completed(SETTINGS, two, []))
+    assert (read["max_loras"], read["max_cpu_loras"]) == (slots, slots)
 
 
 def test_the_flags_of_the_operator_win(two: AdapterStore) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 from vllm import envs
 from vllm.config.lora import MaxLoRARanks
 from vllm.entrypoints.cli.serve import ServeSubcommand
+from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
@@ -59,12 +60,22 @@ def _lora(adapters: AdapterStore) -> dict[str, Any]:
     if not adapters.adapters:
         return {}
     count = len(adapters.adapters)
+    slots = slots_on_the_cpu(count) if current_platform.is_cpu() else min(count, MOST_AT_ONCE)
     return {
         "enable_lora": True,
-        "max_loras": min(count, MOST_AT_ONCE),
-        "max_cpu_loras": count,
+        "max_loras": slots,
+        "max_cpu_loras": max(count, slots),
         "max_lora_rank": _served_rank(max(_rank(adapter) for adapter in adapters.adapters)),
     }
+
+
+def slots_on_the_cpu(adapters: int) -> int:
+    """One slot more than adapters, so that the last one stays empty.
+
+    vLLM's CPU kernels add the last slot's adapter to a base-model request where an adapter's request is in the same
+    batch (vllm-project/vllm#48421); an empty slot adds nothing.
+    """
+    return adapters + 1
 
 
 def _rank(adapter: Adapter) -> int:

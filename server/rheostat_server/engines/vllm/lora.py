@@ -5,8 +5,10 @@ from typing import Any
 
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
+from vllm.platforms import current_platform
 
 from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
+from rheostat_server.engines.vllm.flags import slots_on_the_cpu
 
 
 async def load_into_vllm(store: AdapterStore, serving_models: Any, args: Namespace) -> None:
@@ -26,9 +28,16 @@ def _check_room(store: AdapterStore, args: Namespace) -> None:
         return
     if not args.enable_lora:
         raise AdapterRefused("adapters are given and vLLM was started without --enable-lora")
+    count = len(store.adapters)
+    needed = slots_on_the_cpu(count)
+    if current_platform.is_cpu() and args.max_loras < needed:
+        raise AdapterRefused(
+            f"{count} adapters are given and --max-loras is {args.max_loras}; on the CPU it must be {needed} at least, "
+            "or vLLM mixes adapters into answers of the base model"
+        )
     room = args.max_cpu_loras or args.max_loras
-    if len(store.adapters) > room:
-        raise AdapterRefused(f"{len(store.adapters)} adapters are given, and vLLM keeps {room}; raise --max-cpu-loras")
+    if count > room:
+        raise AdapterRefused(f"{count} adapters are given, and vLLM keeps {room}; raise --max-cpu-loras")
 
 
 async def _load(adapter: Adapter, serving_models: Any) -> None:
