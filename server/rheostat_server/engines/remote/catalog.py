@@ -88,14 +88,14 @@ async def ensure_adapters(
     missing = {name: adapters[name] for name in catalog.lacks(list(adapters))}
     if missing and not load:
         raise CannotStart(
-            f"the upstream server lacks the adapter {', '.join(missing)}; start it with {_flags(missing)}, or let "
+            f"the upstream server lacks the adapter {', '.join(missing)}; start it with {_flags(adapters)}, or let "
             "this server load it with RHEOSTAT_UPSTREAM_LOAD_ADAPTERS=true"
         )
     for name, folder in missing.items():
-        await _load(client, upstream, name, folder)
+        await _load(client, upstream, name, folder, flags=_flags(adapters))
 
 
-async def _load(client: httpx.AsyncClient, upstream: Upstream, name: str, folder: Path) -> None:
+async def _load(client: httpx.AsyncClient, upstream: Upstream, name: str, folder: Path, *, flags: str) -> None:
     body = {"lora_name": name, "lora_path": str(folder)}
     with network_errors_as_ours():
         response = await client.post(f"{upstream.api}/load_lora_adapter", json=body)
@@ -103,10 +103,11 @@ async def _load(client: httpx.AsyncClient, upstream: Upstream, name: str, folder
         reason = refusal_error(response, response.content, upstream).message
         raise CannotStart(
             f"the upstream server does not load the adapter {name}: {reason}; vLLM needs --enable-lora and "
-            f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or start it with {_flags({name: folder})}"
+            f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or start it with {flags}"
         )
 
 
 def _flags(adapters: Adapters) -> str:
+    """With one slot more than adapters: on the CPU, vLLM answers rightly for the base model only if one is empty."""
     modules = " ".join(quote(f"{name}={folder}") for name, folder in adapters.items())
-    return f"--enable-lora --lora-modules {modules}"
+    return f"--enable-lora --max-loras {len(adapters) + 1} --lora-modules {modules}"
