@@ -53,7 +53,7 @@ class Pair:
 def serving(subject: Subject, logs: Path) -> Generator[Pair, None, None]:
     """Both servers until the block ends."""
     address = ["--host", "127.0.0.1", "--served-model-name", NAME, "--port"]
-    room = [*subject.flags, "--max-lora-rank", str(subject.served_rank)]
+    room = [*subject.flags, "--max-loras", "2", "--max-lora-rank", str(subject.served_rank)]
     ours: list[str | Path] = [
         "rheostat",
         "serve",

@@ -123,10 +123,10 @@ def test_candidates_share_the_prefill_of_their_prompt(rheostat_in_vllm: VllmServ
         return rheostat_in_vllm.number("vllm:request_prefill_kv_computed_tokens_sum")
 
     before = computed()
-    answer = ask(rheostat_in_vllm, body("Tell me of herbs and beans. " * 20, n=4, temperature=1))
+    answer = ask(rheostat_in_vllm, body("Tell me of herbs and beans. " * 40, n=4, temperature=1))
     prompt = answer.json()["usage"]["prompt_tokens"]
     assert len(answer.json()["choices"]) == 4
-    assert computed() - before < 2 * prompt
+    assert computed() - before < 2 * prompt  # the blocks that the prompt fills are shared, its last tokens are not
 
 
 def test_many_dial_settings_in_one_batch_answer_as_each_alone(rheostat_in_vllm: VllmServer) -> None:

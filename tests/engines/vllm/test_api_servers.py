@@ -1,0 +1,32 @@
+"""`--api-server-count`: every process of vLLM's front has our plugin, with the settings and the adapters."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.engines.vllm.server import SMALL, VllmServer, free_port, running
+from tests.tiny import TinyAdapter
+
+
+@pytest.mark.slow
+def test_every_api_server_process_serves_the_adapters(
+    tiny_model: Path, tiny_adapters: list[TinyAdapter], tmp_path: Path
+) -> None:
+    port = free_port()
+    adapters = [f"--adapter={adapter.folder}" for adapter in tiny_adapters]
+    command = ["rheostat", "serve", tiny_model, "--engine", "vllm", *adapters, "--port", str(port)]
+    flags = ["--served-model-name", "tiny", "--", *SMALL, "--api-server-count", "2"]
+    with running([*command, *flags], port=port, log=tmp_path / "log", path="/ready") as server:
+        answers = [answer_by_a_new_connection(server, tiny_adapters[index % 2]) for index in range(12)]
+        assert [status for status, _ in answers] == [200] * 12
+        assert len({text for _, text in answers}) == 2
+        assert httpx.post(f"{server.url}/v1/completions", json={}).status_code == 404
+        assert server.log.read_text().count("rheostat serves in vLLM") == 2
+
+
+def answer_by_a_new_connection(server: VllmServer, adapter: TinyAdapter) -> tuple[int, str]:
+    control = {"mode": "adapter", "adapter": adapter.id, "safety": 0.5, "helpfulness": 0.5}
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0, "max_tokens": 8}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json={**asked, "control": control}, timeout=60)
+    return answer.status_code, answer.json()["choices"][0]["message"]["content"]
