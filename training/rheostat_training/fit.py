@@ -22,6 +22,7 @@ from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Example, Prompt
 from rheostat_training.training_set import Dither, Head, Positive, StepRows, TrainingRow, build_training_set, steps
 
+WIDTH_STEP = 16
 LossName = Literal["clm", "mate", "exmate"]
 
 
@@ -167,11 +168,11 @@ def row_log_probs(model: Any, rows: Sequence[TrainingRow], dtype: str = "float32
     """ℓ(y|c) of each row, [rows].
 
     Rows are padded on the right, where a causal model needs no mask, and logits are made only from the first answer
-    position of any row on.
+    position of any row on. Both widths are rounded up, since memory grows with every new shape on a CPU.
     """
     device = next(model.parameters()).device
-    width = max(row.encoded.length for row in rows)
-    first = min(len(row.encoded.prompt_ids) for row in rows)
+    width = _rounded(max(row.encoded.length for row in rows) - 1) + 1
+    kept = min(width - 1, _rounded(width - min(len(row.encoded.prompt_ids) for row in rows)))
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
     for number, row in enumerate(rows):
@@ -180,8 +181,12 @@ def row_log_probs(model: Any, rows: Sequence[TrainingRow], dtype: str = "float32
         mask[number, len(encoded.prompt_ids) + row.masked : encoded.length] = True
     ids, mask = ids.to(device), mask.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
-        logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=width - first).logits
-    return mean_log_probs(logits, ids[:, first:], mask[:, first:])
+        logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=kept).logits
+    return mean_log_probs(logits, ids[:, -kept:], mask[:, -kept:])
+
+
+def _rounded(tokens: int) -> int:
+    return -(-tokens // WIDTH_STEP) * WIDTH_STEP
 
 
 def save_adapter(model: Any, folder: Path) -> Path:
