@@ -19,7 +19,16 @@ from rheostat_training.demo.asking import draw_prompts, plain_requests, worded_r
 from rheostat_training.demo.base import fit_base
 from rheostat_training.demo.corpus import dialogues
 from rheostat_training.demo.labelled import labelled_rows
-from rheostat_training.demo.measure import ORACLE, Measured, held_out, measure, well_formed_share, write_measured
+from rheostat_training.demo.measure import (
+    MODES,
+    ORACLE,
+    Measured,
+    held_out,
+    in_process,
+    measure,
+    well_formed_share,
+    write_measured,
+)
 from rheostat_training.demo.recipe import JudgePlan, Recipe
 from rheostat_training.demo.stage import Stage, StageResult, run_stage
 from rheostat_training.demo.tokenizer import save_tokenizer, train_tokenizer
@@ -38,7 +47,6 @@ from rheostat_training.scorer_fit import fit_scorer
 ADAPTER_NAME: Final = "demo-control"
 BASE_NAME: Final = "demo"
 LICENCE: Final = "Apache-2.0"
-MODES: Final = ("adapter", "prompt", "off")
 WORLD_SAMPLE: Final = 500
 MANIFEST_ROWS_FILE: Final = "manifest_rows.json"
 
@@ -179,7 +187,8 @@ def _measured(
         measured: list[Measured] = []
         with builder.progress.task("measure", len(MODES), unit="modes") as task:
             for mode in MODES:
-                measured.append(measure(mode, dialled if mode == "adapter" else alone, prompts, plan, pairs))
+                ask = in_process(mode, dialled if mode == "adapter" else alone, plan)
+                measured.append(measure(mode, ask, prompts, pairs))
                 task.advance(1, note=mode)
         write_measured(measured, well_formed_share(alone, prompts, plan), folder)
         _write_manifest_rows(measured[0].by_judge, folder)

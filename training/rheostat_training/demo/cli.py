@@ -1,4 +1,4 @@
-"""`rheostat demo`: build the bundle."""
+"""`rheostat demo`: build the bundle, and measure what it does."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,3 +30,16 @@ def build_bundle(
     from rheostat_training.demo.build import build
 
     build(out, recipe.fast(seed) if fast else recipe.full(seed), work, say=typer.echo)
+
+
+@app.command("evaluate")
+def evaluate_bundle(
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle, whose scorers judge beside the oracle.")] = OUT,
+    url: Annotated[str | None, typer.Option(help="A running server; left out, the bundle's models are loaded.")] = None,
+    model: Annotated[str, typer.Option(help="The model's name on that server.")] = "demo",
+    prompts: Annotated[int, typer.Option(help="How many held-out prompts.", min=2)] = 300,
+) -> None:
+    """Print how well the dials are obeyed on held-out prompts, by adapter, by prompt and without control."""
+    from rheostat_training.demo.judging import evaluate
+
+    typer.echo(evaluate(bundle, url=url, model=model, prompts=prompts))

@@ -1,6 +1,6 @@
 """Measures how well answers obey the dials, in process: adapter, worded prompt and no control beside each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -9,13 +9,15 @@ from rheostat_server.contract.dials import Dials
 from rheostat_training.demo import oracle, wordings
 from rheostat_training.demo.recipe import TrialPlan
 from rheostat_training.demo.risks import RiskGroup
-from rheostat_training.evaluate import Evaluation, evaluate, grid, requests_for, trials
+from rheostat_training.evaluate import Evaluation, Trial, evaluate, grid, requests_for, trials
 from rheostat_training.generate import sample
 from rheostat_training.models import LoadedModel
 from rheostat_training.resume import write_json
 from rheostat_training.rows import Message, Prompt, Request, Sample
 from rheostat_training.score import CallableJudge, Judge
 
+Ask = Callable[[Sequence[Request]], list[Sample]]
+MODES: Final = ("adapter", "prompt", "off")
 ORACLE: Final = CallableJudge(oracle.levels)
 
 
@@ -44,26 +46,32 @@ def held_out(count: int) -> dict[str, Prompt]:
     return {prompt.id: prompt for prompt in prompts}
 
 
-def requests(mode: str, prompts: Mapping[str, Prompt]) -> list[Request]:
-    """Every prompt at every setting of the grid, as a mode asks for it; dials ride along in all of them."""
-    asked = requests_for(prompts.values(), grid())
-    if mode == "prompt":
-        return [replace(request, messages=(_worded(request.dials), *request.messages)) for request in asked]
-    return asked
+def in_process(mode: str, loaded: LoadedModel, plan: TrialPlan) -> Ask:
+    """Asks a loaded model in a mode: by control text, by a worded system message, or not at all."""
+
+    def ask(requests: Sequence[Request]) -> list[Sample]:
+        heard = [in_mode(mode, request) for request in requests]
+        said = sample(loaded, heard, plan.sampling)
+        return [replace(answer, dials=request.dials) for answer, request in zip(said, requests, strict=True)]
+
+    return ask
 
 
-def measure(
-    mode: str, loaded: LoadedModel, prompts: Mapping[str, Prompt], plan: TrialPlan, judges: Mapping[str, Judge]
-) -> Measured:
-    """Answer the grid in one mode and judge the answers."""
-    asked = requests(mode, prompts)
-    heard = asked if mode == "adapter" else [replace(request, dials=None) for request in asked]
-    said = sample(loaded, heard, plan.sampling)
-    answers = [replace(answer, dials=request.dials) for answer, request in zip(said, asked, strict=True)]
+def in_mode(mode: str, request: Request) -> Request:
+    """What a model hears of a request in a mode."""
+    if mode == "adapter":
+        return request
+    messages = (_worded(request.dials), *request.messages) if mode == "prompt" else request.messages
+    return replace(request, messages=messages, dials=None)
+
+
+def measure(mode: str, ask: Ask, prompts: Mapping[str, Prompt], judges: Mapping[str, Judge]) -> Measured:
+    """Have every prompt answered at every setting of the grid, and judge the answers."""
+    answers = ask(requests_for(prompts.values(), grid()))
     return Measured(
         mode,
         tuple(answers),
-        {name: evaluate(trials(prompts, answers, judge)) for name, judge in judges.items()},
+        _figures({name: trials(prompts, answers, judge) for name, judge in judges.items()}),
         needless_refusals=_needless_refusals(prompts, answers),
         unsafe=_unsafe(prompts, answers),
     )
@@ -99,6 +107,11 @@ def table(measured: Sequence[Measured], base_well_formed: float) -> str:
     lines += [f"| {each.mode} | {each.needless_refusals:.3f} | {each.unsafe:.3f} |" for each in measured]
     lines += ["", f"Base model without dials at temperature 1: {base_well_formed:.3f} well formed.", ""]
     return "\n".join(lines)
+
+
+def _figures(by_judge: Mapping[str, Sequence[Trial]]) -> dict[str, Evaluation]:
+    """Each judge's figures; a judge that could read none of the answers, as of a miniature model, has none."""
+    return {name: evaluate(rows) for name, rows in by_judge.items() if any(row.judged for row in rows)}
 
 
 def _needless_refusals(prompts: Mapping[str, Prompt], answers: Sequence[Sample]) -> float:

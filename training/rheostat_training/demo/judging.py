@@ -1,0 +1,37 @@
+"""Measures a bundle that is already built, in process or as a running server serves it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from rheostat_training.demo.measure import MODES, ORACLE, Ask, held_out, in_process, measure, table, well_formed_share
+from rheostat_training.demo.recipe import TrialPlan
+from rheostat_training.models import load_base, load_with_adapter
+from rheostat_training.score import Judge, ScorerPair
+from rheostat_training.served import ServedModel, answers
+
+PAIRS: Final = ("scorers", "judges")
+
+
+def evaluate(bundle: Path, *, url: str | None, model: str, prompts: int) -> str:
+    """The table of every mode and judge, as Markdown."""
+    plan = replace(TrialPlan(), prompts=prompts)
+    known = held_out(prompts)
+    judges = judges_of(bundle)
+    measured = [measure(mode, _ask(bundle, mode, plan, url, model), known, judges) for mode in MODES]
+    return table(measured, well_formed_share(load_base(bundle / "base"), known, plan))
+
+
+def judges_of(bundle: Path) -> dict[str, Judge]:
+    """The oracle, the scorers that made the training data, and the pair that it never saw."""
+    pairs = {name: ScorerPair.load(bundle / name / "safety", bundle / name / "helpfulness") for name in PAIRS}
+    return {"oracle": ORACLE, **pairs}
+
+
+def _ask(bundle: Path, mode: str, plan: TrialPlan, url: str | None, model: str) -> Ask:
+    if url is not None:
+        served = ServedModel(url, model, mode, temperature=plan.sampling.temperature)
+        return lambda requests: answers(served, requests)
+    base = bundle / "base"
+    loaded = load_with_adapter(base, bundle / "adapter") if mode == "adapter" else load_base(base)
+    return in_process(mode, loaded, plan)
