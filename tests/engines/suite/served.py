@@ -69,6 +69,13 @@ class Served:
         assert set(error) == {"message", "type", "param", "code"}
         return response.status_code, error
 
+    def wait_until_busy(self) -> None:
+        """Some engines tell of a request a moment after its first token."""
+        deadline = time.monotonic() + 15
+        while not self.running():
+            assert time.monotonic() < deadline, "the request never reached the engine"
+            time.sleep(0.01)
+
     def wait_until_running(self, wanted: int, *, within: float = 15) -> None:
         deadline = time.monotonic() + within
         while (running := self.running()) != wanted:
