@@ -3,7 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from tests.engines.suite.served import ENGINES, Served
 from tests.engines.vllm.server import VllmServer
 from tests.tiny import BASE_NAME, MAX_POSITIONS, TinyAdapter
 
-VLLM_RUNNING: Final = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+VLLM_RUNNING: Final = ("vllm:num_requests_running{", "vllm:num_requests_waiting{")
 LONG_ENOUGH_TO_HANG_UP: Final = 100_000
 
 
@@ -62,27 +63,29 @@ def served_embedded(tiny_model: Path, store: AdapterStore) -> Generator[Served, 
 
 
 @pytest.fixture(scope="session")
-def served_vllm(rheostat_in_vllm: VllmServer, store: AdapterStore) -> Served:
-    return Served(
-        "vllm",
-        rheostat_in_vllm.url,
-        BASE_NAME,
-        *two_ids(store),
-        running=lambda: _running(rheostat_in_vllm),
-        kill=lambda: os.kill(rheostat_in_vllm.engine_process(), signal.SIGKILL),
-    )
+def served_vllm(rheostat_in_vllm: VllmServer, store: AdapterStore) -> Generator[Served, None, None]:
+    with ExitStack() as stack:
+        yield Served(
+            "vllm",
+            rheostat_in_vllm.url,
+            BASE_NAME,
+            warm=store.ids[0],
+            cold=store.ids[1],
+            running=_counting(rheostat_in_vllm, stack),
+            kill=lambda: os.kill(rheostat_in_vllm.engine_process(), signal.SIGKILL),
+        )
 
 
 @pytest.fixture(scope="session")
 def served_remote(bare_vllm: VllmServer, store: AdapterStore) -> Generator[Served, None, None]:
     engine = asyncio.run(RemoteEngine.connect(Upstream(bare_vllm.url), adapters=store.folders()))
-    with app_server(engine, store) as url:
+    with ExitStack() as stack, app_server(engine, store) as url:
         yield Served(
             "remote",
             url,
             BASE_NAME,
             *two_ids(store),
-            running=lambda: _running(bare_vllm),
+            running=_counting(bare_vllm, stack),
             kill=lambda: os.killpg(bare_vllm.process.pid, signal.SIGKILL),
         )
 
@@ -92,8 +95,15 @@ def two_ids(store: AdapterStore) -> tuple[str, str]:
     return warm, cold
 
 
-def _running(server: VllmServer) -> int:
-    return int(sum(server.number(metric) for metric in VLLM_RUNNING))
+def _counting(server: VllmServer, stack: ExitStack) -> Callable[[], int]:
+    """Counts vLLM's requests on one connection kept open: a new one takes as long as some answers."""
+    client = stack.enter_context(server.client())
+
+    def running() -> int:
+        lines = client.get("/metrics").text.splitlines()
+        return int(sum(float(line.split()[-1]) for line in lines if line.startswith(VLLM_RUNNING)))
+
+    return running
 
 
 @pytest.hookimpl(trylast=True)
