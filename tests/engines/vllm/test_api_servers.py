@@ -15,7 +15,7 @@ def test_every_api_server_process_serves_the_adapters(
 ) -> None:
     port = free_port()
     adapters = [f"--adapter={adapter.folder}" for adapter in tiny_adapters]
-    command = ["rheostat", "serve", tiny_model, "--engine", "vllm", *adapters, "--port", str(port)]
+    command: list[str | Path] = ["rheostat", "serve", tiny_model, "--engine", "vllm", *adapters, "--port", str(port)]
     flags = ["--served-model-name", "tiny", "--", *SMALL, "--api-server-count", "2"]
     with running([*command, *flags], port=port, log=tmp_path / "log", path="/ready") as server:
         answers = [answer_by_a_new_connection(server, tiny_adapters[index % 2]) for index in range(12)]
