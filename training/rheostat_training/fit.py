@@ -216,7 +216,7 @@ def _with_lora(model: Any, plan: FitPlan, base_name: str) -> Any:
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=plan.rank,
-        lora_alpha=plan.lora_alpha,
+        lora_alpha=plan.lora_alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=plan.dropout,
         target_modules=linear_layers(model),
     )

@@ -30,7 +30,7 @@ class LoadedModel:
 
 def load_base(folder: Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> LoadedModel:
     """A base model as transformers loads it."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()  # pyright: ignore[reportArgumentType]
     return LoadedModel(model, AutoTokenizer.from_pretrained(folder))
 
 

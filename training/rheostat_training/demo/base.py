@@ -109,8 +109,8 @@ def new_model(tokenizer: PreTrainedTokenizerFast, shape: BaseShape, seed: int) -
         max_position_embeddings=MAX_LENGTH,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,  # pyright: ignore[reportArgumentType]
+        pad_token_id=tokenizer.pad_token_id,  # pyright: ignore[reportArgumentType]
     )
     model = LlamaForCausalLM(config)
     model.set_attn_implementation("eager")  # on short rows its backward is the faster one on a CPU
@@ -186,6 +186,6 @@ def _save_checkpoint(training: Training, work: Path) -> None:
 
 
 def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> Path:
-    model.to(torch.bfloat16).save_pretrained(out)
+    model.to(torch.bfloat16).save_pretrained(out)  # pyright: ignore[reportArgumentType]
     save_tokenizer(tokenizer, out)
     return out
