@@ -33,7 +33,7 @@ format: install
 	.venv/bin/ruff format .
 
 bench: install
-	.venv/bin/python benchmarks/overhead.py --markdown docs/benchmarks.md
+	.venv/bin/python -m benchmarks.overhead --markdown docs/benchmarks.md
 
 demo: install
 	.venv/bin/rheostat demo build
