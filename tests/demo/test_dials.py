@@ -16,6 +16,8 @@ from tests.engines.vllm.server import free_port, running
 
 MIB = 2**20
 
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def embedded_url() -> Iterator[str]:
