@@ -11,13 +11,15 @@ The last row compares 64 dial settings in one batch with one setting, both ours,
 
 import argparse
 import asyncio
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import httpx
 from rich.console import Console
@@ -31,7 +33,10 @@ from rheostat_server.engines.vllm.launch import DEMO_FLAGS
 
 TARGET: Final = 0.97
 SETTINGS: Final = 64
-T = TypeVar("T")
+_SEEDS: Final = itertools.count()
+
+Side = Callable[[], Run]
+Tick = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def main() -> None:
     console = Console(stderr=True)
     console.print("starting both servers, about a minute")
     with tempfile.TemporaryDirectory() as folder, serving(subject, Path(folder)) as pair:
-        rows = measure(pair, plan, Path(folder), console)
+        rows = measure(pair, plan, subject, Path(folder), console)
     section = describe(rows, plan, subject)
     print(section)
     if given.json:
@@ -78,7 +83,9 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(pair: Pair, plan: Plan, folder: Path, console: Console) -> list[Row]:
+def measure(pair: Pair, plan: Plan, subject: Subject, folder: Path, console: Console) -> list[Row]:
+    console.print("warming up")
+    _warm_up(pair, subject, plan.loads[-1])
     cases = [(mode, load) for mode in plan.modes for load in plan.loads]
     with Progress(console=console) as progress:
         task = progress.add_task("runs", total=plan.rounds * 2 * (len(cases) + 1))
@@ -90,64 +97,77 @@ def measure(pair: Pair, plan: Plan, folder: Path, console: Console) -> list[Row]
         return [*rows, _many_settings(pair, plan.rounds, plan.loads[-1], tick)]
 
 
-def _against_bare(pair: Pair, rounds: int, mode: str, load: Load, folder: Path, tick: Callable[[], None]) -> Row:
+def _warm_up(pair: Pair, subject: Subject, load: Load) -> None:
+    """Compiled kernels, caches and the allocator: the first batches of a server are slow."""
+    for _ in range(2):
+        for url, fields in ((pair.ours, _dials(0)), (pair.bare, {"model": subject.adapter_id})):
+            bodies = [_body(text, load, fields) for text in _fresh_prompts(load.concurrency)]
+            asyncio.run(send(url, bodies, load))
+
+
+def _against_bare(pair: Pair, rounds: int, mode: str, load: Load, folder: Path, tick: Tick) -> Row:
     control = {"mode": mode, **({} if mode == "off" else {"safety": 0.8, "helpfulness": 0.6})}
 
-    def ours(conversations: Sequence[Sequence[Body]]) -> Run:
+    def ours(texts: Sequence[str]) -> Run:
+        conversations = [[_message(text)] for text in texts]
         return bench_serve(pair.ours, NAME, conversations, {"control": control}, load, folder)
 
-    def bare(conversations: Sequence[Sequence[Body]]) -> Run:
-        bodies = [_compiled(pair.ours, messages, control) for messages in conversations]
+    def bare(texts: Sequence[str]) -> Run:
+        bodies = [_compiled(pair.ours, text, control) for text in texts]
         return bench_serve(pair.bare, bodies[0]["model"], [body["messages"] for body in bodies], {}, load, folder)
 
-    def texts(number: int) -> list[list[Body]]:
-        return [[{"role": "user", "content": text}] for text in prompts(load.requests, seed=number)]
+    row = Row(f"mode {mode}: ours / bare vLLM", load.concurrency, [], [])
+    for number in range(rounds):
+        texts = _fresh_prompts(load.requests)
+        row.add(*_alternated(partial(ours, texts), partial(bare, texts), tick, first_first=number % 2 == 0))
+    return row
 
-    both = [_alternated(ours, bare, texts(number), tick, ours_first=number % 2 == 0) for number in range(rounds)]
-    what = f"mode {mode}: ours / bare vLLM"
-    return Row(what, load.concurrency, [first for first, _ in both], [second for _, second in both])
+
+def _many_settings(pair: Pair, rounds: int, load: Load, tick: Tick) -> Row:
+    def run(settings: int) -> Run:
+        texts = enumerate(_fresh_prompts(load.requests))
+        bodies = [_body(text, load, _dials(index % settings)) for index, text in texts]
+        return asyncio.run(send(pair.ours, bodies, load))
+
+    row = Row(f"{SETTINGS} dial settings in one batch / one setting", load.concurrency, [], [])
+    for number in range(rounds):
+        row.add(*_alternated(partial(run, SETTINGS), partial(run, 1), tick, first_first=number % 2 == 0))
+    return row
 
 
-def _compiled(url: str, messages: Sequence[Body], control: Mapping[str, object]) -> Body:
+def _alternated(first: Side, second: Side, tick: Tick, *, first_first: bool) -> tuple[Run, Run]:
+    """One round: both once, in the order that the round has."""
+    runs: list[Run] = []
+    for side in (first, second) if first_first else (second, first):
+        runs.append(side())
+        tick()
+    return (runs[0], runs[1]) if first_first else (runs[1], runs[0])
+
+
+def _fresh_prompts(count: int) -> list[str]:
+    """Prompts that no run before has sent, so that none is in a prefix cache."""
+    return prompts(count, seed=next(_SEEDS))
+
+
+def _compiled(url: str, text: str, control: Mapping[str, object]) -> Body:
     """What Rheostat would send to the engine, by its dry run."""
-    asked = {"model": NAME, "messages": messages, "control": control}
+    asked = {"model": NAME, "messages": [_message(text)], "control": control}
     body: Body = httpx.post(f"{url}/v1/control/plan", json=asked).raise_for_status().json()["engine_request"]
     return body
 
 
-def _many_settings(pair: Pair, rounds: int, load: Load, tick: Callable[[], None]) -> Row:
-    def many(texts: Sequence[str]) -> Run:
-        bodies = [_dialled(text, index % SETTINGS) for index, text in enumerate(texts)]
-        return asyncio.run(send(pair.ours, [_of_length(body, load) for body in bodies], load))
-
-    def one(texts: Sequence[str]) -> Run:
-        return asyncio.run(send(pair.ours, [_of_length(_dialled(text, 0), load) for text in texts], load))
-
-    seeds = range(1000, 1000 + rounds)
-    both = [_alternated(many, one, prompts(load.requests, seed=seed), tick, ours_first=seed % 2 == 0) for seed in seeds]
-    what = f"{SETTINGS} dial settings in one batch / one setting"
-    return Row(what, load.concurrency, [first for first, _ in both], [second for _, second in both])
+def _dials(setting: int) -> Body:
+    """One of 64 settings of the adapter mode."""
+    return {"model": NAME, "control": {"mode": "adapter", "safety": setting % 8 / 7, "helpfulness": setting // 8 / 7}}
 
 
-def _dialled(text: str, setting: int) -> Body:
-    dials = {"safety": (setting % 8) / 7, "helpfulness": (setting // 8) / 7}
-    return {"model": NAME, "messages": [{"role": "user", "content": text}], "control": {"mode": "adapter", **dials}}
+def _body(text: str, load: Load, fields: Body) -> Body:
+    fixed = {"max_completion_tokens": load.output_tokens, "ignore_eos": True, "temperature": 0, "stream": True}
+    return {"messages": [_message(text)], **fixed, **fields}
 
 
-def _of_length(body: Body, load: Load) -> Body:
-    fixed = {"max_completion_tokens": load.output_tokens, "ignore_eos": True, "temperature": 0}
-    return {**body, **fixed, "stream": True}
-
-
-def _alternated(
-    ours: Callable[[T], Run], other: Callable[[T], Run], asked: T, tick: Callable[[], None], *, ours_first: bool
-) -> tuple[Run, Run]:
-    """One round: both once, on the same prompts."""
-    runs: dict[Callable[[T], Run], Run] = {}
-    for side in (ours, other) if ours_first else (other, ours):
-        runs[side] = side(asked)
-        tick()
-    return runs[ours], runs[other]
+def _message(text: str) -> Body:
+    return {"role": "user", "content": text}
 
 
 def describe(rows: Sequence[Row], plan: Plan, subject: Subject) -> str:

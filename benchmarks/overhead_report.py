@@ -23,8 +23,13 @@ class Row:
 
     what: str
     concurrency: int
-    ours: Sequence[Run]
-    other: Sequence[Run]
+    ours: list[Run]
+    other: list[Run]
+
+    def add(self, ours: Run, other: Run) -> None:
+        """The runs of one more round."""
+        self.ours.append(ours)
+        self.other.append(other)
 
     def ratios(self) -> list[float]:
         return [ours.tokens_per_s / other.tokens_per_s for ours, other in zip(self.ours, self.other, strict=True)]

@@ -48,7 +48,7 @@ def prompts(count: int, *, seed: int, words: int = 60) -> list[str]:
 
 
 def bench_serve(url: str, model: str, conversations: Sequence[object], body: Body, load: Load, folder: Path) -> Run:
-    """One run of `vllm bench serve`. Without a tokenizer it sends messages as they are and believes the usage."""
+    """One run of `vllm bench serve`. Without a tokenizer it sends messages as they are and counts by `usage`."""
     data, result = folder / "prompts.jsonl", folder / "result.json"
     data.write_text("".join(json.dumps({"prompt": messages}) + "\n" for messages in conversations))
     fixed = {"max_completion_tokens": load.output_tokens, "ignore_eos": True, "temperature": 0}
@@ -59,7 +59,11 @@ def bench_serve(url: str, model: str, conversations: Sequence[object], body: Bod
         "result-dir": folder, "result-filename": result.name,
     }  # fmt: skip
     command = [str(BIN / "vllm"), "bench", "serve", "--skip-tokenizer-init", "--disable-shuffle", "--disable-tqdm"]
-    command += ["--save-result", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
+    command += [
+        "--save-result",
+        "--save-detailed",
+        *(part for name, value in options.items() for part in (f"--{name}", str(value))),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise SystemExit(f"vllm bench serve failed:\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}")
@@ -67,9 +71,11 @@ def bench_serve(url: str, model: str, conversations: Sequence[object], body: Bod
 
 
 def _read(figures: Mapping[str, Any], load: Load) -> Run:
-    if figures["completed"] != load.requests:
-        raise SystemExit(f"{load.requests - figures['completed']} of {load.requests} requests failed")
-    return Run(figures["output_throughput"], figures["median_ttft_ms"], figures["median_tpot_ms"])
+    """Refuses a run in which not every request did the work that was asked."""
+    if figures["output_lens"] != [load.output_tokens] * load.requests:
+        raise SystemExit(f"not every answer has {load.output_tokens} tokens: {figures['output_lens']}")
+    rest = [1000 * sum(gaps) / (load.output_tokens - 1) for gaps in figures["itls"]]
+    return Run(figures["output_throughput"], 1000 * statistics.median(figures["ttfts"]), statistics.median(rest))
 
 
 async def send(url: str, bodies: Sequence[Body], load: Load) -> Run:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from argparse import Namespace
+from typing import Any
 
 os.environ["VLLM_SERVER_DEV_MODE"] = "1"
 os.environ["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
@@ -16,7 +16,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 
 def main() -> None:
-    arguments: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args(["--enable-fault-tolerance"])
+    arguments: Any = make_arg_parser(FlexibleArgumentParser()).parse_args(["--enable-fault-tolerance"])
     app = build_app(arguments, (*GENERATION_TASKS, *POOLING_TASKS))
     for route in app.routes:
         if isinstance(route, Route):

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionResponse
 from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse, UsageInfo
 from vllm.exceptions import QueueOverflowError, VLLMValidationError
+from vllm.logprobs import Logprob
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from rheostat_server.engines import DONE, EngineRequest
@@ -85,7 +86,7 @@ def streaming(*events: str) -> Answer:
 
 def whole() -> ChatCompletionResponse:
     return ChatCompletionResponse(
-        model="tiny", choices=[], usage=UsageInfo(), prompt_logprobs=[None, {3: {"logprob": -1.0}}]
+        model="tiny", choices=[], usage=UsageInfo(), prompt_logprobs=[None, {3: Logprob(-1.0)}]
     )
 
 
