@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from rheostat_server.contract.control_text import ControlText
@@ -32,7 +33,7 @@ class Adapter:
 
     @property
     def control_text(self) -> ControlText:
-        return ControlText(self.manifest.control_text.template)
+        return _control_text(self.manifest.control_text.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ class AdapterStore:
             if name in (adapter.name, adapter.id):
                 return adapter
         raise UnknownAdapter(name, self.ids)
+
+
+@cache
+def _control_text(template: str) -> ControlText:
+    """Checked once, and not again for each request."""
+    return ControlText(template)
 
 
 def load_adapters(folders: Iterable[Path], *, base_digest: str | None) -> AdapterStore:

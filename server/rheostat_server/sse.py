@@ -10,7 +10,8 @@ from rheostat_server.engines import DONE
 from rheostat_server.errors import EngineFailed
 
 EVENT_END: Final = b"\n\n"
-_LAST_EVENT: Final = re.compile(rb"(?<=\n)data: ?\[DONE\]\s*\Z")
+_LAST_EVENT: Final = re.compile(rb"(?<=\n)data: ?\[DONE\]\s{0,8}\Z")
+_LAST_EVENT_ROOM: Final = 32
 _HEAD_LIMIT: Final = 1 << 20
 
 
@@ -53,6 +54,8 @@ def _split(chunk: bytes, before: bytes) -> tuple[bytes, bytes, bool]:
 
     `before` is the byte passed on last: only where it ends a line does the chunk begin one.
     """
+    if chunk.endswith(EVENT_END) and b"[DONE]" not in chunk[-_LAST_EVENT_ROOM:]:
+        return chunk, b"", False
     text = before + chunk
     if found := _LAST_EVENT.search(text):
         return text[1 : found.start()], b"", True
