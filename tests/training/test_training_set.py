@@ -9,7 +9,7 @@ from rheostat_server.contract.dials import Dials
 from rheostat_training.conditioning import Encoded
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Example, Prompt
-from rheostat_training.training_set import Dither, Head, Positive, StepRows, TrainingRow, build_training_set, steps
+from rheostat_training.training_set import Dither, Positive, StepRows, TrainingRow, build_training_set, steps
 from tests.training.conftest import HIGH, LOW
 
 
@@ -106,16 +106,15 @@ def test_dithering_changes_the_control_text_and_neither_levels_nor_answers(
         assert {negative.encoded.prompt_ids for negative in row.negatives} <= {row.row.encoded.prompt_ids}
 
 
-def test_rows_learned_by_their_heads_are_their_first_tokens_without_an_end(
+def test_heads_are_first_tokens_without_an_end(
     model: LoadedModel, prompts: dict[str, Prompt], examples: list[Example]
 ) -> None:
-    whole = build_training_set(model.tokenizer, prompts, examples, negative_distance=0)
-    heads = build_training_set(model.tokenizer, prompts, examples, negative_distance=0, head=Head(tokens=3, share=1.0))
-    for head, row in zip(heads, whole, strict=True):
-        assert head.row.encoded.answer_ids == row.row.encoded.answer_ids[:3]
-        assert model.tokenizer.eos_token_id not in head.row.encoded.answer_ids
-        assert head.row.encoded.prompt_ids == row.row.encoded.prompt_ids
-        assert all(len(negative.encoded.answer_ids) == 3 for negative in head.negatives)
+    positives = build_training_set(model.tokenizer, prompts, examples, negative_distance=0)
+    whole = StepRows(tuple(item.row for item in positives), ())
+    for head, row in zip(whole.heads(3).positives, whole.positives, strict=True):
+        assert head.encoded.answer_ids == row.encoded.answer_ids[:3]
+        assert model.tokenizer.eos_token_id not in head.encoded.answer_ids
+        assert head.encoded.prompt_ids == row.encoded.prompt_ids
 
 
 def test_a_head_that_ends_before_the_negative_parts_from_the_right_answer_has_no_negative(
@@ -123,12 +122,8 @@ def test_a_head_that_ends_before_the_negative_parts_from_the_right_answer_has_no
 ) -> None:
     answers = [(LOW, "read the label twice"), (HIGH, "read the label and wait")]
     group = [Example("p0", answer, dials, 0.5, 0.5) for dials, answer in answers]
-    heads = build_training_set(model.tokenizer, prompts, group, negative_distance=0, head=Head(tokens=1, share=1.0))
-    assert [head.negatives for head in heads] == [(), ()]
-
-
-def test_the_share_of_rows_learned_by_their_heads_is_that_asked_for() -> None:
-    head = Head(tokens=1, share=0.75)
-    cut = sum(len(head.cut(f"p{number}", "answer", (1, 2))) == 1 for number in range(4000))
-    assert cut / 4000 == pytest.approx(0.75, abs=0.03)
-    assert head.cut("p", "answer", (1, 2)) == head.cut("p", "answer", (1, 2))
+    positives = build_training_set(model.tokenizer, prompts, group, negative_distance=0)
+    negatives = tuple(negative for item in positives for negative in item.negatives)
+    whole = StepRows(tuple(item.row for item in positives), negatives)
+    assert len(whole.negatives) == 2
+    assert whole.heads(1).negatives == ()

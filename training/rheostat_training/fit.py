@@ -20,7 +20,7 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Example, Prompt
-from rheostat_training.training_set import Dither, Head, Positive, StepRows, TrainingRow, build_training_set, steps
+from rheostat_training.training_set import Dither, Positive, StepRows, TrainingRow, build_training_set, steps
 
 WIDTH_STEP = 16
 LossName = Literal["clm", "mate", "exmate"]
@@ -30,8 +30,9 @@ LossName = Literal["clm", "mate", "exmate"]
 class FitPlan:
     """Loss, adapter and optimiser.
 
-    `batch_rows` counts positives; dtype "bfloat16" means autocast. For rows of about a hundred tokens on a CPU,
-    "eager" attention takes two thirds of the time of "sdpa", whose backward is slow there.
+    The first `head_steps` steps learn from the first `head_tokens` of each answer alone: they bind the dials where
+    answers settle their levels early. `batch_rows` counts positives; dtype "bfloat16" means autocast. On a CPU, for
+    rows of about a hundred tokens, "eager" attention takes two thirds of the time of "sdpa", whose backward is slow.
     """
 
     loss: LossName = "exmate"
@@ -40,7 +41,7 @@ class FitPlan:
     negative_distance: float = 0.5
     dither_share: float = 0.0
     dither_width: float = 0.25
-    head_share: float = 0.0
+    head_steps: int = 0
     head_tokens: int = 24
     rank: int = 16
     lora_alpha: float = 32.0
@@ -69,7 +70,7 @@ class FitPlan:
             "negative_distance",
             "dither_share",
             "dither_width",
-            "head_share",
+            "head_steps",
             "dropout",
             "weight_decay",
             "warmup_steps",
@@ -83,10 +84,6 @@ class FitPlan:
     @property
     def dither(self) -> Dither:
         return Dither(self.dither_share, self.dither_width, self.seed)
-
-    @property
-    def head(self) -> Head:
-        return Head(self.head_tokens, self.head_share, self.seed)
 
     @property
     def negatives(self) -> float:
@@ -128,12 +125,7 @@ def fit(
     if report.exists():
         return FitReport(**json.loads(report.read_text()))
     positives = build_training_set(
-        base.tokenizer,
-        prompts,
-        examples,
-        negative_distance=plan.negative_distance,
-        dither=plan.dither,
-        head=plan.head,
+        base.tokenizer, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
     )
     attention = base.model.config._attn_implementation
     base.model.set_attn_implementation(plan.attention)
@@ -244,6 +236,8 @@ def _train(model: Any, positives: Sequence[Positive], plan: FitPlan, out: Path, 
         while state.step < plan.steps:
             started = time.monotonic()
             rows = next(batches)
+            if state.step < plan.head_steps:
+                rows = rows.heads(plan.head_tokens)
             state.loss = _one_step(model, optimiser, weights, rows, plan, state.step)
             state.step += 1
             state.tokens += rows.tokens

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,6 +41,22 @@ class StepRows:
     def tokens(self) -> int:
         return sum(row.encoded.length for row in (*self.positives, *self.negatives))
 
+    def heads(self, tokens: int) -> "StepRows":
+        """The same rows with nothing after the first tokens of their answers, not even their end.
+
+        Where an answer settles its levels early, most of its tokens say nothing of the dials, and the mean over all
+        of them drowns those that do.
+        """
+        negatives = [row for row in self.negatives if row.masked < tokens]
+        return StepRows(tuple(map(_cut(tokens), self.positives)), tuple(map(_cut(tokens), negatives)))
+
+
+def _cut(tokens: int) -> Callable[[TrainingRow], TrainingRow]:
+    def cut(row: TrainingRow) -> TrainingRow:
+        return TrainingRow(Encoded(row.encoded.prompt_ids, row.encoded.answer_ids[:tokens]), row.masked)
+
+    return cut
+
 
 @dataclass(frozen=True, slots=True)
 class Dither:
@@ -68,26 +84,6 @@ class Dither:
 NO_DITHER: Final = Dither()
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """How many rows are learned by their first tokens alone.
-
-    Where an answer settles its levels early, most of its tokens say nothing of the dials, and the mean over all of
-    them drowns those that do. A row that is cut has no end token: nothing is learned about where an answer ends.
-    """
-
-    tokens: int = 24
-    share: float = 0.0
-    seed: int = 0
-
-    def cut(self, prompt_id: str, answer: str, ids: tuple[int, ...]) -> tuple[int, ...]:
-        chance = random.Random(f"{self.seed} head {prompt_id} {answer}")
-        return ids[: self.tokens] if chance.random() < self.share else ids
-
-
-WHOLE: Final = Head()
-
-
 def build_training_set(
     tokenizer: Any,
     prompts: Mapping[str, Prompt],
@@ -95,7 +91,6 @@ def build_training_set(
     *,
     negative_distance: float,
     dither: Dither = NO_DITHER,
-    head: Head = WHOLE,
 ) -> list[Positive]:
     """Encodes every example and every negative of its prompt.
 
@@ -115,7 +110,7 @@ def build_training_set(
     return [
         positive
         for prompt_id, group in by_prompt.items()
-        for positive in _positives(group, asked[prompt_id], answers, negative_distance, head)
+        for positive in _positives(group, asked[prompt_id], answers, negative_distance)
     ]
 
 
@@ -124,20 +119,18 @@ def _positives(
     asked: Mapping[Dials, tuple[int, ...]],
     answers: Mapping[str, tuple[int, ...]],
     distance: float,
-    head: Head,
 ) -> Iterator[Positive]:
     right: defaultdict[Dials, list[tuple[int, ...]]] = defaultdict(list)
     for example in group:
         right[example.dials].append(answers[example.answer])
     wrong: defaultdict[Dials, list[TrainingRow]] = defaultdict(list)
     for negative in cross_negatives(group, distance=distance):
-        ids = head.cut(negative.prompt_id, negative.answer, answers[negative.answer])
+        ids = answers[negative.answer]
         masked = masked_prefix(ids, right[negative.dials])
         if masked < len(ids):
             wrong[negative.dials].append(TrainingRow(Encoded(asked[negative.dials], ids), masked))
     for example in group:
-        ids = head.cut(example.prompt_id, example.answer, answers[example.answer])
-        row = TrainingRow(Encoded(asked[example.dials], ids))
+        row = TrainingRow(Encoded(asked[example.dials], answers[example.answer]))
         yield Positive(row, example.dials, tuple(wrong[example.dials]))
 
 

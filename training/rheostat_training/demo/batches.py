@@ -14,6 +14,7 @@ from rheostat_training.rows import Message
 
 IGNORED: Final = -100
 BATCHES_PER_POOL: Final = 24
+WIDTH_STEP: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ def _pool(tokenizer: PreTrainedTokenizerFast, seed: int, pool: int, rows: int) -
 
 
 def _batch(tokens: Sequence[Tokens]) -> Batch:
-    """Padded on the right, where causal attention never looks."""
-    length = max(len(each.ids) for each in tokens) - 1
+    """Padded on the right, where causal attention never looks, to few widths: memory grows with every new shape."""
+    length = -(-(max(len(each.ids) for each in tokens) - 1) // WIDTH_STEP) * WIDTH_STEP
     inputs = torch.zeros(len(tokens), length, dtype=torch.long)
     targets = torch.full((len(tokens), length), IGNORED)
     for row, each in enumerate(tokens):

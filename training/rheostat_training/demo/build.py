@@ -17,6 +17,7 @@ from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.manifest import EvaluationRow
 from rheostat_training.demo.asking import draw_prompts, plain_requests, worded_requests
 from rheostat_training.demo.base import fit_base
+from rheostat_training.demo.confidence import least_probabilities
 from rheostat_training.demo.corpus import dialogues
 from rheostat_training.demo.labelled import labelled_rows
 from rheostat_training.demo.measure import (
@@ -79,7 +80,8 @@ def build(out: Path, recipe: Recipe, work: Path, *, progress: Progress | None = 
     base = _base(builder, tokenizer)
     scorers = _pair(builder, "scorers", recipe.scorers, tokenizer)
     asked = _asked(builder, base)
-    scored = _scored(builder, asked, scorers)
+    trusted = _trusted(builder, base, asked)
+    scored = _scored(builder, trusted, scorers)
     examples = _distilled(builder, scored)
     fitted = _fitted(builder, base, examples)
     judges = _pair(builder, "judges", recipe.judges, tokenizer)
@@ -140,15 +142,28 @@ def _asked(builder: Builder, base: StageResult) -> StageResult:
     return builder.run("asked", asdict(plan) | {"seed": seed}, {"base": base}, work)
 
 
-def _scored(builder: Builder, asked: StageResult, scorers: StageResult) -> StageResult:
+def _trusted(builder: Builder, base: StageResult, asked: StageResult) -> StageResult:
+    plan = builder.recipe.trust
+
     def work(folder: Path) -> None:
         files = (asked.folder / part / "samples.jsonl" for part in ("plain", "worded"))
-        samples = (row for file in files for row in read_rows(file, Sample) if row.finished)
+        samples = [row for file in files for row in read_rows(file, Sample) if row.finished]
+        loaded, prompts = load_base(base.folder), _training_prompts(builder)
+        least = least_probabilities(loaded, prompts, samples, skip=plan.skip, progress=builder.progress)
+        kept = (row for row, value in zip(samples, least, strict=True) if value >= plan.least)
+        write_rows(folder / "samples.jsonl", kept)
+
+    return builder.run("trusted", asdict(plan), {"base": base, "asked": asked}, work)
+
+
+def _scored(builder: Builder, trusted: StageResult, scorers: StageResult) -> StageResult:
+    def work(folder: Path) -> None:
+        samples = read_rows(trusted.folder / "samples.jsonl", Sample)
         judge = _load_pair(scorers)
         prompts = _training_prompts(builder)
         score(judge, prompts, samples, folder, judge_name=scorers.digest, progress=builder.progress)
 
-    return builder.run("scored", {}, {"asked": asked, "scorers": scorers}, work)
+    return builder.run("scored", {}, {"trusted": trusted, "scorers": scorers}, work)
 
 
 def _distilled(builder: Builder, scored: StageResult) -> StageResult:

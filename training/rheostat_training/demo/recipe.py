@@ -23,6 +23,14 @@ class SelfPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustPlan:
+    """Which answers the model stands by: those whose every token, after the first `skip`, it gave `least` or more."""
+
+    least: float = 0.04
+    skip: int = 12
+
+
+@dataclass(frozen=True, slots=True)
 class JudgePlan:
     """A pair of scorers: how many labelled answers they learn from, and how."""
 
@@ -56,13 +64,14 @@ class Recipe:
         )
     )
     self_plan: SelfPlan = field(default_factory=SelfPlan)
+    trust: TrustPlan = field(default_factory=TrustPlan)
     distil: DistilPlan = field(default_factory=lambda: DistilPlan(per_cell=160))
     fit: FitPlan = field(
         default_factory=lambda: FitPlan(
-            steps=600,
+            steps=450,
+            head_steps=200,
             learning_rate=4e-3,
             dither_share=0.25,
-            head_share=0.75,
             dtype="bfloat16",
             attention="eager",
             checkpoint_every=50,
@@ -94,8 +103,9 @@ def fast(seed: int = 0) -> Recipe:
             wishes=2,
             worded_sampling=SamplingPlan(samples=1, max_new_tokens=24),
         ),
+        trust=TrustPlan(least=0.0),
         distil=DistilPlan(margin=0.0, per_cell=8),
-        fit=FitPlan(steps=4, batch_rows=4, rank=4, attention="eager"),
+        fit=FitPlan(steps=4, head_steps=2, batch_rows=4, rank=4, attention="eager"),
         trials=TrialPlan(prompts=4, sampling=SamplingPlan(samples=1, temperature=0.7, max_new_tokens=24)),
     )
     return _seeded(recipe, seed)
