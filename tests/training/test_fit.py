@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from rheostat_training import fit as stage
 from rheostat_training.adapter_check import NotServable, check_folder, check_settings
 from rheostat_training.conditioning import Encoded, encode
-from rheostat_training.fit import FitPlan, LossName, fit, learning_rate, row_log_probs, step_loss
+from rheostat_training.fit import FitPlan, LossName, anchor_loss, fit, learning_rate, row_log_probs, step_loss
 from rheostat_training.models import LoadedModel, load_with_adapter
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import Example, Prompt
-from rheostat_training.training_set import StepRows, TrainingRow
+from rheostat_training.training_set import Anchor, StepRows, TrainingRow, build_training_set
 from tests.training.conftest import HIGH, LOW
 
 QUIET = Progress.silent()
@@ -116,6 +116,30 @@ def test_a_killed_fit_ends_with_the_weights_of_an_uninterrupted_one(
     logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "killed")]
     assert logs[0] == logs[1]
     assert len(logs[0].splitlines()) == PLAN.steps
+
+
+def test_an_anchored_fit_stays_nearer_to_the_base_past_the_heads_of_its_answers(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    plan = replace(PLAN, steps=40, head_steps=40, head_tokens=3, learning_rate=3e-2, dropout=0.0)
+    rows = build_training_set(make_model().tokenizer, prompts, examples, negative_distance=0)
+    anchors = [anchor for row in rows if (anchor := row.anchor(3))]
+    moved = []
+    for name, weight in (("free", 0.0), ("anchored", 1.0)):
+        anchored = replace(plan, anchors=4, anchor_weight=weight)
+        fit(make_model(), prompts, examples, anchored, tmp_path / name, progress=QUIET)
+        tuned = PeftModel.from_pretrained(make_model().model, tmp_path / name / "adapter")
+        moved.append(anchor_loss(tuned, anchors, "float32").item())
+    assert moved[1] < moved[0] / 2
+
+
+def test_an_adapter_that_was_never_trained_has_not_moved_from_the_base(
+    make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    rows = build_training_set(make_model().tokenizer, prompts, examples, negative_distance=0)
+    same = [Anchor(row.row, row.row) for row in rows]
+    fresh = get_peft_model(make_model().model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))
+    assert anchor_loss(fresh, same, "float32").item() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_finished_fit_is_not_run_again(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rheostat_training.losses import clm, exmate, mate, mean_log_probs
+from rheostat_training.losses import clm, exmate, kl_to_reference, mate, mean_log_probs
 
 ALPHA = 0.3
 
@@ -95,6 +95,16 @@ def test_the_exmate_gradient_is_the_published_one() -> None:
     )
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad, wanted)
+
+
+def test_the_distance_to_a_reference_is_that_of_a_loop_and_zero_for_itself() -> None:
+    chance = torch.Generator().manual_seed(2)
+    own, reference = (torch.randn(5, 7, generator=chance, dtype=torch.float64).log_softmax(-1) for _ in range(2))
+    wanted = 0.0
+    for here, there in zip(own.tolist(), reference.tolist(), strict=True):
+        wanted += sum(math.exp(q) * (q - p) for p, q in zip(here, there, strict=True)) / 5
+    assert float(kl_to_reference(own, reference)) == pytest.approx(wanted, rel=1e-12)
+    assert float(kl_to_reference(own, own)) == pytest.approx(0, abs=1e-12)
 
 
 def test_exmate_with_alpha_zero_is_clm() -> None:

@@ -16,19 +16,23 @@ from tests.training.conftest import HIGH, LOW
 def positive(dials: Dials, number: int) -> Positive:
     answer = tuple(range(number % 50 + 1))
     wrong = TrainingRow(Encoded((number,), (7, 7, 7)), masked=1)
-    return Positive(TrainingRow(Encoded((number,), answer)), dials, (wrong,))
+    return Positive(TrainingRow(Encoded((number,), answer)), dials, (wrong,), (7,))
 
 
 POSITIVES = [positive(LOW, number) for number in range(90)] + [positive(HIGH, 1000 + number) for number in range(10)]
 
 
-def taken(*, first: int = 0, count: int = 40, negatives: float = 0.5, max_repeats: int = 100) -> list[StepRows]:
+def taken(
+    *, first: int = 0, count: int = 40, negatives: float = 0.5, max_repeats: int = 100, anchors: int = 0
+) -> list[StepRows]:
     endless = steps(
         POSITIVES,
         batch_rows=8,
         negatives_per_positive=negatives,
         max_repeats=max_repeats,
         seed=1,
+        anchors=anchors,
+        anchor_after=4,
         first=first,
     )
     return list(islice(endless, count))
@@ -127,3 +131,20 @@ def test_a_head_that_ends_before_the_negative_parts_from_the_right_answer_has_no
     whole = StepRows(tuple(item.row for item in positives), negatives)
     assert len(whole.negatives) == 2
     assert whole.heads(1).negatives == ()
+
+
+def test_a_step_has_its_anchors_with_and_without_control_text() -> None:
+    for step in taken(anchors=3):
+        assert len(step.anchors) <= 3
+        for anchor in step.anchors:
+            assert anchor.dialled.masked == anchor.plain.masked == 4
+            assert anchor.plain.encoded.prompt_ids == (7,)
+            assert anchor.dialled.encoded.prompt_ids != (7,)
+            assert anchor.dialled.encoded.answer_ids == anchor.plain.encoded.answer_ids
+    assert any(len(step.anchors) == 3 for step in taken(anchors=3))
+    assert not any(step.anchors for step in taken())
+
+
+def test_an_answer_that_ends_with_its_head_is_no_anchor() -> None:
+    assert positive(LOW, 3).anchor(4) is None
+    assert positive(LOW, 4).anchor(4) is not None

@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn import Linear
 
 from rheostat_training.adapter_check import check_folder, check_settings
-from rheostat_training.losses import LOSSES, NEEDS_NEGATIVES, mean_log_probs
+from rheostat_training.losses import LOSSES, NEEDS_NEGATIVES, kl_to_reference, mean_log_probs
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Example, Prompt
-from rheostat_training.training_set import Dither, Positive, StepRows, TrainingRow, build_training_set, steps
+from rheostat_training.training_set import Anchor, Dither, Positive, StepRows, TrainingRow, build_training_set, steps
 
 WIDTH_STEP = 16
 LossName = Literal["clm", "mate", "exmate"]
@@ -31,14 +31,18 @@ class FitPlan:
     """Loss, adapter and optimiser.
 
     The first `head_steps` steps learn from the first `head_tokens` of each answer alone: they bind the dials where
-    answers settle their levels early. `batch_rows` counts positives; dtype "bfloat16" means autocast. On a CPU, for
-    rows of about a hundred tokens, "eager" attention takes two thirds of the time of "sdpa", whose backward is slow.
+    answers settle their levels early. `anchors` whole answers a step hold what follows the head to what the base says
+    without control text, by `anchor_weight` times the divergence of the two. `batch_rows` counts positives; dtype
+    "bfloat16" means autocast. On a CPU, for rows of about a hundred tokens, "eager" attention takes two thirds of
+    the time of "sdpa", whose backward is slow.
     """
 
     loss: LossName = "exmate"
     alpha: float = 0.05
     negatives_per_positive: float = 0.5
     negative_distance: float = 0.5
+    anchors: int = 0
+    anchor_weight: float = 1.0
     dither_share: float = 0.0
     dither_width: float = 0.25
     head_steps: int = 0
@@ -70,6 +74,8 @@ class FitPlan:
             "negative_distance",
             "dither_share",
             "dither_width",
+            "anchors",
+            "anchor_weight",
             "head_steps",
             "dropout",
             "weight_decay",
@@ -153,11 +159,30 @@ def learning_rate(plan: FitPlan, step: int) -> float:
 def step_loss(model: Any, rows: StepRows, plan: FitPlan) -> Tensor:
     """The loss of one step, from one forward over positives and negatives together."""
     logs = row_log_probs(model, [*rows.positives, *rows.negatives], plan.dtype)
-    return LOSSES[plan.loss](logs[: len(rows.positives)], logs[len(rows.positives) :], plan.alpha)
+    loss = LOSSES[plan.loss](logs[: len(rows.positives)], logs[len(rows.positives) :], plan.alpha)
+    return loss + plan.anchor_weight * anchor_loss(model, rows.anchors, plan.dtype) if rows.anchors else loss
+
+
+def anchor_loss(model: Any, anchors: Sequence[Anchor], dtype: str) -> Tensor:
+    """How far the model under dials has moved from the base model without control text, past the answers' heads."""
+    with torch.no_grad(), model.disable_adapter():
+        reference = _answer_logs(model, [anchor.plain for anchor in anchors], dtype)
+    return kl_to_reference(_answer_logs(model, [anchor.dialled for anchor in anchors], dtype), reference)
 
 
 def row_log_probs(model: Any, rows: Sequence[TrainingRow], dtype: str = "float32") -> Tensor:
-    """ℓ(y|c) of each row, [rows].
+    """ℓ(y|c) of each row, [rows]."""
+    return mean_log_probs(*_answer_logits(model, rows, dtype))
+
+
+def _answer_logs(model: Any, rows: Sequence[TrainingRow], dtype: str) -> Tensor:
+    """Log probabilities over the vocabulary at every answer token that counts, [tokens, vocabulary]."""
+    logits, _, mask = _answer_logits(model, rows, dtype)
+    return logits[mask].float().log_softmax(-1)
+
+
+def _answer_logits(model: Any, rows: Sequence[TrainingRow], dtype: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits [rows, tokens, vocabulary], target ids and mask [rows, tokens].
 
     Rows are padded on the right, where a causal model needs no mask, and logits are made only from the first answer
     position of any row on. Both widths are rounded up, since memory grows with every new shape on a CPU.
@@ -174,7 +199,7 @@ def row_log_probs(model: Any, rows: Sequence[TrainingRow], dtype: str = "float32
     ids, mask = ids.to(device), mask.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=kept).logits
-    return mean_log_probs(logits, ids[:, -kept:], mask[:, -kept:])
+    return logits, ids[:, -kept:], mask[:, -kept:]
 
 
 def _rounded(tokens: int) -> int:
@@ -228,6 +253,8 @@ def _train(model: Any, positives: Sequence[Positive], plan: FitPlan, out: Path, 
         negatives_per_positive=plan.negatives,
         max_repeats=plan.max_repeats,
         seed=plan.seed,
+        anchors=plan.anchors,
+        anchor_after=plan.head_tokens,
         first=state.step,
     )
     model.train()

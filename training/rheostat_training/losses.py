@@ -47,6 +47,14 @@ def exmate(positive: Tensor, negative: Tensor, alpha: float) -> Tensor:
     return clm(positive, negative, alpha) + alpha * _mean(negative.exp())
 
 
+def kl_to_reference(own: Tensor, reference: Tensor) -> Tensor:
+    """mean_t Σ_v p_ref(v)·(log p_ref(v) − log p(v)). Log probabilities, [tokens, vocabulary] twice -> scalar.
+
+    Holds a model to what the reference would say next, without the noise of the one token that was sampled.
+    """
+    return functional.kl_div(own, reference, reduction="batchmean", log_target=True)
+
+
 LOSSES: dict[str, Loss] = {"clm": clm, "mate": mate, "exmate": exmate}
 NEEDS_NEGATIVES = frozenset({"mate", "exmate"})
 

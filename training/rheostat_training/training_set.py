@@ -22,12 +22,32 @@ class TrainingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """One answer under dials and without control text; its first `masked` ids are left to the dials."""
+
+    dialled: TrainingRow
+    plain: TrainingRow
+
+
+@dataclass(frozen=True, slots=True)
 class Positive:
-    """An answer under the dials it belongs to, and other answers of the prompt under the same dials."""
+    """An answer under the dials it belongs to, and other answers of the prompt under the same dials.
+
+    `plain_ids` are the prompt's without control text.
+    """
 
     row: TrainingRow
     dials: Dials
     negatives: tuple[TrainingRow, ...]
+    plain_ids: tuple[int, ...]
+
+    def anchor(self, after: int) -> Anchor | None:
+        """The answer past its first `after` ids; None where there is nothing past them."""
+        answer = self.row.encoded.answer_ids
+        if len(answer) <= after:
+            return None
+        prompts = (self.row.encoded.prompt_ids, self.plain_ids)
+        return Anchor(*(TrainingRow(Encoded(prompt, answer), after) for prompt in prompts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +56,7 @@ class StepRows:
 
     positives: tuple[TrainingRow, ...]
     negatives: tuple[TrainingRow, ...]
+    anchors: tuple[Anchor, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -48,7 +69,7 @@ class StepRows:
         of them drowns those that do.
         """
         negatives = [row for row in self.negatives if row.masked < tokens]
-        return StepRows(tuple(map(_cut(tokens), self.positives)), tuple(map(_cut(tokens), negatives)))
+        return StepRows(tuple(map(_cut(tokens), self.positives)), tuple(map(_cut(tokens), negatives)), self.anchors)
 
 
 def _cut(tokens: int) -> Callable[[TrainingRow], TrainingRow]:
@@ -116,7 +137,7 @@ def build_training_set(
 
 def _positives(
     group: Sequence[Example],
-    asked: Mapping[Dials, tuple[int, ...]],
+    asked: Mapping[Dials | None, tuple[int, ...]],
     answers: Mapping[str, tuple[int, ...]],
     distance: float,
 ) -> Iterator[Positive]:
@@ -131,7 +152,7 @@ def _positives(
             wrong[negative.dials].append(TrainingRow(Encoded(asked[negative.dials], ids), masked))
     for example in group:
         row = TrainingRow(Encoded(asked[example.dials], answers[example.answer]))
-        yield Positive(row, example.dials, tuple(wrong[example.dials]))
+        yield Positive(row, example.dials, tuple(wrong[example.dials]), asked[None])
 
 
 def _answer_ids(tokenizer: Any, examples: Sequence[Example]) -> dict[str, tuple[int, ...]]:
@@ -142,11 +163,14 @@ def _answer_ids(tokenizer: Any, examples: Sequence[Example]) -> dict[str, tuple[
 
 def _prompt_ids(
     tokenizer: Any, prompts: Mapping[str, Prompt], examples: Sequence[Example], dither: Dither
-) -> dict[str, dict[Dials, tuple[int, ...]]]:
-    """Prompt ids by prompt and level; the text holds the dithered dials."""
-    keys = list(dict.fromkeys((example.prompt_id, example.dials) for example in examples))
-    texts = [prompt_text(tokenizer, prompts[key[0]].messages, dither.moved(*key)) for key in keys]
-    result: defaultdict[str, dict[Dials, tuple[int, ...]]] = defaultdict(dict)
+) -> dict[str, dict[Dials | None, tuple[int, ...]]]:
+    """Prompt ids by prompt and level, the text with the dithered dials; under None, without control text."""
+    keys = list(dict.fromkeys((example.prompt_id, dials) for example in examples for dials in (None, example.dials)))
+    texts = [
+        prompt_text(tokenizer, prompts[prompt_id].messages, dither.moved(prompt_id, dials) if dials else None)
+        for prompt_id, dials in keys
+    ]
+    result: defaultdict[str, dict[Dials | None, tuple[int, ...]]] = defaultdict(dict)
     for (prompt_id, dials), ids in zip(keys, token_ids(tokenizer, texts), strict=True):
         result[prompt_id][dials] = ids
     return result
@@ -159,6 +183,8 @@ def steps(
     negatives_per_positive: float,
     max_repeats: int,
     seed: int,
+    anchors: int = 0,
+    anchor_after: int = 0,
     first: int = 0,
 ) -> Iterator[StepRows]:
     """Endless steps from step `first` on; step n is the same whether or not the steps before it were taken.
@@ -177,7 +203,11 @@ def steps(
         epoch, skipped = divmod(number, per_pass)
         for batch in _one_pass(cells, sizes, batch_rows, random.Random(f"{seed} pass {epoch}"))[skipped:]:
             chance = random.Random(f"{seed} step {number}")
-            yield StepRows(tuple(item.row for item in batch), _draw_negatives(batch, negatives_per_positive, chance))
+            yield StepRows(
+                tuple(item.row for item in batch),
+                _draw_negatives(batch, negatives_per_positive, chance),
+                _draw_anchors(batch, anchors, anchor_after, chance),
+            )
             number += 1
 
 
@@ -196,6 +226,11 @@ def _one_pass(
         batches += [near[at : at + batch_rows] for at in range(0, len(near), batch_rows)]
     chance.shuffle(batches)
     return batches[: max(1, len(rows) // batch_rows)]
+
+
+def _draw_anchors(batch: Sequence[Positive], count: int, after: int, chance: random.Random) -> tuple[Anchor, ...]:
+    able = [anchor for item in batch if count and (anchor := item.anchor(after))]
+    return tuple(chance.sample(able, min(count, len(able))))
 
 
 def _draw_negatives(batch: Sequence[Positive], per_positive: float, chance: random.Random) -> tuple[TrainingRow, ...]:
