@@ -48,7 +48,7 @@ def test_batches_can_be_taken_up_at_any_number(tokenizer: PreTrainedTokenizerFas
 def test_only_what_the_assistant_says_is_a_target(tokenizer: PreTrainedTokenizerFast) -> None:
     batch = next(batches(tokenizer, seed=0, rows=4))
     for inputs, targets in zip(batch.inputs, batch.targets, strict=True):
-        said = tokenizer.decode(targets[targets != IGNORED])
+        said = str(tokenizer.decode(targets[targets != IGNORED]))
         assert said.endswith(END)
         assert "<|user|>" in tokenizer.decode(inputs)
         assert "<|user|>" not in said

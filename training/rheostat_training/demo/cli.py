@@ -25,7 +25,7 @@ def build_bundle(
     seed: Annotated[int, typer.Option(help="Seed of every stage.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="A miniature of every stage, in seconds.")] = False,
 ) -> None:
-    """Make the demo bundle; on two cores the full build takes about an hour."""
+    """Make the demo bundle; aimed at less than ninety minutes on two cores."""
     from rheostat_training.demo import recipe
     from rheostat_training.demo.build import build
 

@@ -81,7 +81,7 @@ class Recipe:
 
 
 def full(seed: int = 0) -> Recipe:
-    """The recipe of the bundle that ships: under ninety minutes on two cores."""
+    """The recipe of the next bundle; the one that ships says its own in `recipe.json`."""
     return _seeded(Recipe(seed), seed)
 
 
