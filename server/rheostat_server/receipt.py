@@ -24,17 +24,13 @@ def make_receipt(in_force: InForce, plan: ControlPlan, timing: Stopwatch) -> dic
 
     Where no dial is in force (mode `off`), there is no `effective` and nothing can be `clamped`.
     """
-    parts = {
-        "requested": dict(in_force.requested),
-        **plan_parts(in_force, plan),
-        "timing_ms": timing.marks,
-    }
-    return {name: part for name, part in parts.items() if part is not None}
+    return {**plan_parts(in_force, plan), "timing_ms": timing.marks}
 
 
 def plan_parts(in_force: InForce, plan: ControlPlan) -> dict[str, Any]:
-    """What the receipt and a dry run both tell; None where it does not apply."""
-    return {
+    """What the receipt and a dry run both tell."""
+    parts = {
+        "requested": dict(in_force.requested),
         "effective": plan.effective.as_dict() if plan.effective else None,
         "clamped": list(in_force.clamped) if plan.effective else None,
         "mode": plan.mode,
@@ -42,3 +38,4 @@ def plan_parts(in_force: InForce, plan: ControlPlan) -> dict[str, Any]:
         "control_text": plan.control_text,
         "prompt_version": plan.prompt_version,
     }
+    return {name: part for name, part in parts.items() if part is not None}

@@ -7,7 +7,6 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EngineName = Literal["embedded", "vllm", "remote"]
-Fraction = float
 
 
 class Settings(BaseSettings):
@@ -38,8 +37,8 @@ class Settings(BaseSettings):
     upstream_load_adapters: bool = Field(
         default=False, description="Whether to load missing adapters into the upstream vLLM at start."
     )
-    default_safety: Fraction = Field(default=0.75, ge=0, le=1, description="Safety where a request does not set it.")
-    default_helpfulness: Fraction = Field(
+    default_safety: float = Field(default=0.75, ge=0, le=1, description="Safety where a request does not set it.")
+    default_helpfulness: float = Field(
         default=0.75, ge=0, le=1, description="Helpfulness where a request does not set it."
     )
     prompt_wordings: Path | None = Field(

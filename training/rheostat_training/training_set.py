@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -68,15 +68,13 @@ class StepRows:
         Where an answer settles its levels early, most of its tokens say nothing of the dials, and the mean over all
         of them drowns those that do.
         """
-        negatives = [row for row in self.negatives if row.masked < tokens]
-        return StepRows(tuple(map(_cut(tokens), self.positives)), tuple(map(_cut(tokens), negatives)), self.anchors)
+        positives = tuple(_head(row, tokens) for row in self.positives)
+        negatives = tuple(_head(row, tokens) for row in self.negatives if row.masked < tokens)
+        return StepRows(positives, negatives, self.anchors)
 
 
-def _cut(tokens: int) -> Callable[[TrainingRow], TrainingRow]:
-    def cut(row: TrainingRow) -> TrainingRow:
-        return TrainingRow(Encoded(row.encoded.prompt_ids, row.encoded.answer_ids[:tokens]), row.masked)
-
-    return cut
+def _head(row: TrainingRow, tokens: int) -> TrainingRow:
+    return TrainingRow(Encoded(row.encoded.prompt_ids, row.encoded.answer_ids[:tokens]), row.masked)
 
 
 @dataclass(frozen=True, slots=True)

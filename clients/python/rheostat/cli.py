@@ -27,9 +27,7 @@ def _split_at_double_dash(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _command_line(arguments: Sequence[str]) -> typer.Typer:
     """Only the subcommand that was asked for is imported; asked for help, all of them are."""
-    root = typer.Typer(
-        help="Two dials, safety and helpfulness, on any language model.", no_args_is_help=True, add_completion=True
-    )
+    root = typer.Typer(no_args_is_help=True)
     root.callback()(_no_options)
     known = {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
     asked = [known[name] for name in arguments[:1] if name in known]

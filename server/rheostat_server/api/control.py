@@ -42,13 +42,8 @@ async def show_plan(request: Request) -> Response:
     """The plan for a chat body: the dials in force and the engine's request."""
     runtime = runtime_of(request)
     prepared = pipeline.prepare(await read_chat_request(request, runtime), runtime)
-    parts = {
-        "requested": dict(prepared.in_force.requested),
-        **plan_parts(prepared.in_force, prepared.plan),
-        "engine": runtime.engine.name,
-        "engine_request": prepared.plan.body,
-    }
-    return json_response({name: part for name, part in parts.items() if part is not None})
+    parts = plan_parts(prepared.in_force, prepared.plan)
+    return json_response({**parts, "engine": runtime.engine.name, "engine_request": prepared.plan.body})
 
 
 def _dials(envelope: Envelope) -> dict[str, Any]:

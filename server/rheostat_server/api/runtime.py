@@ -12,7 +12,7 @@ def runtime_of(request: Request) -> Runtime:
     Raises:
         EngineUnavailable: the server has not finished starting.
     """
-    runtime = request.app.state._state.get("rheostat")
+    runtime = getattr(request.app.state, "rheostat", None)
     if not isinstance(runtime, Runtime):
         raise EngineUnavailable("the server is starting; ask GET /ready")
     return runtime

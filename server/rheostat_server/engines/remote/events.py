@@ -6,11 +6,11 @@ from typing import Final
 from rheostat_server.engines.remote.refusals import error_event_error
 from rheostat_server.engines.remote.upstream import Upstream
 from rheostat_server.errors import EngineFailed
+from rheostat_server.sse import EVENT_END
 
 # An answer's text cannot hold these bytes: in JSON its quotes are escaped.
 _ERROR_EVENT: Final = b'data: {"error"'
 _LAST_EVENT: Final = b"data: [DONE]"
-_EVENT_END: Final = b"\n\n"
 _GLANCE: Final = len(_ERROR_EVENT) + 8
 
 
@@ -36,6 +36,6 @@ async def watched(chunks: AsyncIterator[bytes], upstream: Upstream) -> AsyncGene
 
 async def _event(begun: bytes, rest: AsyncIterator[bytes]) -> bytes:
     """The JSON of the event that has begun."""
-    while _EVENT_END not in begun and (more := await anext(rest, b"")):
+    while EVENT_END not in begun and (more := await anext(rest, b"")):
         begun += more
-    return begun.partition(_EVENT_END)[0].removeprefix(b"data: ")
+    return begun.partition(EVENT_END)[0].removeprefix(b"data: ")
