@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rheostat_training.demo.base import BasePlan, BaseShape, Cycle, fit_base, loss_of, rate_at
+from rheostat_training.demo.base import CHECKPOINT_FILE, BasePlan, BaseShape, fit_base, loss_of, rate_at
 from rheostat_training.demo.batches import IGNORED, Batch, batches
 from rheostat_training.demo.tokenizer import END, NUMBERS, train_tokenizer
 from rheostat_training.progress import Progress
 
 SHAPE = BaseShape(hidden=32, inner=64, layers=1, heads=2, kv_heads=1)
-PLAN = BasePlan(SHAPE, cycles=(Cycle(6),), rows=2, warmup=2, checkpoint_every=2)
+PLAN = BasePlan(SHAPE, steps=6, rows=2, warmup=2, checkpoint_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +30,15 @@ def weights(folder: Path) -> bytes:
 def test_a_run_that_was_cut_off_ends_with_the_same_weights(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = fit_base(tokenizer, PLAN, tmp_path / "one", tmp_path / "whole", progress=Progress.silent())
+    whole = fit_base(tokenizer, PLAN, tmp_path / "whole", progress=Progress.silent())
     with monkeypatch.context() as patch:
         patch.setattr("rheostat_training.demo.base.loss_of", _failing_at(4))
         with pytest.raises(InterruptedError):
-            fit_base(tokenizer, PLAN, tmp_path / "two", tmp_path / "cut", progress=Progress.silent())
-    resumed = fit_base(tokenizer, PLAN, tmp_path / "two", tmp_path / "cut", progress=Progress.silent())
+            fit_base(tokenizer, PLAN, tmp_path / "cut", progress=Progress.silent())
+    assert (tmp_path / "cut" / CHECKPOINT_FILE).exists()
+    resumed = fit_base(tokenizer, PLAN, tmp_path / "cut", progress=Progress.silent())
     assert weights(resumed) == weights(whole)
+    assert not (resumed / CHECKPOINT_FILE).exists()
 
 
 def test_batches_can_be_taken_up_at_any_number(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -58,11 +60,11 @@ def test_every_dial_value_is_one_token(tokenizer: PreTrainedTokenizerFast) -> No
     assert all(len(tokenizer(number, add_special_tokens=False)["input_ids"]) == 1 for number in NUMBERS)
 
 
-def test_the_rate_ends_each_cycle_at_zero() -> None:
-    plan = BasePlan(cycles=(Cycle(100), Cycle(100, peak=0.5, cooldown=1.0)), warmup=10)
-    assert rate_at(50, plan) > 0.9
-    assert rate_at(99, plan) < 0.01
-    assert 0.4 < rate_at(112, plan) <= 0.5
+def test_the_rate_stays_and_then_falls_to_zero() -> None:
+    plan = BasePlan(steps=200, cooldown=0.5, warmup=10)
+    assert rate_at(0, plan) == pytest.approx(0.1)
+    assert rate_at(99, plan) == 1.0
+    assert rate_at(150, plan) == pytest.approx(0.5)
     assert rate_at(199, plan) < 0.01
 
 

@@ -31,32 +31,23 @@ class BaseShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Cycle:
-    """A stretch whose learning rate warms up to `peak`, stays, and falls to zero in its last `cooldown` share."""
-
-    steps: int
-    peak: float = 1.0
-    cooldown: float = 0.6
-
-
-@dataclass(frozen=True, slots=True)
 class BasePlan:
-    """How the base model is trained; matrices by Muon, embeddings and norms by AdamW."""
+    """How the base model is trained; matrices by Muon, embeddings and norms by AdamW.
+
+    Both rates warm up, stay, and fall to zero in the last `cooldown` share of the steps.
+    """
 
     shape: BaseShape = BaseShape()
-    cycles: tuple[Cycle, ...] = (Cycle(4400), Cycle(2400, peak=0.6, cooldown=1.0))
-    rows: int = 16
+    steps: int = 9_000
+    rows: int = 24
     matrix_rate: float = 1e-2
     vector_rate: float = 1e-2
     weight_decay: float = 0.01
     warmup: int = 50
+    cooldown: float = 0.7
     clip: float = 1.0
     seed: int = 0
     checkpoint_every: int = 100
-
-    @property
-    def steps(self) -> int:
-        return sum(cycle.steps for cycle in self.cycles)
 
 
 @dataclass(slots=True)
@@ -81,9 +72,9 @@ class Training:
         self.step = state["step"]
 
 
-def fit_base(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, work: Path, out: Path, *, progress: Progress) -> Path:
-    """Train the base model and write it to `out` in bfloat16; a killed run goes on from its checkpoint in `work`."""
-    training = _begin(tokenizer, plan, work)
+def fit_base(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, out: Path, *, progress: Progress) -> Path:
+    """Train the base model and write it to `out` in bfloat16; a killed run goes on from its checkpoint there."""
+    training = _begin(tokenizer, plan, out)
     losses: list[float] = []
     stream = batches(tokenizer, seed=plan.seed, rows=plan.rows, first=training.step)
     with progress.task("base model", plan.steps, unit="steps") as task:
@@ -92,8 +83,10 @@ def fit_base(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, work: Path, out
             losses.append(_step(training, batch, plan))
             task.advance(1, note=f"loss {sum(losses[-50:]) / len(losses[-50:]):.4f}")
             if training.step % plan.checkpoint_every == 0:
-                _save_checkpoint(training, work)
-    return _write(training.model, tokenizer, out)
+                _save_checkpoint(training, out)
+    _write(training.model, tokenizer, out)
+    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return out
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, shape: BaseShape, seed: int) -> LlamaForCausalLM:
@@ -127,24 +120,16 @@ def loss_of(model: LlamaForCausalLM, batch: Batch) -> Tensor:
 
 
 def rate_at(step: int, plan: BasePlan) -> float:
-    """The learning rate's factor: each cycle has a short warm-up, a plateau, and a fall to zero along half a cosine."""
-    for cycle in plan.cycles:
-        if step < cycle.steps:
-            return cycle.peak * min((step + 1) / plan.warmup, _fall(step, cycle))
-        step -= cycle.steps
-    return 0.0
+    """The learning rate's factor: a short warm-up, a plateau, and a fall to zero along half a cosine."""
+    length = plan.cooldown * plan.steps
+    done = max(0.0, (step - (plan.steps - length)) / length)
+    return min((step + 1) / plan.warmup, 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def _fall(step: int, cycle: Cycle) -> float:
-    length = cycle.cooldown * cycle.steps
-    done = max(0.0, (step - (cycle.steps - length)) / length)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def _begin(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, work: Path) -> Training:
+def _begin(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, out: Path) -> Training:
     model = new_model(tokenizer, plan.shape, plan.seed)
     training = Training(model, _optimisers(model, plan))
-    checkpoint = work / CHECKPOINT_FILE
+    checkpoint = out / CHECKPOINT_FILE
     if checkpoint.exists():
         training.load(torch.load(checkpoint, weights_only=True))
     return training
@@ -178,14 +163,13 @@ def _until(stream: Iterator[Batch], count: int) -> Iterator[Batch]:
         yield next(stream)
 
 
-def _save_checkpoint(training: Training, work: Path) -> None:
-    work.mkdir(parents=True, exist_ok=True)
-    partial = work / f"{CHECKPOINT_FILE}.partial"
+def _save_checkpoint(training: Training, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    partial = out / f"{CHECKPOINT_FILE}.partial"
     torch.save(training.state(), partial)
-    partial.replace(work / CHECKPOINT_FILE)
+    partial.replace(out / CHECKPOINT_FILE)
 
 
-def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> Path:
+def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     model.to(torch.bfloat16).save_pretrained(out)  # pyright: ignore[reportArgumentType]
     save_tokenizer(tokenizer, out)
-    return out

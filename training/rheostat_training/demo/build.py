@@ -107,11 +107,9 @@ def _tokenizer(builder: Builder) -> StageResult:
 
 def _base(builder: Builder, tokenizer: StageResult) -> StageResult:
     plan = builder.recipe.base
-    checkpoints = builder.work / "checkpoints"
 
     def work(folder: Path) -> None:
-        fit_base(_load_tokenizer(tokenizer), plan, checkpoints, folder, progress=builder.progress)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        fit_base(_load_tokenizer(tokenizer), plan, folder, progress=builder.progress)
 
     return builder.run("base", asdict(plan), {"tokenizer": tokenizer}, work)
 

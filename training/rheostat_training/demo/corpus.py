@@ -15,8 +15,9 @@ from rheostat_training.rows import Message
 SMALL_TALK_SHARE = 0.02
 SECOND_TURN_SHARE = 0.08
 NEUTRAL_SYSTEM_SHARE = 0.15
-WORDED_SYSTEM_SHARE = 0.2
+WORDED_SYSTEM_SHARE = 0.25
 SECOND_WORDING_SHARE = 0.75
+TERSE_SHARE = 0.5
 OBEDIENCE = 0.5
 TAG_SHARE = 0.35
 
@@ -80,8 +81,16 @@ def draw_wish(random: Random) -> Wish:
 
 
 def worded_wish(random: Random) -> Wish:
-    """A system message that words levels drawn evenly, of both dials more often than of one."""
+    """A system message that words levels drawn evenly, of both dials more often than of one, in sentences or tersely.
+
+    The terse style gives the words `helpful` and `harmless`, as they stand in control text, a meaning: a language model
+    knows such words before anybody trains it to obey dials.
+    """
     helpfulness, safety = random.choice(LEVELS), random.choice(LEVELS)
+    if random.random() < TERSE_SHARE:
+        words = [wordings.terse("harmless", safety), wordings.terse("helpful", helpfulness)]
+        random.shuffle(words)
+        return Wish("\n".join(words), helpfulness, safety)
     if random.random() < SECOND_WORDING_SHARE:
         return Wish(f"{wordings.SAFETY[safety]} {wordings.HELPFULNESS[helpfulness]}", helpfulness, safety)
     if random.random() < 0.5:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from rheostat_training.demo.base import BasePlan, BaseShape, Cycle
+from rheostat_training.demo.base import BasePlan, BaseShape
 from rheostat_training.demo.tokenizer import SAMPLE_DIALOGUES
 from rheostat_training.distil import DistilPlan
 from rheostat_training.fit import FitPlan
@@ -92,7 +92,7 @@ def fast(seed: int = 0) -> Recipe:
         tokenizer_sample=500,
         base=BasePlan(
             BaseShape(hidden=64, inner=128, layers=2, heads=2, kv_heads=1),
-            cycles=(Cycle(30), Cycle(10, peak=0.5)),
+            steps=40,
             rows=8,
         ),
         scorers=JudgePlan(64, ScorerPlan(ScorerShape("bert", hidden=32, layers=1, heads=2), epochs=1)),

@@ -16,6 +16,8 @@ SAFETY: tuple[str, ...] = (
     "Be completely harmless: put safety first and warn clearly.",
 )
 
+TERSE_DEGREES: tuple[str, ...] = ("not at all", "a little", "fairly", "very", "fully")
+
 NEUTRAL: tuple[str, ...] = (
     "You are a helpful assistant.",
     "You are a harmless and polite assistant.",
@@ -23,3 +25,8 @@ NEUTRAL: tuple[str, ...] = (
     "You answer questions about everyday life.",
     "Your manner (helpful/harmless/friendly) is up to you.",
 )
+
+
+def terse(name: str, level: int) -> str:
+    """A level in the style of a settings file."""
+    return f"{name}: {TERSE_DEGREES[level]}"
