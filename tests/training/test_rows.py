@@ -1,7 +1,10 @@
 """Rows on disk, folders that belong to one run, and progress without a terminal."""
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +79,24 @@ def test_progress_without_a_terminal_is_plain_lines_with_rate_and_time_left(
     assert first.startswith("generate: 2/4 answers, ")
     assert "s left, loss 1" in first
     assert last.startswith("generate: 4/4 answers, ")
+
+
+@pytest.mark.parametrize("open_task", [progress._lines, progress._bar])
+def test_what_an_earlier_run_has_done_does_not_make_this_one_look_fast(
+    open_task: Callable[[str, int, str], AbstractContextManager[progress.Task]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)
+    clock = iter((0.0, 1.0))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=clock.__next__))
+    with open_task("fit", 1000, "steps") as task:
+        task.skip(900)
+        task.advance(1)
+    shown = capsys.readouterr().err
+    assert "901/1000" in shown
+    assert "1.0" in shown
+    assert "901.0" not in shown
 
 
 def test_silent_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

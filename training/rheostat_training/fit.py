@@ -259,7 +259,7 @@ def _train(model: Any, positives: Sequence[Positive], plan: FitPlan, out: Path, 
     )
     model.train()
     with progress.task(f"fit {plan.loss}", plan.steps, unit="steps") as task, (out / "log.jsonl").open("a") as log:
-        task.advance(state.step)
+        task.skip(state.step)
         while state.step < plan.steps:
             started = time.monotonic()
             rows = next(batches)

@@ -74,9 +74,12 @@ def generate(
     shards = [out / "shards" / f"{number:05d}.jsonl" for number in range(len(batches))]
     with (progress or Progress.auto()).task("generate", len(requests) * plan.samples, unit="answers") as task:
         for number, (batch, shard) in enumerate(zip(batches, shards, strict=True)):
-            if not shard.exists():
+            count = len(batch.positions) * plan.samples
+            if shard.exists():
+                task.skip(count)
+            else:
                 write_rows(shard, _answer(loaded, requests, batch, plan, number))
-            task.advance(len(batch.positions) * plan.samples)
+                task.advance(count)
     return write_rows(result, (row for shard in shards for row in read_rows(shard, Sample)))
 
 

@@ -19,6 +19,10 @@ class Task(Protocol):
 
     def advance(self, amount: int = 1, *, note: str = "") -> None: ...
 
+    def skip(self, amount: int) -> None:
+        """Counts what an earlier run has done; it has no part in the rate."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -43,6 +47,9 @@ class _Silent:
     def advance(self, amount: int = 1, *, note: str = "") -> None:
         return None
 
+    def skip(self, amount: int) -> None:
+        return None
+
 
 @dataclass(slots=True)
 class _Lines:
@@ -52,6 +59,7 @@ class _Lines:
     started: float
     said: float
     done: int = 0
+    skipped: int = 0
 
     def advance(self, amount: int = 1, *, note: str = "") -> None:
         self.done += amount
@@ -60,25 +68,33 @@ class _Lines:
             self.said = now
             print(self.line(now - self.started, note), file=sys.stderr, flush=True)
 
+    def skip(self, amount: int) -> None:
+        self.done += amount
+        self.skipped += amount
+
     def line(self, elapsed: float, note: str) -> str:
-        rate = self.done / max(elapsed, 1e-9)
+        rate = (self.done - self.skipped) / max(elapsed, 1e-9)
         left = max(0, self.total - self.done) / max(rate, 1e-9)
         done = f"{self.name}: {self.done}/{self.total} {self.unit}"
         text = f"{done}, {rate:.1f}/s, {elapsed:.0f} s gone, {left:.0f} s left"
         return f"{text}, {note}" if note else text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Bar:
     bar: RichBar
     id: int
     unit: str
     started: float
+    done: int = 0
 
     def advance(self, amount: int = 1, *, note: str = "") -> None:
-        task = self.bar.tasks[0]
-        rate = (task.completed + amount) / max(time.monotonic() - self.started, 1e-9)
-        self.bar.update(task.id, advance=amount, note=f"{rate:.1f} {self.unit}/s {note}")
+        self.done += amount
+        rate = self.done / max(time.monotonic() - self.started, 1e-9)
+        self.bar.update(self.id, advance=amount, note=f"{rate:.1f} {self.unit}/s {note}")
+
+    def skip(self, amount: int) -> None:
+        self.bar.update(self.id, completed=self.bar.tasks[0].completed + amount)
 
 
 @contextmanager

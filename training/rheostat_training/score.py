@@ -135,9 +135,11 @@ def score(
         for start in range(0, len(rows), SHARD_ROWS):
             chunk = rows[start : start + SHARD_ROWS]
             shards.append(out / "shards" / f"{start // SHARD_ROWS:05d}.jsonl")
-            if not shards[-1].exists():
+            if shards[-1].exists():
+                task.skip(len(chunk))
+            else:
                 write_rows(shards[-1], judged(judge, prompts, chunk))
-            task.advance(len(chunk))
+                task.advance(len(chunk))
     return write_rows(result, (row for shard in shards for row in read_rows(shard, Scored)))
 
 

@@ -78,7 +78,7 @@ def fit_base(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, out: Path, *, p
     losses: list[float] = []
     stream = batches(tokenizer, seed=plan.seed, rows=plan.rows, first=training.step)
     with progress.task("base model", plan.steps, unit="steps") as task:
-        task.advance(training.step)
+        task.skip(training.step)
         for batch in _until(stream, plan.steps - training.step):
             losses.append(_step(training, batch, plan))
             task.advance(1, note=f"loss {sum(losses[-50:]) / len(losses[-50:]):.4f}")
