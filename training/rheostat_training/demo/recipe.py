@@ -16,10 +16,14 @@ ANSWER_TOKENS = 160
 class SelfPlan:
     """What the base model is asked about: training prompts, as they are and under worded system messages."""
 
-    prompts: int = 500
-    sampling: SamplingPlan = field(default_factory=lambda: SamplingPlan(samples=16, max_new_tokens=ANSWER_TOKENS))
+    prompts: int = 800
+    sampling: SamplingPlan = field(
+        default_factory=lambda: SamplingPlan(samples=16, temperature=0.85, max_new_tokens=ANSWER_TOKENS)
+    )
     wishes: int = 16
-    worded_sampling: SamplingPlan = field(default_factory=lambda: SamplingPlan(samples=1, max_new_tokens=ANSWER_TOKENS))
+    worded_sampling: SamplingPlan = field(
+        default_factory=lambda: SamplingPlan(samples=1, temperature=0.85, max_new_tokens=ANSWER_TOKENS)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,12 @@ class Recipe:
     )
     self_plan: SelfPlan = field(default_factory=SelfPlan)
     trust: TrustPlan = field(default_factory=TrustPlan)
-    distil: DistilPlan = field(default_factory=lambda: DistilPlan(per_cell=160))
+    distil: DistilPlan = field(default_factory=lambda: DistilPlan(per_cell=240))
     fit: FitPlan = field(
         default_factory=lambda: FitPlan(
-            steps=450,
-            head_steps=200,
-            learning_rate=4e-3,
+            steps=500,
+            head_steps=100,
+            learning_rate=3e-3,
             dither_share=0.25,
             dtype="bfloat16",
             attention="eager",
