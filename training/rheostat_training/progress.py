@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichBar
 
 LINE_EVERY_SECONDS = 15.0
@@ -83,7 +83,7 @@ class _Lines:
 @dataclass(slots=True)
 class _Bar:
     bar: RichBar
-    id: int
+    id: TaskID
     unit: str
     started: float
     done: int = 0
