@@ -91,7 +91,11 @@ async def test_parts_of_messages_that_are_not_text_are_refused_by_their_path(
         ("logit_bias", {"x": 1}),
         ("logit_bias", {"100000": 1}),
         ("logit_bias", {"1": 1000}),
+        ("logit_bias", {"01": 1}),
+        ("logit_bias", {"0" * 5000: 1}),
+        ("repetition_penalty", 1e-300),
         ("stop_token_ids", [-1]),
+        ("stop_token_ids", list(range(512))),
         ("stream_options", {"include_usage": True}),
         ("max_completion_tokens", 5),
         ("messages", []),
@@ -118,6 +122,24 @@ async def test_a_wrong_value_is_refused_with_its_path(engine: EmbeddedEngine, fi
     assert error.param is not None
     assert field == "max_completion_tokens" or error.param.startswith(field)
     assert error.param in error.message
+
+
+async def test_no_value_that_is_let_through_stops_the_engine(own_engine: EmbeddedEngine) -> None:
+    extremes: dict[str, Any] = {
+        "temperature": 2, "top_p": 1e-300, "top_k": 2**64 - 1, "min_p": 1, "presence_penalty": -2,
+        "frequency_penalty": -2, "repetition_penalty": 0.01, "logit_bias": {"3": 100}, "seed": 2**64 - 1,
+        "stop_token_ids": list(range(64)), "min_tokens": 12, "logprobs": True, "top_logprobs": 20,
+    }  # fmt: skip
+    for field, value in extremes.items():
+        await own_engine.complete(request(**{"temperature": 1, "logprobs": True, field: value}))
+    await own_engine.complete(request(**extremes))
+    await own_engine.check_ready()
+
+
+async def test_more_tokens_at_least_than_fit_are_refused(engine: EmbeddedEngine) -> None:
+    error = await error_of(engine, min_tokens=MAX_POSITIONS, max_tokens=None)
+    assert isinstance(error, InvalidField)
+    assert error.param == "min_tokens"
 
 
 async def test_a_message_tells_field_value_and_what_would_be_right(engine: EmbeddedEngine) -> None:

@@ -150,7 +150,7 @@ class EmbeddedEngine:
             adapter=self._adapters[chat.model],
             sampling=chat.sampling,
             seed=chat.seed,
-            max_tokens=answer_limit(prompt, chat.token_limit, context=self._model.context),
+            max_tokens=answer_limit(prompt, chat.token_limit, at_least=chat.min_tokens, context=self._model.context),
             min_tokens=chat.min_tokens,
             stop_ids=frozenset(chat.stop_token_ids) | (frozenset() if chat.ignore_eos else model_stops),
             barred_at_first=frozenset(chat.stop_token_ids) | model_stops,

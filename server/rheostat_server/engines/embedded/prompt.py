@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 
 from rheostat_server.engines.embedded.request import ChatMessage
-from rheostat_server.errors import BadRequest, ContextOverflow
+from rheostat_server.errors import BadRequest, ContextOverflow, InvalidField
 
 
 def render_prompt(tokenizer: Any, messages: Sequence[ChatMessage]) -> list[int]:
@@ -29,11 +29,12 @@ def render_prompt(tokenizer: Any, messages: Sequence[ChatMessage]) -> list[int]:
     return ids
 
 
-def answer_limit(prompt: Sequence[int], asked: int | None, *, context: int) -> int:
+def answer_limit(prompt: Sequence[int], asked: int | None, *, at_least: int, context: int) -> int:
     """The most tokens that the answer may have: as many as asked for, or what the prompt leaves of the context.
 
     Raises:
         ContextOverflow: prompt and answer do not fit.
+        InvalidField: `min_tokens`, `at_least`, is more.
     """
     left = context - len(prompt)
     needed = asked or 1
@@ -43,4 +44,10 @@ def answer_limit(prompt: Sequence[int], asked: int | None, *, context: int) -> i
             f"model's context is {context} tokens.",
             param="messages" if left < 1 else "max_tokens",
         )
-    return asked or left
+    limit = asked or left
+    if at_least > limit:
+        raise InvalidField(
+            f"min_tokens is {at_least}; it should be at most {limit}, the most tokens that the answer may have.",
+            param="min_tokens",
+        )
+    return limit

@@ -31,6 +31,7 @@ NEUTRAL: Final[Mapping[str, object]] = {
 """Fields that this engine lacks, each with the one value that asks for nothing."""
 
 _UNSUPPORTED: Final = "unsupported"
+_TOKEN_ID: Final = re.compile("0|[1-9][0-9]{0,9}")
 
 
 class _Part(BaseModel):
@@ -94,7 +95,7 @@ class ChatRequest(_Part):
     min_p: float = Field(default=0.0, ge=0, le=1)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
-    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=10)
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**64)
 
@@ -105,7 +106,7 @@ class ChatRequest(_Part):
     stop: Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list)] = Field(
         default_factory=list, max_length=16
     )
-    stop_token_ids: list[int] = Field(default_factory=list)
+    stop_token_ids: list[int] = Field(default_factory=list, max_length=64)
 
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
@@ -168,10 +169,8 @@ def _check_together(request: ChatRequest, *, vocabulary: int, max_candidates: in
     limits = {request.max_tokens, request.max_completion_tokens} - {None}
     if len(limits) > 1:
         raise _invalid("max_tokens", request.max_tokens, "it should equal max_completion_tokens, or be left out")
-    if request.token_limit is not None and request.min_tokens > request.token_limit:
-        raise _invalid("min_tokens", request.min_tokens, f"it should be at most max_tokens, {request.token_limit}")
     for token in request.logit_bias:
-        if not (token.isascii() and token.isdecimal() and int(token) < vocabulary):
+        if not (_TOKEN_ID.fullmatch(token) and int(token) < vocabulary):
             raise _invalid("logit_bias", token, f"its keys should be token ids from 0 to {vocabulary - 1}")
     for id in request.stop_token_ids:
         if not 0 <= id < vocabulary:

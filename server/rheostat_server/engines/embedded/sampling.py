@@ -172,7 +172,7 @@ class _Cuts:
 
     def __init__(self, settings: Sequence[Sampling], *, vocabulary: int, device: torch.device) -> None:
         self._vocabulary = vocabulary
-        tops = [setting.top_k or vocabulary for setting in settings]
+        tops = [min(setting.top_k or vocabulary, vocabulary) for setting in settings]
         self._top_k = torch.tensor(tops, device=device)[:, None]
         self._top_p = torch.tensor([setting.top_p for setting in settings], device=device)[:, None]
         self._min_p = torch.tensor([setting.min_p for setting in settings], device=device)[:, None]
@@ -197,7 +197,7 @@ class _Cuts:
         all_seen = (self._top_k <= width) | (values[:, -1:] < floor)
         total = torch.where(self._only_top_p, 1.0, sums[:, -1:])
         enough = all_seen | (self._only_top_p & (sums[:, -1:] >= self._top_p))
-        return kept * (sums - kept < self._top_p * total), enough
+        return kept * ((sums - kept < self._top_p * total) | (places == 0)), enough
 
 
 def log_probabilities(
