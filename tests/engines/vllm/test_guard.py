@@ -6,9 +6,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 from starlette.types import Message
+from vllm.plugins.endpoint_plugins.interface import attach_endpoint_plugins
 
 from rheostat_server.engines.vllm.gate import close_all_but
 from rheostat_server.engines.vllm.guard import REASON, GateRequired
+from rheostat_server.engines.vllm.plugin import RheostatPlugin
 from tests.engines.vllm.server import SMALL, free_port, started
 
 BREAK_THE_PLUGIN = "import sys; sys.modules['rheostat_server.engines.vllm.plugin'] = None\n"
@@ -64,6 +66,25 @@ def test_a_route_added_after_the_gate_is_closed() -> None:
     client = TestClient(app)
     assert client.post("/invocations").status_code == 404
     assert client.post("/mounted/v1/completions").status_code == 404
+
+
+def test_another_plugin_cannot_take_the_place_of_what_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM lets a plugin replace any route that was there before, ours included."""
+
+    class Other:
+        def attach_router(self, app: FastAPI) -> None:
+            for path, methods in (("/v1/chat/completions", ["POST"]), ("/version", ["GET"]), ("/load", ["GET"])):
+                app.add_api_route(path, lambda: "around the pipeline", methods=methods)
+
+    for plugins in ([RheostatPlugin(), Other()], [Other(), RheostatPlugin()]):
+        monkeypatch.setattr("vllm.plugins.load_endpoint_plugins", lambda tasks, plugins=plugins: plugins)
+        app = FastAPI()
+        app.add_api_route("/version", lambda: "vLLM's own", methods=["GET"])
+        app.add_api_route("/load", lambda: "vLLM's own", methods=["GET"])
+        attach_endpoint_plugins(app, ("generate",))
+        client = TestClient(app)
+        answers = [client.post("/v1/chat/completions"), client.get("/version"), client.get("/load")]
+        assert not [answer.text for answer in answers if "around" in answer.text]
 
 
 def test_a_prefix_of_a_proxy_is_judged_as_the_router_does() -> None:

@@ -22,14 +22,16 @@ READING: Final = frozenset({"GET", "HEAD"})
 
 
 class Gate:
-    """ASGI middleware that answers 404 for all but open paths, whoever added the route and whenever.
+    """ASGI middleware that answers 404 for all but open routes, whoever added the others and whenever.
 
-    It is the innermost middleware, so it judges the path that the router will see.
+    It is the innermost middleware, so it sees what the router will see, and judges the route that the router will take:
+    another plugin's in the place of ours is closed too.
     """
 
-    def __init__(self, app: ASGIApp, *, ours: Sequence[BaseRoute]) -> None:
+    def __init__(self, app: ASGIApp, *, ours: Sequence[BaseRoute], of_vllm: Sequence[BaseRoute]) -> None:
         self._app = app
         self._ours = ours
+        self._of_vllm = of_vllm
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._is_open(scope):
@@ -38,23 +40,30 @@ class Gate:
             await _refusal(scope)(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
-        return scope["type"] == "http" and (_is_open_of_vllm(scope) or self._is_ours(scope))
-
-    def _is_ours(self, scope: Scope) -> bool:
-        return any(route.matches(scope)[0] is Match.FULL for route in self._ours)
+        if scope["type"] != "http":
+            return False
+        taken = next((route for route in scope["app"].routes if route.matches(scope)[0] is Match.FULL), None)
+        return taken in self._ours or (taken in self._of_vllm and _only_reads(scope))
 
 
 def close_all_but(ours: Sequence[BaseRoute], app: FastAPI) -> None:
     """Puts the gate before the router of `app`, and takes what is closed out of its table and so out of its docs."""
-    app.add_middleware(Gate, ours=ours)
-    app.router.routes[:] = [route for route in app.routes if route in ours or _is_kept(route)]
+    of_vllm = _open_of_vllm(app.routes)
+    app.add_middleware(Gate, ours=ours, of_vllm=of_vllm)
+    app.router.routes[:] = [route for route in app.routes if route in ours or route in of_vllm]
 
 
-def _is_kept(route: BaseRoute) -> bool:
-    return isinstance(route, (Route, Mount)) and route.path in {*OPEN_OF_VLLM, OFFLINE_DOCS}
+def _open_of_vllm(routes: Sequence[BaseRoute]) -> list[BaseRoute]:
+    """The first route of each open path: vLLM's own stand before those of plugins."""
+    first: dict[str, BaseRoute] = {}
+    for route in routes:
+        if isinstance(route, (Route, Mount)) and route.path in {*OPEN_OF_VLLM, OFFLINE_DOCS}:
+            first.setdefault(route.path, route)
+    return list(first.values())
 
 
-def _is_open_of_vllm(scope: Scope) -> bool:
+def _only_reads(scope: Scope) -> bool:
+    """Some of vLLM's routes are mounted, and so match more paths and methods than are open."""
     path = _route_path(scope)
     return scope["method"] in READING and (path in OPEN_OF_VLLM or path.startswith(f"{OFFLINE_DOCS}/"))
 
