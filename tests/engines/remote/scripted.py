@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import orjson
 
+STREAM_END: Final = b"0\r\n\r\n"
 MODELS: Final = {"data": [{"id": "base", "parent": None}, {"id": "a@1", "parent": "base"}]}
 
 
@@ -21,7 +22,11 @@ class Asked:
 
 @dataclass(slots=True)
 class Scripted:
-    """`answers` are raw responses by path; after one, the connection is closed, or held open if `stays` is set."""
+    """`answers` are raw responses by path.
+
+    After a stream that has ended, the connection takes another request; after anything else it is closed, or held open
+    if `stays` is set.
+    """
 
     answers: dict[str, bytes] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
@@ -34,10 +39,12 @@ class Scripted:
         self.connections.add(asyncio.ensure_future(self._serve(reader, writer)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await _read(reader)
-        self.asked.append(asked)
-        writer.write(self.answers.get(asked.path, http(404, b"Not Found", "text/plain")))
-        await writer.drain()
+        answer = STREAM_END
+        while answer.endswith(STREAM_END) and (asked := await _read(reader)):
+            self.asked.append(asked)
+            answer = self.answers.get(asked.path, http(404, b"Not Found", "text/plain"))
+            writer.write(answer)
+            await writer.drain()
         if self.stays:
             await reader.read()
             self.hung_up.set()
@@ -77,11 +84,16 @@ def events(*chunks: bytes, ended: bool = True) -> bytes:
     """A chunked stream of server-sent events; `ended` says whether HTTP's own end is sent."""
     head = b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
     framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-    return head + framed + (b"0\r\n\r\n" if ended else b"")
+    return head + framed + (STREAM_END if ended else b"")
 
 
-async def _read(reader: asyncio.StreamReader) -> Asked:
-    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+async def _read(reader: asyncio.StreamReader) -> Asked | None:
+    """None where the client has hung up instead."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
     method, path, _ = first.split(" ")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
     return Asked(method, path, headers, await reader.readexactly(int(headers.get("content-length", "0"))))

@@ -89,6 +89,31 @@ async def test_only_headers_on_the_list_go_upstream_with_this_servers_key() -> N
     assert "cookie" not in sent
 
 
+async def test_a_request_id_of_any_letters_goes_upstream() -> None:
+    async with scripted({CHAT: json(COMPLETION)}) as upstream, engine(upstream.url) as remote:
+        await remote.complete(EngineRequest({"model": "base", "messages": []}, "é"))
+    assert upstream.asked[0].headers["x-request-id"] == "é"
+
+
+async def test_streams_one_after_another_share_a_connection() -> None:
+    async with scripted({CHAT: events(CHUNK, DONE)}) as upstream, engine(upstream.url) as remote:
+        for _ in range(3):
+            async with aclosing(remote.stream(request())) as chunks:
+                async for chunk in chunks:
+                    if chunk.endswith(DONE):
+                        break
+        await remote.close()
+    assert len(upstream.asked) == 3
+    assert len(upstream.connections) == 1
+
+
+async def test_a_stream_whose_connection_stays_open_after_its_last_event_ends() -> None:
+    answer = events(CHUNK, DONE, ended=False)
+    async with scripted({CHAT: answer}, stays=True) as upstream, engine(upstream.url) as remote:
+        passed = [chunk async for chunk in remote.stream(request())]
+    assert b"".join(passed) == CHUNK + DONE
+
+
 async def test_a_refusal_keeps_status_message_and_field() -> None:
     answer = error(422, "temperature must be 0 to 2", type="bad", code="range", param="temperature")
     for failure in await failures(answer):
@@ -131,6 +156,7 @@ async def test_an_unavailable_upstream_is_503(status: int) -> None:
         pytest.param(json({"choices": [{"text": "a"}]}), id="no message"),
         pytest.param(json({"error": {"message": "overloaded"}, "choices": None}), id="an error under status 200"),
         pytest.param(http(200, b"{", "application/json"), id="half of JSON"),
+        pytest.param(http(200, b"{}", "application/json", content_encoding="gzip"), id="no gzip"),
     ],
 )
 async def test_what_is_no_answer_is_502(answer: bytes) -> None:
@@ -194,13 +220,31 @@ async def test_a_stream_that_falls_silent_fails() -> None:
     assert isinstance(failure, EngineUnavailable)
 
 
-@pytest.mark.parametrize("cut", [1, 5, 12, 20])
-async def test_an_error_event_is_raised_in_its_place_however_it_is_cut(cut: int) -> None:
-    told = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
-    passed, failure = await passed_and_failure(events(CHUNK, told[:cut], told[cut:], DONE))
-    assert passed.startswith(CHUNK)
+@pytest.mark.parametrize("cut", [1, 5, 12, 20, 40])
+@pytest.mark.parametrize("data", [b'data: {"error": ', b'data:{ "error":'])
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\n\ndata: [DONE]\n\n"])
+async def test_an_error_event_is_raised_in_its_place_however_it_is_cut(cut: int, data: bytes, end: bytes) -> None:
+    told = data + b'{"message": "out of memory", "code": 500}}' + end
+    passed, failure = await passed_and_failure(events(CHUNK, told[:cut], told[cut:]))
+    assert passed == CHUNK
     assert isinstance(failure, EngineFailed)
     assert "out of memory" in failure.message
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_half_an_event_is_not_told(ended: bool) -> None:
+    passed, failure = await passed_and_failure(events(CHUNK + CHUNK[:9], CHUNK[9:20], ended=ended))
+    assert passed == CHUNK
+    assert isinstance(failure, EngineFailed)
+
+
+@pytest.mark.parametrize("last", [b"data: [DONE]\r\n\r\n", b"data:[DONE]\n\n", b"data: [DONE]\n", b"data: [DONE]"])
+async def test_lines_may_end_as_they_do_elsewhere(last: bytes) -> None:
+    chunk = CHUNK.replace(b"\n", b"\r\n")
+    answer = events(chunk[:30], chunk[30:-1], chunk[-1:] + last)
+    async with scripted({CHAT: answer}) as upstream, engine(upstream.url) as remote:
+        passed = [part async for part in remote.stream(request())]
+    assert b"".join(passed) == chunk + last
 
 
 async def test_an_error_event_that_comes_first_is_raised_before_anything_is_told() -> None:

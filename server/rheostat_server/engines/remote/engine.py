@@ -101,9 +101,10 @@ class RemoteEngine:
 
     def _outgoing(self, request: EngineRequest, *, stream: bool) -> httpx.Request:
         headers = {name: value for name, value in request.headers.items() if name in FORWARDED_HEADERS}
+        headers |= {"content-type": "application/json", "x-request-id": request.request_id}
         return self._client.build_request(
             "POST",
             f"{self.upstream.api}/chat/completions",
             content=orjson.dumps({**request.body, "stream": stream}),
-            headers={**headers, "content-type": "application/json", "x-request-id": request.request_id},
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
         )

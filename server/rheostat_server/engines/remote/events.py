@@ -1,41 +1,60 @@
-"""A stream's bytes: passed on unread, but for a glance at where an error or the end may stand."""
+"""A stream's bytes: whole events are passed on unread, but for a glance at whether one is an error or the last."""
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from typing import Final
+
+import httpx
 
 from rheostat_server.engines.remote.refusals import error_event_error
 from rheostat_server.engines.remote.upstream import Upstream
 from rheostat_server.errors import EngineFailed
-from rheostat_server.sse import EVENT_END
 
-# An answer's text cannot hold these bytes: in JSON its quotes are escaped.
-_ERROR_EVENT: Final = b'data: {"error"'
-_LAST_EVENT: Final = b"data: [DONE]"
-_GLANCE: Final = len(_ERROR_EVENT) + 8
+# An answer's text cannot hold this: in JSON its quotes are escaped.
+_ERROR_EVENT: Final = re.compile(rb'^data: ?(\{\s*"error".*)', re.MULTILINE)
+_LAST_EVENT: Final = re.compile(rb"^data: ?\[DONE\]\s*\Z", re.MULTILINE)
+_EVENT_ENDS: Final = (b"\n\n", b"\n\r\n")
+_END_SECONDS: Final = 0.5
 
 
 async def watched(chunks: AsyncIterator[bytes], upstream: Upstream) -> AsyncGenerator[bytes, None]:
-    """The chunks as they come.
+    """The events as they come; one that has only begun waits for its rest, so that no error follows half an event.
 
     Raises:
         EngineFailed: the upstream told of an error, or its stream ended before `data: [DONE]`.
     """
-    tail = b""
+    begun = b""
     async for chunk in chunks:
-        seen = tail + chunk
-        found = seen.find(_ERROR_EVENT)
-        if found >= 0:
-            if found > len(tail):
-                yield chunk[: found - len(tail)]
-            raise error_event_error(await _event(seen[found:], chunks), upstream)
-        tail = seen[-_GLANCE:]
-        yield chunk
-    if not tail.rstrip().endswith(_LAST_EVENT):
+        events, begun = _parted(begun + chunk)
+        if error := _ERROR_EVENT.search(events):
+            if error.start():
+                yield events[: error.start()]
+            raise error_event_error(error[1], upstream)
+        if _LAST_EVENT.search(events):
+            await _read_to_the_end(chunks)
+            yield events
+            return
+        if events:
+            yield events
+    if error := _ERROR_EVENT.match(begun):
+        raise error_event_error(error[1], upstream)
+    if not _LAST_EVENT.match(begun):
         raise EngineFailed("the upstream server ended its stream before data: [DONE]")
+    yield begun
 
 
-async def _event(begun: bytes, rest: AsyncIterator[bytes]) -> bytes:
-    """The JSON of the event that has begun."""
-    while EVENT_END not in begun and (more := await anext(rest, b"")):
-        begun += more
-    return begun.partition(EVENT_END)[0].removeprefix(b"data: ")
+def _parted(data: bytes) -> tuple[bytes, bytes]:
+    """Whole events, and what has begun of the next one."""
+    ends = [place + len(end) for end in _EVENT_ENDS if (place := data.rfind(end)) >= 0]
+    end = max(ends, default=0)
+    return data[:end], data[end:]
+
+
+async def _read_to_the_end(chunks: AsyncIterator[bytes]) -> None:
+    """Nothing comes after the last event but HTTP's own end; once it is read, the connection can be used again."""
+    with suppress(TimeoutError, httpx.TransportError):
+        async with asyncio.timeout(_END_SECONDS):
+            async for _ in chunks:
+                pass

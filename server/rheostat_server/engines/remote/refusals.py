@@ -102,6 +102,8 @@ def network_errors_as_ours(*, midway: bool = False) -> Generator[None, None, Non
         if midway:
             raise EngineFailed("the upstream server closed the connection in the middle of its answer") from exc
         raise EngineUnavailable("the upstream server closed the connection without an answer") from exc
+    except httpx.DecodingError as exc:
+        raise EngineFailed("the upstream server's answer does not hold to its content-encoding") from exc
 
 
 def _retry_after(response: httpx.Response) -> dict[str, str] | None:
