@@ -35,8 +35,12 @@ class Means:
     wordings: Wordings
 
 
-CUTS_CONTROL_OUT: Final = ("truncate_prompt_tokens", "truncation_side", "chat_template")
-"""Fields of engines that can take control text or instruction out of the prompt again."""
+CUTS_CONTROL_OUT: Final = (
+    "truncate_prompt_tokens", "truncation_side", "chat_template",
+    "chat_template_kwargs.chat_template", "chat_template_kwargs.max_length", "chat_template_kwargs.truncation",
+    "kv_transfer_params.prompt_token_ids",
+)  # fmt: skip
+"""Fields of engines that can take control text or instruction out of the prompt again, or stand in its place."""
 
 Mode = Callable[[ChatRequest, InForce, Means], ControlPlan]
 
@@ -114,7 +118,7 @@ def _check_fields(chat: ChatRequest, mode: str) -> None:
             param="control.adapter",
         )
     for name in CUTS_CONTROL_OUT:
-        if mode != "off" and chat.body.get(name) is not None:
+        if mode != "off" and _at(chat.body, name) is not None:
             raise InvalidField(
                 f"{name} is given and the mode is {mode!r}, which it could undo; leave it out", param=name
             )
@@ -123,3 +127,12 @@ def _check_fields(chat: ChatRequest, mode: str) -> None:
             f"candidates is {chat.control.candidates} and the mode is {mode!r}, which answers with one; leave it out",
             param="control.candidates",
         )
+
+
+def _at(body: Mapping[str, Any], path: str) -> object:
+    """The value of `field` or of `field.inner`."""
+    name, _, inner = path.partition(".")
+    value = body.get(name)
+    if not inner:
+        return value
+    return value.get(inner) if isinstance(value, dict) else None

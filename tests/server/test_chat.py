@@ -61,6 +61,17 @@ async def test_off_leaves_the_request_as_it_came(http: httpx.AsyncClient, engine
     assert "clamped" not in receipt
 
 
+async def test_what_could_undo_control_is_refused_only_there(http: httpx.AsyncClient, engine: RecordingEngine) -> None:
+    harmless: dict[str, Any] = {
+        "chat_template_kwargs": {"enable_thinking": False},
+        "kv_transfer_params": {"do_remote_prefill": True},
+    }
+    assert (await ask(http, **harmless)).status_code == 200
+    assert (await ask(http, chat_template_kwargs={"truncation": True}, control={"mode": "off"})).status_code == 200
+    assert (await ask(http, chat_template_kwargs="harmless")).status_code == 200
+    assert harmless.items() <= engine.asked[0].body.items()
+
+
 async def test_a_stream_passes_through_and_ends_with_the_receipt(http: httpx.AsyncClient) -> None:
     response = await ask(http, stream=True, control={"safety": 0.25})
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -172,6 +183,9 @@ async def test_an_unknown_control_header_is_refused(http: httpx.AsyncClient) -> 
         ({"messages": [{"role": "system"}], "control": {"mode": "prompt"}}, 422, "messages"),
         ({"truncate_prompt_tokens": 3}, 422, "truncate_prompt_tokens"),
         ({"chat_template": "{{ 1 }}"}, 422, "chat_template"),
+        ({"chat_template_kwargs": {"truncation": True}}, 422, "chat_template_kwargs.truncation"),
+        ({"chat_template_kwargs": {"max_length": 3}}, 422, "chat_template_kwargs.max_length"),
+        ({"kv_transfer_params": {"prompt_token_ids": [3]}}, 422, "kv_transfer_params.prompt_token_ids"),
         ({"stream": "yes"}, 422, "stream"),
     ],
 )
