@@ -37,6 +37,23 @@ def test_an_unknown_command_is_refused() -> None:
     assert "magic" in result.stderr
 
 
+@pytest.mark.parametrize(("command", "missing"), [("serve", "structlog"), ("demo", "torch")])
+def test_a_command_whose_packages_are_not_installed_names_the_extra(command: str, missing: str) -> None:
+    arguments = {"serve": ["serve"], "demo": ["demo", "build", "--fast"]}[command]
+    code = f"import sys; sys.modules[{missing!r}] = None; from rheostat.cli import main; main({arguments!r})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert f"rheostat {command} needs the module {missing}" in result.stderr
+    assert "pip install 'rheostat[" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_flags_after_two_dashes_are_refused_where_nothing_takes_them() -> None:
+    result = rheostat("demo", "build", "--", "--fast")
+    assert result.returncode == 2
+    assert "'--fast' stands after --" in result.stderr
+
+
 def test_help_names_every_command() -> None:
     shown = rheostat("--help").stdout
     assert "serve" in shown

@@ -8,14 +8,22 @@ from typing import NoReturn
 import typer
 
 COMMANDS_GROUP = "rheostat.commands"
-EXTRA_OF = {"serve": "embedded", "demo": "training", "train": "training"}
+TAKES_FLAGS = "serve"
+EXTRA_OF = {"serve": "embedded", "demo": "training"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; what stands after `--` is handed to the subcommand as it is, as `ctx.obj`."""
+    """Runs the command line; what stands after `--` is handed to `serve` as it is, as `ctx.obj`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     ours, passed_on = _split_at_double_dash(arguments)
-    _command_line(ours)(args=ours, obj=passed_on, prog_name="rheostat")
+    if passed_on and ours[:1] != [TAKES_FLAGS]:
+        _refuse(f"{' '.join(passed_on)!r} stands after --, and only `rheostat {TAKES_FLAGS}` takes flags there")
+    try:
+        _command_line(ours)(args=ours, obj=passed_on, prog_name="rheostat")
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.startswith("rheostat"):
+            raise
+        _refuse(f"rheostat {ours[0]} needs the module {exc.name}, which is not installed; run: {_installing(ours[0])}")
 
 
 def _split_at_double_dash(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -43,9 +51,9 @@ def _no_options() -> None:
 def _add(root: typer.Typer, point: EntryPoint, *, needed: bool) -> None:
     try:
         command = point.load()
-    except ModuleNotFoundError as exc:
+    except ModuleNotFoundError:
         if needed:
-            _refuse(point.name, exc)
+            raise
         return
     if isinstance(command, typer.Typer):
         root.add_typer(command, name=point.name)
@@ -53,10 +61,10 @@ def _add(root: typer.Typer, point: EntryPoint, *, needed: bool) -> None:
         root.command(point.name)(command)
 
 
-def _refuse(name: str, cause: ModuleNotFoundError) -> NoReturn:
-    extra = EXTRA_OF.get(name, name)
-    typer.echo(
-        f"rheostat {name} needs the module {cause.name}, which is not installed; run: pip install 'rheostat[{extra}]'",
-        err=True,
-    )
+def _installing(command: str) -> str:
+    return f"pip install 'rheostat[{EXTRA_OF.get(command, command)}]'"
+
+
+def _refuse(reason: str) -> NoReturn:
+    typer.echo(reason, err=True)
     raise SystemExit(2)
