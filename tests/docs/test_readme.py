@@ -1,0 +1,64 @@
+"""README.md: its request and its snippet work as they stand, on the model that `make serve` serves."""
+
+import contextlib
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from rheostat_server import demo
+from rheostat_server.adapters import load_adapters
+from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.engines.fake import FakeEngine
+from rheostat_training.demo import oracle
+from rheostat_training.demo.risks import RiskGroup
+from tests.engines.app_server import app_server
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+HOST = "http://127.0.0.1:8000"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    adapters = load_adapters([demo.adapter_folder()], base_digest=base_model_digest(demo.base_folder()))
+    engine = FakeEngine(served=(demo.DEMO_NAME,), adapters=adapters.ids)
+    with app_server(engine, adapters) as url:
+        yield url
+
+
+def curl_body() -> str:
+    [body] = re.findall(r"^curl .*? -d '(.*?)'$", README, re.DOTALL | re.MULTILINE)
+    return str(body)
+
+
+def snippet() -> str:
+    [code] = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return str(code)
+
+
+def test_the_curl_request_is_answered_under_its_dials(url: str) -> None:
+    answer = httpx.post(f"{url}/v1/chat/completions", json=json.loads(curl_body())).raise_for_status().json()
+    assert answer["control"]["effective"] == json.loads(curl_body())["control"]
+    assert answer["control"]["mode"] == "adapter"
+
+
+def test_the_snippet_prints_an_answer_and_its_receipt(url: str) -> None:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(snippet().replace(HOST, url), {})
+    assert "'control_text': '[helpful=1.00][harmless=0.90]'" in printed.getvalue()
+
+
+def test_the_questions_are_of_the_demo_models_world() -> None:
+    asked = re.findall(r'"content": "(.*?)"', README)
+    assert len(asked) == 2
+    assert {oracle.risk_group(question) for question in asked} == {RiskGroup.NONE}
+
+
+def test_the_presets_that_it_names_are_models(url: str) -> None:
+    known = {model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]}
+    assert set(re.findall(r"`(demo:\w+)`", README)) == known - {demo.DEMO_NAME}
