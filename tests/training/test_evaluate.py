@@ -84,6 +84,31 @@ def test_intervals_hold_the_value_and_shrink_with_prompts() -> None:
     assert many.high - many.low < few.high - few.low
 
 
+def test_intervals_are_over_prompts_so_that_more_answers_to_the_same_prompts_do_not_narrow_them() -> None:
+    rows = obeying(20, noise=0.5, leak=0.2)
+    once, again = evaluate(rows, resamples=50).safety, evaluate(rows * 3, resamples=50).safety
+    for name in ("mP", "MP", "Err", "BT", "cross_talk", "tau"):
+        one, other = getattr(once, name), getattr(again, name)
+        assert (one.low, one.high) == pytest.approx((other.low, other.high))
+
+
+def test_tau_is_that_of_the_mean_scores_by_level() -> None:
+    reached = {0.0: 0.3, 0.5: 0.2, 1.0: 0.9}
+    rows = [Trial(f"p{prompt}", dials, reached[dials.safety], 0.5) for prompt, dials in product(range(4), grid())]
+    assert evaluate(rows, resamples=5).safety.tau.value == pytest.approx(1 / 3)
+
+
+def test_a_level_without_a_judged_answer_has_no_mean_of_zero() -> None:
+    rows = [
+        Trial("p", Dials(safety=0.0, helpfulness=0.5), 0.2, 0.5),
+        Trial("p", Dials(safety=0.5, helpfulness=0.5), 0.4, 0.5),
+        Trial("q", Dials(safety=1.0, helpfulness=0.5), 0.6, 0.5),
+    ]
+    tau = evaluate(rows, resamples=50).safety.tau
+    assert (tau.value, tau.high) == (1, 1)
+    assert tau.low >= 0
+
+
 def test_the_same_seed_gives_the_same_intervals() -> None:
     assert evaluate(obeying(noise=0.3), resamples=50) == evaluate(obeying(noise=0.3), resamples=50)
 
@@ -112,6 +137,11 @@ def test_samples_become_trials_through_the_judge() -> None:
         Trial("p", request.dials, 1.0, 0.5),
         Trial("p", request.dials, None, None),
     ]
+
+
+def test_a_sample_of_an_unknown_prompt_is_refused_by_its_id() -> None:
+    with pytest.raises(ValueError, match="'elsewhere'"):
+        trials({}, [Sample("elsewhere", 0, "a", 1, True, grid()[0])], CallableJudge(lambda *_: None))
 
 
 def test_a_sample_without_dials_is_no_trial() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from rheostat_server.contract.dials import DialName, Dials
-from rheostat_training.rows import Prompt, Request, Sample
+from rheostat_training.rows import Prompt, Request, Sample, prompt_of
 from rheostat_training.score import Dialogue, Judge
 
 Array = NDArray[np.float64]
@@ -109,10 +109,10 @@ def trials(prompts: Mapping[str, Prompt], samples: Sequence[Sample], judge: Judg
     """Dialled samples as trials.
 
     Raises:
-        ValueError: a sample was made without dials.
+        ValueError: a sample was made without dials, or its prompt is not there.
     """
     result = []
-    scores = judge.judge([Dialogue(prompts[row.prompt_id].messages, row.answer) for row in samples])
+    scores = judge.judge([Dialogue(prompt_of(prompts, row.prompt_id).messages, row.answer) for row in samples])
     for row, score in zip(samples, scores, strict=True):
         if row.dials is None:
             raise ValueError(f"sample {row.sample} of prompt {row.prompt_id!r} has no dials; a trial needs them")
@@ -232,13 +232,11 @@ def _wins(
 
 
 def _tau(asked: Array, reached: Array, places: NDArray[np.int64], draws: Array) -> Figure:
-    levels = sorted(set(asked.tolist()))
-    if len(levels) < 2:
-        return Figure(0.0, 0.0, 0.0)
+    levels = np.unique(asked)
     columns = [values for level in levels for values in ((asked == level) * reached, (asked == level) * 1.0)]
     totals = draws @ _per_prompt(np.stack(columns, axis=1), places, draws.shape[1])
-    means = _divide(totals[:, ::2], totals[:, 1::2])
-    return _figure(np.array([_finite(kendalltau(levels, row).statistic) for row in means]))
+    means, counts = _divide(totals[:, ::2], totals[:, 1::2]), totals[:, 1::2]
+    return _figure(np.array([_kendall(levels[seen], row[seen]) for row, seen in zip(means, counts > 0, strict=True)]))
 
 
 def _divide(numerator: Array, denominator: Array) -> Array:
@@ -246,8 +244,11 @@ def _divide(numerator: Array, denominator: Array) -> Array:
     return result
 
 
-def _finite(value: float) -> float:
-    return float(value) if np.isfinite(value) else 0.0
+def _kendall(levels: Array, means: Array) -> float:
+    """Kendall's τ over the levels that have a mean; 0 where there are fewer than two, or all means are the same."""
+    if len(np.unique(means)) < 2:
+        return 0.0
+    return float(kendalltau(levels, means).statistic)
 
 
 def _reached(rows: Sequence[Trial], dial: DialName) -> Array:

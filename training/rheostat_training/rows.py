@@ -1,6 +1,6 @@
 """The rows that pass between the stages, and their JSON lines."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -112,6 +112,17 @@ def write_rows(path: Path, rows: Iterable[object]) -> Path:
             adapter = adapters.setdefault(type(row), TypeAdapter(type(row)))
             file.write(adapter.dump_json(row) + b"\n")
     return partial.replace(path)
+
+
+def prompt_of(prompts: Mapping[str, Prompt], id: str) -> Prompt:
+    """The prompt of a row.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if id not in prompts:
+        raise ValueError(f"a row has prompt_id {id!r}, which is not among the {len(prompts)} prompts")
+    return prompts[id]
 
 
 def by_id(prompts: Iterable[Prompt]) -> dict[str, Prompt]:

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, rows_digest
-from rheostat_training.rows import Messages, Prompt, Sample, Scored, read_rows, write_rows
+from rheostat_training.rows import Messages, Prompt, Sample, Scored, prompt_of, read_rows, write_rows
 from rheostat_training.scorer_text import dialogue_ids, pad_right
 
 SHARD_ROWS = 8192
@@ -145,7 +145,7 @@ def score(
 
 def judged(judge: Judge, prompts: Mapping[str, Prompt], samples: Sequence[Sample]) -> list[Scored]:
     """Samples with their scores."""
-    scores = judge.judge([Dialogue(prompts[row.prompt_id].messages, row.answer) for row in samples])
+    scores = judge.judge([Dialogue(prompt_of(prompts, row.prompt_id).messages, row.answer) for row in samples])
     return [
         Scored(row.prompt_id, row.answer, score.safety, score.helpfulness, row.dials)
         for row, score in zip(samples, scores, strict=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rheostat_server.contract.dials import Dials
 from rheostat_training.conditioning import Encoded, cross_negatives, masked_prefix, prompt_text, token_ids
-from rheostat_training.rows import Example, Prompt
+from rheostat_training.rows import Example, Prompt, prompt_of
 
 BATCHES_SORTED_TOGETHER = 16
 
@@ -118,9 +118,6 @@ def build_training_set(
     """
     if not examples:
         raise ValueError("examples are empty; a fit needs at least one answer under dials")
-    unknown = next((example.prompt_id for example in examples if example.prompt_id not in prompts), None)
-    if unknown is not None:
-        raise ValueError(f"an example has prompt_id {unknown!r}, which is not among the {len(prompts)} prompts")
     answers = _answer_ids(tokenizer, examples)
     asked = _prompt_ids(tokenizer, prompts, examples, dither)
     by_prompt: defaultdict[str, list[Example]] = defaultdict(list)
@@ -165,7 +162,9 @@ def _prompt_ids(
     """Prompt ids by prompt and level, the text with the dithered dials; under None, without control text."""
     keys = list(dict.fromkeys((example.prompt_id, dials) for example in examples for dials in (None, example.dials)))
     texts = [
-        prompt_text(tokenizer, prompts[prompt_id].messages, dither.moved(prompt_id, dials) if dials else None)
+        prompt_text(
+            tokenizer, prompt_of(prompts, prompt_id).messages, dither.moved(prompt_id, dials) if dials else None
+        )
         for prompt_id, dials in keys
     ]
     result: defaultdict[str, dict[Dials | None, tuple[int, ...]]] = defaultdict(dict)
