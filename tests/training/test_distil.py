@@ -132,7 +132,7 @@ def test_equal_scores_share_a_quantile() -> None:
     assert map_quantile(np.array([0.0, 0.3, 0.3, 1.0])).tolist() == pytest.approx([0, 0.5, 0.5, 1])
 
 
-@pytest.mark.parametrize("wrong", [{"levels": 1}, {"mapping": "log"}, {"cells": "asked"}])
+@pytest.mark.parametrize("wrong", [{"levels": 1}, {"mapping": "log"}, {"cells": "asked"}, {"per_cell": 0}])
 def test_a_plan_that_cannot_be_is_refused_by_the_fields_name(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DistilPlan(**wrong)  # type: ignore[arg-type]

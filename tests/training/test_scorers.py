@@ -72,6 +72,11 @@ def test_a_level_outside_the_range_is_refused(tmp_path: Path, model: LoadedModel
         fit_scorer(rows, model.tokenizer, PLAN, tmp_path, progress=QUIET)
 
 
+def test_an_unknown_family_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="family is 'rnn'"):
+        ScorerShape(family="rnn")  # type: ignore[arg-type]
+
+
 def test_a_pair_cannot_judge_an_empty_answer(tmp_path: Path, model: LoadedModel) -> None:
     fit_scorer(rows_of_two_kinds(60), model.tokenizer, PLAN, tmp_path, progress=QUIET)
     pair = ScorerPair.load(tmp_path / "model", tmp_path / "model")

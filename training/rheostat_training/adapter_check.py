@@ -8,6 +8,17 @@ from typing import Any
 from safetensors import safe_open
 
 ALLOWED_INIT = (True, False, "gaussian", "eva", "orthogonal")
+# Refused by vLLM, or unknown to it and so left out in silence.
+VARIANTS = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "monteclora_config",
+    "use_bdlora",
+    "use_qalora",
+    "velora_config",
+)
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
@@ -20,8 +31,8 @@ def check_settings(config: Mapping[str, Any]) -> None:
     """Checks a PEFT configuration.
 
     Raises:
-        NotServable: DoRA, a bias, trained or resized embeddings, added tokens, or an initialisation that changes the
-            base weights.
+        NotServable: DoRA or another variant of LoRA, a bias, trained or resized embeddings, added tokens, or an
+            initialisation that changes the base weights.
     """
     wanted: dict[str, tuple[Any, ...]] = {
         "peft_type": ("LORA",),
@@ -32,6 +43,7 @@ def check_settings(config: Mapping[str, Any]) -> None:
         "trainable_token_indices": (None, [], {}),
         "target_parameters": (None, []),
         "init_lora_weights": ALLOWED_INIT,
+        **dict.fromkeys(VARIANTS, (None, False, [], {})),
     }
     for field, allowed in wanted.items():
         if field in config and config[field] not in allowed:

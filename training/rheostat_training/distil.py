@@ -40,6 +40,8 @@ class DistilPlan:
             raise ValueError(f"mapping is {self.mapping!r}; known mappings: {', '.join(MAPPINGS)}")
         if self.cells not in ("reached", "corners"):
             raise ValueError(f"cells is {self.cells!r}; it must be 'reached' or 'corners'")
+        if self.per_cell is not None and self.per_cell < 1:
+            raise ValueError(f"per_cell is {self.per_cell}; it must be at least 1, or None for no bound")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def _extremes(group: Sequence[_Candidate], plan: DistilPlan) -> Iterator[_Candid
 def _reached(group: Sequence[_Candidate], plan: DistilPlan) -> Iterator[_Candidate]:
     """MOEC's extremes, and the nearest answer to each combination of levels that none of them reached."""
     extremes = list(_extremes(group, plan))
-    cells = {_cell(item, plan.levels): item for item in reversed(extremes)}
+    cells = {_cell(item, plan.levels) for item in extremes}
     yield from extremes
     nearest: dict[Dials, _Candidate] = {}
     for item in group:

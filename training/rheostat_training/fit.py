@@ -7,14 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 from torch.nn import Linear
 
-from rheostat_training.adapter_check import check_folder, check_settings
+from rheostat_training.adapter_check import CONFIG, check_folder, check_settings
 from rheostat_training.losses import LOSSES, NEEDS_NEGATIVES, kl_to_reference, mean_log_probs
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
@@ -24,6 +24,8 @@ from rheostat_training.training_set import Anchor, Dither, Positive, StepRows, T
 
 WIDTH_STEP = 16
 LossName = Literal["clm", "mate", "exmate"]
+Dtype = Literal["float32", "bfloat16"]
+Attention = Literal["sdpa", "eager"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,14 @@ class FitPlan:
     max_repeats: int = 8
     clip: float = 1.0
     seed: int = 0
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    dtype: Dtype = "float32"
+    attention: Attention = "sdpa"
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss is {self.loss!r}; known losses: {', '.join(LOSSES)}")
+        for name, known in (("loss", LossName), ("dtype", Dtype), ("attention", Attention)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(known))}")
         for name in ("rank", "steps", "batch_rows", "head_tokens", "max_repeats", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -207,7 +210,7 @@ def _rounded(tokens: int) -> int:
 
 
 def save_adapter(model: Any, folder: Path) -> Path:
-    """PEFT's two files, and nothing that names this machine; checked for vLLM.
+    """PEFT's two files, the same bytes for the same weights, and nothing that names this machine; checked for vLLM.
 
     Raises:
         NotServable: see `adapter_check`.
@@ -216,9 +219,17 @@ def save_adapter(model: Any, folder: Path) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial, save_embedding_layers=False)
     (partial / "README.md").unlink(missing_ok=True)
+    _sort_target_modules(partial / CONFIG)
     check_folder(partial)
     shutil.rmtree(folder, ignore_errors=True)
     return partial.replace(folder)
+
+
+def _sort_target_modules(path: Path) -> None:
+    """PEFT writes a set, in an order that changes from process to process, and with it the adapter's digest."""
+    config = json.loads(path.read_text())
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def linear_layers(model: Any) -> list[str]:

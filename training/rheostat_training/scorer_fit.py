@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -42,6 +42,10 @@ class ScorerShape:
     layers: int = 2
     heads: int = 4
     max_length: int = 256
+
+    def __post_init__(self) -> None:
+        if self.family not in get_args(ScorerFamily):
+            raise ValueError(f"family is {self.family!r}; known families: {', '.join(get_args(ScorerFamily))}")
 
 
 @dataclass(frozen=True, slots=True)
