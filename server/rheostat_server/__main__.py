@@ -6,6 +6,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
 
 from rheostat_server.errors import CannotStart, RheostatError
 from rheostat_server.log import configure_logging
@@ -49,6 +50,8 @@ def serve(
         start(settings, engine_flags=context.obj or [])
     except ValidationError as exc:
         _refuse("; ".join(f"{_name(error)} is {error['input']!r}: {error['msg'].lower()}" for error in exc.errors()))
+    except SettingsError as exc:
+        _refuse(f"{exc}; a list is written as JSON, like '[\"/models/control\"]'")
     except (CannotStart, RheostatError) as exc:
         _refuse(str(exc))
 

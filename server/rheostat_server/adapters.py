@@ -1,13 +1,13 @@
 """Which adapters exist: each verified against its manifest and its base model, and addressed by content."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from rheostat_server.contract.control_text import ControlText
-from rheostat_server.contract.digest import adapter_digest
+from rheostat_server.contract.digest import adapter_digest, base_model_digest
 from rheostat_server.contract.manifest import Manifest, ManifestError, read_manifest
 from rheostat_server.errors import CannotStart, UnknownAdapter
 
@@ -70,10 +70,22 @@ def _control_text(template: str) -> ControlText:
     return ControlText(template)
 
 
+def digest_of_base(folder: Path) -> str:
+    """What `load_adapters` compares manifests with.
+
+    Raises:
+        CannotStart: the folder holds no weights that may be served.
+    """
+    try:
+        return base_model_digest(folder)
+    except FileNotFoundError as exc:
+        raise CannotStart(str(exc)) from exc
+
+
 def load_adapters(folders: Iterable[Path], *, base_digest: str | None) -> AdapterStore:
     """Verifies the adapters in `folders`.
 
-    `base_digest` is `digest.base_model_digest` of the base model, or None where its files are not at hand (a remote
+    `base_digest` is `digest_of_base` of the base model, or None where its files are not at hand (a remote
     engine): the base model is then taken on the operator's word.
 
     Raises:
@@ -108,7 +120,7 @@ def _check_files(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if not path.resolve().is_relative_to(root):
             raise AdapterRefused(f"{path} leads out of the adapter's folder, to {path.resolve()}")
-        if path.suffix in PICKLE_SUFFIXES:
+        if path.suffix.lower() in PICKLE_SUFFIXES:
             raise AdapterRefused(f"{path} may hold pickled code; only safetensors weights are served")
     for name in REQUIRED_FILES:
         if not (folder / name).is_file():
@@ -128,10 +140,24 @@ def _check_weights(folder: Path, manifest: Manifest) -> None:
 
 def _paths_that_leave(folder: Path) -> Sequence[str]:
     """PEFT reads more files only where its configuration says so: `init_lora_weights` and the like may name paths."""
-    config = json.loads((folder / "adapter_config.json").read_bytes())
-    skipped = {"base_model_name_or_path", "revision"}
-    values = [value for key, value in config.items() if key not in skipped and isinstance(value, str)]
-    return [value for value in values if value.startswith(("/", "~")) or ".." in Path(value).parts]
+    path = folder / "adapter_config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as exc:
+        raise AdapterRefused(f"{path} is not valid JSON: {exc}") from exc
+    if not isinstance(config, dict):
+        raise AdapterRefused(f"{path} must hold a JSON object, as PEFT writes it")
+    named = _texts([value for key, value in config.items() if key not in ("base_model_name_or_path", "revision")])
+    return [text for text in named if text.startswith(("/", "~")) or ".." in Path(text).parts]
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text within a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _check_base(folder: Path, manifest: Manifest, base_digest: str | None) -> None:

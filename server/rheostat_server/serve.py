@@ -10,9 +10,8 @@ import structlog
 import uvicorn
 
 from rheostat_server import demo
-from rheostat_server.adapters import AdapterStore, load_adapters
+from rheostat_server.adapters import AdapterStore, digest_of_base, load_adapters
 from rheostat_server.app import create_app
-from rheostat_server.contract.digest import base_model_digest
 from rheostat_server.engines import Engine
 from rheostat_server.errors import CannotStart
 from rheostat_server.modes.prompting import default_wordings, read_wordings
@@ -34,6 +33,10 @@ def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
     engine = engine_for(settings)
     if engine_flags and engine != "vllm":
         raise CannotStart(f"{' '.join(engine_flags)!r} stands after --, and the engine {engine!r} takes no flags")
+    if settings.upstream is not None and engine != "remote":
+        raise CannotStart(
+            f"upstream is {settings.upstream!r}, and the engine is {engine!r}; an upstream goes with remote"
+        )
     STARTS[engine](settings, engine_flags)
 
 
@@ -51,7 +54,7 @@ def start_embedded(settings: Settings, flags: Sequence[str]) -> None:
     base = Path(settings.model) if settings.model else demo.base_folder()
     if not base.is_dir():
         raise CannotStart(f"{base} is not a folder; the embedded engine serves a model from a local folder")
-    adapters = load_adapters(adapter_folders(settings), base_digest=base_model_digest(base))
+    adapters = load_adapters(adapter_folders(settings), base_digest=digest_of_base(base))
     from rheostat_server.engines.embedded import EmbeddedEngine
 
     engine = EmbeddedEngine.load(

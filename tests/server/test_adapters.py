@@ -1,6 +1,7 @@
 """Adapters: what must not be served is refused with the reason."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
         load_adapter(folder, base_digest=DIGEST)
 
 
-@pytest.mark.parametrize("name", ["adapter_model.bin", "extra.pt", "sub/optimizer.pkl"])
+@pytest.mark.parametrize("name", ["adapter_model.bin", "extra.pt", "EXTRA.PT", "sub/optimizer.pkl"])
 def test_pickled_weights_are_refused(folder: Path, name: str) -> None:
     path = folder / name
     path.parent.mkdir(exist_ok=True)
@@ -69,9 +70,22 @@ def test_a_link_that_leaves_the_folder_is_refused(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../weights", "~/weights"])
-def test_a_configured_path_that_leaves_the_folder_is_refused(tmp_path: Path, manifest: Manifest, path: str) -> None:
-    folder = make_folder(tmp_path / "leaving", manifest, {"peft_type": "LORA", "init_lora_weights": path})
+@pytest.mark.parametrize(
+    "within", [lambda path: path, lambda path: {"cache_file": path}, lambda path: [{"files": [path]}]]
+)
+def test_a_configured_path_that_leaves_the_folder_is_refused(
+    tmp_path: Path, manifest: Manifest, path: str, within: Callable[[str], object]
+) -> None:
+    folder = make_folder(tmp_path / "leaving", manifest, {"peft_type": "LORA", "init_lora_weights": within(path)})
     with pytest.raises(AdapterRefused, match="outside the adapter's folder"):
+        load_adapter(folder, base_digest=DIGEST)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\xff"])
+def test_a_configuration_that_peft_did_not_write_is_refused(folder: Path, manifest: Manifest, text: str) -> None:
+    (folder / "adapter_config.json").write_text(text, encoding="latin-1")
+    write_manifest(manifest.model_copy(update={"weights_digest": adapter_digest(folder)}), folder)
+    with pytest.raises(AdapterRefused, match=r"adapter_config\.json"):
         load_adapter(folder, base_digest=DIGEST)
 
 

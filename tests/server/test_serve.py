@@ -1,6 +1,10 @@
 """Starting a server: which engine goes with what is asked for, and what is said where it cannot be had."""
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +38,28 @@ def test_an_engine_that_is_not_installed_names_its_extra(
         serve.start(Settings(engine=engine), engine_flags=[])
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "pytorch_model.bin"])
+def test_a_base_model_without_safetensors_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(CannotStart, match=r"holds no \*\.safetensors"):
+        serve.start(Settings(engine="embedded", model=str(tmp_path)), engine_flags=[])
+
+
+@pytest.mark.parametrize("engine", ["embedded", "vllm"])
+def test_an_upstream_is_refused_where_nothing_would_ask_it(engine: Any) -> None:
+    with pytest.raises(CannotStart, match="goes with remote"):
+        serve.start(Settings(engine=engine, upstream="http://127.0.0.1:1"), engine_flags=[])
+
+
 def test_the_bundled_adapter_goes_with_the_demo_model_alone() -> None:
     assert [folder.name for folder in serve.adapter_folders(Settings())] == ["adapter"]
     assert serve.adapter_folders(Settings(model="some/model")) == []
+
+
+def test_a_setting_that_is_no_list_is_refused_in_one_line() -> None:
+    environment = {**os.environ, "RHEOSTAT_ADAPTERS": "/models/control"}
+    command = [sys.executable, "-m", "rheostat", "serve"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert result.returncode == 2
+    assert '"adapters"' in result.stderr
+    assert "Traceback" not in result.stderr

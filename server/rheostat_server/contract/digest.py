@@ -30,7 +30,13 @@ def folder_digest(folder: Path, patterns: Iterable[str]) -> str:
 
 
 def base_model_digest(folder: Path) -> str:
-    """Digest of a base model's weights and tokenizer."""
+    """Digest of a base model's weights and tokenizer.
+
+    Raises:
+        FileNotFoundError: the folder holds no safetensors weights.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(f"{folder} holds no *.safetensors; a base model needs its weights in safetensors files")
     return folder_digest(folder, BASE_MODEL_FILES)
 
 

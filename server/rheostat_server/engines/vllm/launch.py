@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from rheostat_server import demo
-from rheostat_server.adapters import AdapterStore, load_adapters
-from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.adapters import AdapterStore, digest_of_base, load_adapters
 from rheostat_server.engines.vllm.environment import set_environment
 from rheostat_server.serve import adapter_folders
 from rheostat_server.settings import Settings
@@ -36,7 +35,7 @@ def run_vllm(settings: Settings, flags: Sequence[str]) -> None:
 def _verified(model: str, folders: Sequence[Path]) -> AdapterStore:
     """The plugin verifies them again where vLLM has found the model; here a bad one is refused within a second."""
     at_hand = folders and Path(model).is_dir()
-    return load_adapters(folders, base_digest=base_model_digest(Path(model)) if at_hand else None)
+    return load_adapters(folders, base_digest=digest_of_base(Path(model)) if at_hand else None)
 
 
 def _flags(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) -> list[str]:
