@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -12,6 +13,7 @@ from rheostat_server.errors import EngineFailed
 EVENT_END: Final = b"\n\n"
 _LAST_EVENT: Final = re.compile(rb"(?<=\n)data: ?\[DONE\]\s{0,8}\Z")
 _LAST_EVENT_ROOM: Final = 32
+_DATA_LINE: Final = re.compile(rb"^data:(.*)\n", re.MULTILINE)
 _HEAD_LIMIT: Final = 1 << 20
 
 
@@ -66,17 +68,16 @@ def _split(chunk: bytes, before: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def _grown(head: bytes, chunk: bytes) -> bytes:
-    return head if EVENT_END in head or len(head) > _HEAD_LIMIT else head + chunk
+    """The stream's beginning up to its first event with data; comments that keep it alive may come before."""
+    return head if _DATA_LINE.search(head) or len(head) > _HEAD_LIMIT else head + chunk
 
 
 def _identity(head: bytes) -> dict[str, Any]:
     """`id`, `created` and `model` of the stream's first event; what cannot be read is left out."""
-    for line in head.splitlines():
-        if line.startswith(b"data:"):
-            try:
-                first = orjson.loads(line.removeprefix(b"data:"))
-            except orjson.JSONDecodeError:
-                break
-            known = {name: first[name] for name in ("id", "created", "model") if name in first}
-            return {"object": "chat.completion.chunk", **known}
-    return {"object": "chat.completion.chunk"}
+    known: dict[str, Any] = {}
+    if line := _DATA_LINE.search(head):
+        with suppress(orjson.JSONDecodeError):
+            first = orjson.loads(line[1])
+            if isinstance(first, dict):
+                known = {name: first[name] for name in ("id", "created", "model") if name in first}
+    return {"object": "chat.completion.chunk", **known}
