@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from rheostat_server.api import chat, control, health, metrics, models
-from rheostat_server.api.errors import error_body, render_bug, render_error
+from rheostat_server.api.errors import error_body, render_bug, render_error, render_gone
 from rheostat_server.api.json_response import json_response
 from rheostat_server.errors import RheostatError
 from rheostat_server.runtime import Runtime
@@ -37,6 +37,7 @@ def add_routes(app: FastAPI) -> None:
     for part in (chat, models, control, health):
         app.include_router(part.router)
     app.add_exception_handler(RheostatError, render_error)
+    app.add_exception_handler(ClientDisconnect, render_gone)
 
 
 async def _render_http_error(request: Request, exc: Exception) -> Response:

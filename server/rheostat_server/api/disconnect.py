@@ -5,20 +5,16 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 T = TypeVar("T")
-
-
-class CallerGone(Exception):
-    """The caller closed the connection before its answer was there."""
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which is cancelled when the caller goes away. The request's body must have been read.
 
     Raises:
-        CallerGone: it went away.
+        ClientDisconnect: it went away.
     """
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_disconnected(request))
@@ -26,7 +22,7 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) ->
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise CallerGone
+        raise ClientDisconnect
     finally:
         await _cancel(watching)
         await _cancel(working)

@@ -1,6 +1,6 @@
 """Renders every error in OpenAI's shape, in one place."""
 
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from starlette.requests import Request
@@ -10,6 +10,8 @@ from rheostat_server.api.json_response import json_response
 from rheostat_server.errors import RheostatError
 
 log = structlog.get_logger(__name__)
+
+CLIENT_CLOSED_REQUEST: Final = 499
 
 
 def error_body(error: RheostatError) -> dict[str, Any]:
@@ -24,6 +26,11 @@ async def render_error(request: Request, exc: Exception) -> Response:
     if exc.status >= 500:
         log.warning("request failed", status=exc.status, code=exc.code, reason=exc.message)
     return json_response(error_body(exc), status=exc.status, headers=exc.headers)
+
+
+async def render_gone(request: Request, exc: Exception) -> Response:
+    """The handler of ClientDisconnect: nobody reads the response, and nothing has failed."""
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
 async def render_bug(request: Request, exc: Exception) -> Response:
