@@ -65,7 +65,7 @@ async def stream(chat: ChatRequest, runtime: Runtime) -> AsyncGenerator[bytes, N
 
 async def _with_receipt(prepared: Prepared, runtime: Runtime) -> AsyncGenerator[bytes, None]:
     async with aclosing(runtime.engine.stream(prepared.engine_request)) as events:
-        first = await anext(events)
+        first = await anext(events, b"")
         prepared.timing.mark("first_event")
         FIRST_EVENT.labels(prepared.plan.mode).observe(prepared.timing.marks["first_event"] / 1000)
         async with aclosing(receipt_before_done(first, events, prepared.receipt)) as with_receipt:

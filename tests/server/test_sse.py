@@ -5,13 +5,15 @@ from collections.abc import AsyncGenerator
 from itertools import pairwise
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheostat_server.engines import DONE
+from rheostat_server.engines import DONE, EngineRequest
 from rheostat_server.errors import EngineFailed
 from rheostat_server.sse import event, receipt_before_done
+from tests.server.recording import RecordingEngine
 
 FIRST = {"id": "chatcmpl-9", "created": 4, "model": "demo", "choices": [{"delta": {"content": "data: [DONE]\n\n"}}]}
 EVENTS = event(FIRST) + event({"choices": [{"delta": {"content": "data: ["}}]})
@@ -60,6 +62,24 @@ async def test_a_whole_event_is_never_held_back() -> None:
 async def test_a_stream_cut_short_is_a_failure_and_no_answer() -> None:
     with pytest.raises(EngineFailed, match="without its last event"):
         await collect([EVENTS])
+
+
+async def test_a_stream_without_any_event_is_a_failure_and_no_answer(
+    http: httpx.AsyncClient, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        for chunk in list[bytes]():
+            yield chunk
+
+    monkeypatch.setattr(engine, "stream", nothing)
+    body = {"model": "demo", "messages": [{"role": "user", "content": "x"}], "stream": True}
+    response = await http.post("/v1/chat/completions", json=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "engine_failed")
+
+
+async def test_a_comment_that_comes_first_does_not_hide_the_identity() -> None:
+    passed = await collect([b": keep-alive\n\n", event(FIRST), DONE])
+    assert json.loads(passed[-2].removeprefix(b"data: "))["id"] == "chatcmpl-9"
 
 
 async def test_a_first_event_that_cannot_be_read_costs_only_the_identity() -> None:
