@@ -86,9 +86,8 @@ def resolve(asked: ControlRequest, policy: Policy) -> InForce:
     preset = _preset(asked.preset, policy.presets)
     requested: dict[DialName, float] = {**preset.dials, **asked.dials}
     dials, clamped = _within(requested, policy.envelope)
-    return InForce(
-        requested=requested, dials=dials, clamped=clamped, mode=_mode(asked.mode or preset.mode, policy.envelope)
-    )
+    mode = preset.mode if asked.mode is None else asked.mode
+    return InForce(requested=requested, dials=dials, clamped=clamped, mode=_mode(mode, policy.envelope))
 
 
 def _preset(name: str | None, presets: Mapping[str, Preset]) -> Preset:
@@ -115,7 +114,7 @@ def _within(requested: Mapping[DialName, float], envelope: Envelope) -> tuple[Di
 
 
 def _mode(asked: str | None, envelope: Envelope) -> str:
-    mode = asked or envelope.default_mode
+    mode = envelope.default_mode if asked is None else asked
     if mode not in KNOWN_MODES:
         raise UnknownMode(mode, KNOWN_MODES)
     if mode not in envelope.modes:

@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from tests.server.recording import DIGEST, RecordingEngine
 
+CONTENT_TYPE = {"Content-Type": "application/json"}
 CHAT: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
 ADAPTER = f"demo-control@{DIGEST[7:19]}"
 
@@ -122,6 +124,8 @@ async def test_an_adapter_can_be_named_with_and_without_its_digest(http: httpx.A
         ({"mode": "magic"}, 422, "control.mode", "known modes: auto, off, prompt, adapter"),
         ({"mode": "rerank"}, 422, "control.mode", "known modes: auto, off, prompt, adapter"),
         ({"mode": 3}, 422, "control.mode", "3"),
+        ({"mode": ""}, 422, "control.mode", "known modes: auto, off, prompt, adapter"),
+        ({"preset": ""}, 404, "control.preset", "strict, balanced, open"),
         ({"adapter": "nobody"}, 404, "control.adapter", "demo-control@"),
         ({"adapter": "demo-control", "mode": "prompt"}, 422, "control.adapter", "'prompt'"),
         ({"preset": "wild"}, 404, "control.preset", "strict, balanced, open"),
@@ -154,6 +158,17 @@ async def test_a_wrong_dial_header_is_refused(http: httpx.AsyncClient, value: st
     response = await ask(http, headers={"X-Control-Safety": value.encode("utf-8")})  # type: ignore[dict-item]
     assert response.status_code == 422
     assert response.json()["error"]["param"] == "x-control-safety"
+
+
+async def test_a_dial_header_sent_twice_is_refused(http: httpx.AsyncClient) -> None:
+    headers = [*CONTENT_TYPE.items(), ("X-Control-Safety", "0.2"), ("X-Control-Safety", "0.9")]
+    response = await http.post("/v1/chat/completions", content=orjson.dumps(CHAT), headers=headers)
+    assert response.status_code == 422
+    assert "'0.2, 0.9'" in response.json()["error"]["message"]
+
+
+async def test_a_mode_header_that_says_nothing_is_refused(http: httpx.AsyncClient) -> None:
+    assert (await ask(http, headers={"X-Control-Mode": ""})).json()["error"]["code"] == "unknown_mode"
 
 
 async def test_an_unknown_control_header_is_refused(http: httpx.AsyncClient) -> None:
@@ -218,6 +233,11 @@ async def test_a_body_that_cannot_be_read_is_refused(
     response = await http.post("/v1/chat/completions", content=content, headers={"Content-Type": content_type})
     assert response.status_code == status
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_a_length_beyond_all_numbers_is_refused(http: httpx.AsyncClient) -> None:
+    headers = {**CONTENT_TYPE, "Content-Length": "9" * 5000}
+    assert (await http.post("/v1/chat/completions", content=b"{}", headers=headers)).status_code == 413
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def _check_content_type(content_type: str) -> None:
 
 async def _read(request: Request, max_bytes: int) -> bytes:
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
+    if declared.isdecimal() and int(declared[:20]) > max_bytes:
         raise BodyTooLarge(f"the body has {declared} bytes; at most {max_bytes} are accepted")
     parts: list[bytes] = []
     size = 0

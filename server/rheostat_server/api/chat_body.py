@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from rheostat_server.api.body import read_json_object
@@ -27,7 +28,7 @@ async def read_chat_request(request: Request, runtime: Runtime) -> ChatRequest:
         BadRequest, InvalidField, NotFound: the body is at fault.
     """
     body = await read_json_object(request, max_bytes=runtime.settings.max_body_bytes)
-    headers = dict(request.headers)
+    headers = _joined(request.headers)
     model, preset = split_preset(_model(body), runtime.engine.models(), runtime.policy.presets)
     control = read_control(body.pop("control", None), headers, preset)
     _check_messages(body.get("messages"))
@@ -40,6 +41,14 @@ async def read_chat_request(request: Request, runtime: Runtime) -> ChatRequest:
         request_id=headers.get("x-request-id") or uuid.uuid4().hex,
         headers={name: value for name, value in headers.items() if _is_forwarded(name)},
     )
+
+
+def _joined(headers: Headers) -> dict[str, str]:
+    """One value a name; those of a header that was sent twice with a comma between, as HTTP reads them."""
+    joined: dict[str, str] = {}
+    for name, value in headers.items():
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined
 
 
 def _is_forwarded(header: str) -> bool:

@@ -62,10 +62,10 @@ def read_control(block: object, headers: Mapping[str, str], preset: str | None) 
     header_dials, header_mode = _read_headers(headers)
     return ControlRequest(
         dials={**header_dials, **body.dials},
-        mode=body.mode or header_mode,
+        mode=header_mode if body.mode is None else body.mode,
         adapter=body.adapter,
         candidates=body.candidates,
-        preset=body.preset or preset,
+        preset=preset if body.preset is None else body.preset,
     )
 
 
