@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from torch import Tensor
 
 from rheostat_server.adapters import AdapterStore, load_adapters
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_server.engines.embedded import EmbeddedEngine
+from rheostat_server.engines.embedded.model import load_model
 from rheostat_server.engines.fake import FakeEngine, Orders
 from rheostat_server.engines.remote import RemoteEngine, Upstream
 from tests.engines.app_server import app_server
@@ -50,7 +52,15 @@ def served_fake(store: AdapterStore) -> Generator[Served, None, None]:
 
 @pytest.fixture(scope="session")
 def served_embedded(tiny_model: Path, store: AdapterStore) -> Generator[Served, None, None]:
-    engine = EmbeddedEngine.load(tiny_model, served_name=BASE_NAME, adapters=store.folders(), threads=1)
+    model = load_model(tiny_model, adapters=list(store.folders().values()))
+    engine = EmbeddedEngine(model, served_name=BASE_NAME, adapters=store.ids, threads=1)
+
+    def kill() -> None:
+        model.logits = broken  # type: ignore[method-assign, assignment]
+
+    def broken(*_: object) -> Tensor:
+        raise RuntimeError("the model fell over")
+
     with app_server(engine, store) as url:
         yield Served(
             "embedded",
@@ -58,7 +68,7 @@ def served_embedded(tiny_model: Path, store: AdapterStore) -> Generator[Served, 
             BASE_NAME,
             *two_ids(store),
             running=lambda: engine.running + engine.waiting,
-            kill=lambda: asyncio.run(engine.close()),
+            kill=kill,
         )
 
 
