@@ -8,18 +8,27 @@ stamp=.venv/installed
 wanted=$(cat pyproject.toml requirements/linux-cpu.lock tools/install.sh tools/vllm_metadata.py | cksum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
 
-command -v "$python" >/dev/null || { echo "install: $python is not on the PATH; name another with PYTHON=…" >&2; exit 1; }
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "install: '$python' is not Python 3.11 or newer; name one with PYTHON=…" >&2
+  exit 1
+}
+[ -x .venv/bin/pip ] || "$python" -m venv .venv
 pip=".venv/bin/pip --disable-pip-version-check"
 $pip install -q -U "pip>=25.1"
-
-locked_platform() { [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] && .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; }
 
 # A CPU build of torch first and by its exact name: asked for loosely, pip takes several GB of CUDA packages.
 install_torch() {
   $pip install -q torch==2.13.0+cpu 2>/dev/null ||
     $pip install -q torch==2.13.0+cpu --extra-index-url "$torch_index" 2>/dev/null ||
     $pip install -q torch==2.13.0
+}
+
+# The lock is of Linux, x86-64, Python 3.11 and a CPU build of torch, which vLLM for the CPU needs.
+locked_platform() {
+  [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] && .venv/bin/python -c '
+import sys
+from importlib.metadata import version
+sys.exit(sys.version_info[:2] != (3, 11) or version("torch") != "2.13.0+cpu")'
 }
 
 echo "install: torch"
