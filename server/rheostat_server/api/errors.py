@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from rheostat_server.api.json_response import json_response
 from rheostat_server.errors import RheostatError
+from rheostat_server.log import trace_of
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,6 @@ async def render_gone(request: Request, exc: Exception) -> Response:
 
 
 async def render_bug(request: Request, exc: Exception) -> Response:
-    """The handler of what should not happen: says nothing of its cause to the caller, all of it to the log."""
-    log.error("internal error", path=request.url.path, exc_info=exc)
+    """The handler of what should not happen: says nothing of its cause to the caller, and to the log where it was."""
+    log.error("internal error", path=request.url.path, trace=trace_of(exc))
     return json_response(error_body(RheostatError("internal error; the server's log has the details")), status=500)
