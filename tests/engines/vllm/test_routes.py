@@ -92,6 +92,11 @@ def test_the_document_of_the_api_lists_open_routes_alone(rheostat_in_vllm: VllmS
     assert listed >= OURS
 
 
+def test_the_page_lists_what_is_open() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "vllm.md").read_text()
+    assert [path for path in OURS | OPEN_OF_VLLM if f"`{path}`" not in page] == []
+
+
 def test_a_websocket_is_not_opened(rheostat_in_vllm: VllmServer) -> None:
     headers = {
         "Connection": "Upgrade",
