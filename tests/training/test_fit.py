@@ -155,6 +155,13 @@ def test_a_folder_with_another_fit_is_refused(
     fit(make_model(), prompts, examples, PLAN, tmp_path, progress=QUIET)
     with pytest.raises(AnotherRun, match="examples"):
         fit(make_model(), prompts, examples[:4], PLAN, tmp_path, progress=QUIET)
+    with pytest.raises(AnotherRun, match="prompts"):
+        fit(make_model(), {**prompts, "p0": Prompt.user("p0", "another")}, examples, PLAN, tmp_path, progress=QUIET)
+    other = make_model()
+    with torch.no_grad():
+        other.model.model.norm.weight[0] += 0.5
+    with pytest.raises(AnotherRun, match="weights"):
+        fit(other, prompts, examples, PLAN, tmp_path, progress=QUIET)
 
 
 def test_the_adapter_is_on_every_linear_layer_and_names_no_path(

@@ -124,6 +124,16 @@ def test_a_folder_with_samples_of_another_plan_is_refused(
         generate(model, requests_of(prompts), SamplingPlan(samples=2), tmp_path, progress=QUIET)
 
 
+def test_a_folder_with_samples_of_another_model_is_refused(
+    tmp_path: Path, model: LoadedModel, prompts: dict[str, Prompt]
+) -> None:
+    generate(model, requests_of(prompts), PLAN, tmp_path, progress=QUIET)
+    with torch.no_grad():
+        model.model.model.norm.weight[0] += 0.5
+    with pytest.raises(AnotherRun, match="model"):
+        generate(model, requests_of(prompts), PLAN, tmp_path, progress=QUIET)
+
+
 @pytest.mark.parametrize("wrong", [{"samples": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"max_new_tokens": 0}])
 def test_a_plan_that_cannot_be_is_refused_by_the_fields_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -115,3 +115,10 @@ def test_each_distinct_answer_is_scored_once_and_a_killed_run_goes_on(
     path = score(CallableJudge(counting(99)), prompts, samples, tmp_path, judge_name="fake", progress=QUIET)
     assert asked[5:] == ["answer 4", "answer 5", "answer 6"]
     assert [row.answer for row in read_rows(path, Scored)] == [f"answer {number}" for number in range(7)]
+
+
+def test_a_folder_with_scores_of_another_prompt_is_refused(tmp_path: Path) -> None:
+    judge, samples = CallableJudge(lambda *_: (0.5, 0.5)), [Sample("p", 0, "yes", 1, True)]
+    score(judge, {"p": Prompt("p", QUESTION)}, samples, tmp_path, judge_name="fake", progress=QUIET)
+    with pytest.raises(AnotherRun, match="prompts"):
+        score(judge, {"p": Prompt.user("p", "other")}, samples, tmp_path, judge_name="fake", progress=QUIET)

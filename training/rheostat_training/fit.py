@@ -126,11 +126,12 @@ def fit(
     `base_name` is what the adapter's configuration calls the base model.
 
     Raises:
-        AnotherRun: `out` holds a fit of other examples or another plan.
+        AnotherRun: `out` holds a fit of other examples, prompts, base weights or another plan.
         NotServable: vLLM would not serve the adapter.
     """
     report = out / "report.json"
-    claim(out, {"stage": "fit", "plan": plan_facts(plan), "base": base_name, "examples": rows_digest(examples)})
+    rows = {"examples": rows_digest(examples), "prompts": rows_digest(prompts.values())}
+    claim(out, {"stage": "fit", "plan": plan_facts(plan), "base": base_name, "weights": base.digest(), **rows})
     if report.exists():
         return FitReport(**json.loads(report.read_text()))
     positives = build_training_set(

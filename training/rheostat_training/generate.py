@@ -64,10 +64,11 @@ def generate(
     with the same file.
 
     Raises:
-        AnotherRun: `out` holds samples of other requests or another plan.
+        AnotherRun: `out` holds samples of other requests, another plan or another model.
     """
     result = out / "samples.jsonl"
-    claim(out, {"stage": "generate", "plan": plan_facts(plan), "requests": rows_digest(requests)})
+    asked = {"plan": plan_facts(plan), "requests": rows_digest(requests), "model": loaded.digest()}
+    claim(out, {"stage": "generate", **asked})
     if result.exists():
         return result
     batches = _batches(loaded, requests, plan)

@@ -1,5 +1,6 @@
 """Causal language models and their tokenizers, loaded from folders."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ class LoadedModel:
         if self.tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no eos token; an answer needs a token that ends it")
         return int(self.tokenizer.eos_token_id)
+
+    def digest(self) -> str:
+        """A digest of the weights in memory, so that a resumed run is known to be of the same model."""
+        total = hashlib.sha256()
+        for name, values in sorted(self.model.state_dict().items()):
+            total.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+            total.update(values.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+        return f"sha256:{total.hexdigest()}"
 
 
 def load_base(folder: Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> LoadedModel:

@@ -123,11 +123,12 @@ def score(
     """Scores samples into `out/scored.jsonl`, one distinct answer a prompt and its dials, resumable shard by shard.
 
     Raises:
-        AnotherRun: `out` holds the scores of other samples or of another judge.
+        AnotherRun: `out` holds the scores of other samples, of other prompts or of another judge.
     """
     result = out / "scored.jsonl"
     rows = list({(row.prompt_id, row.answer, row.dials): row for row in samples}.values())
-    claim(out, {"stage": "score", "judge": judge_name, "samples": rows_digest(rows)})
+    known = rows_digest(prompts.values())
+    claim(out, {"stage": "score", "judge": judge_name, "samples": rows_digest(rows), "prompts": known})
     if result.exists():
         return result
     shards: list[Path] = []
