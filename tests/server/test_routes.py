@@ -1,7 +1,13 @@
 """The routes beside chat: models, control, the plan, health and metrics."""
 
 import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import REGISTRY
 
+from rheostat_server.app import add_routes
+from rheostat_server.engines import Completion, EngineRequest
+from rheostat_server.errors import ContextOverflow, EngineFailed
 from tests.server.recording import RecordingEngine
 
 
@@ -35,24 +41,41 @@ async def test_health_ready_and_metrics_answer(http: httpx.AsyncClient) -> None:
     assert "rheostat_dial_in_force" in (await http.get("/metrics")).text
 
 
+async def test_a_server_that_is_starting_lives_and_is_not_ready() -> None:
+    app = FastAPI()
+    add_routes(app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        assert (await http.get("/health")).status_code == 200
+        for path in ("/ready", "/v1/models", "/v1/control"):
+            response = await http.get(path)
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_unavailable")
+
+
 async def test_unknown_paths_and_methods_answer_in_openais_shape(http: httpx.AsyncClient) -> None:
     for response, status in ((await http.get("/v2"), 404), (await http.get("/v1/chat/completions"), 405)):
         assert response.status_code == status
         assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-async def test_requests_are_counted_by_how_they_ended(http: httpx.AsyncClient) -> None:
+async def test_requests_are_counted_by_how_they_ended(
+    http: httpx.AsyncClient, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(request: EngineRequest) -> Completion:
+        raise ContextOverflow("too long") if request.body.get("long") else EngineFailed("broken")
+
+    def counted(outcome: str) -> float:
+        return REGISTRY.get_sample_value("rheostat_requests_total", {"mode": "adapter", "outcome": outcome}) or 0
+
+    outcomes = ("answered", "refused", "failed")
+    before = [counted(outcome) for outcome in outcomes]
     body = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}
-
-    async def answered() -> float:
-        text = (await http.get("/metrics")).text
-        name = 'rheostat_requests_total{mode="adapter",outcome="answered"} '
-        return sum(float(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
-
-    before = await answered()
     await http.post("/v1/chat/completions", json=body)
     await http.post("/v1/chat/completions", json={**body, "stream": True})
-    assert await answered() == before + 2
+    monkeypatch.setattr(engine, "complete", failing)
+    await http.post("/v1/chat/completions", json={**body, "long": True})
+    await http.post("/v1/chat/completions", json=body)
+    assert [counted(outcome) for outcome in outcomes] == [before[0] + 2, before[1] + 1, before[2] + 1]
+    assert 'rheostat_requests_total{mode="adapter",outcome="answered"}' in (await http.get("/metrics")).text
 
 
 async def test_the_openapi_document_describes_control(http: httpx.AsyncClient) -> None:
