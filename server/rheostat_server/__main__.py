@@ -63,3 +63,7 @@ def _name(error: ErrorDetails) -> str:
 def _refuse(reason: str) -> NoReturn:
     typer.echo(f"rheostat serve: {reason}", err=True)
     raise typer.Exit(2)
+
+
+if __name__ == "__main__":
+    typer.run(serve)

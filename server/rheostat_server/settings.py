@@ -27,7 +27,7 @@ class Settings(BaseSettings):
         default=None, description="Name of the base model on the wire; left out, `demo` for the demo, else the model."
     )
     adapters: list[Path] = Field(
-        default=[], description="Folders of control adapters (JSON list); the first one that fits is the default."
+        default=[], description="Folders of control adapters (JSON list); the first one is the default."
     )
     upstream: str | None = Field(default=None, description="Base URL of the upstream server for the remote engine.")
     upstream_api_key: SecretStr | None = Field(default=None, description="Key sent to the upstream server.")

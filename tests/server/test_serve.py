@@ -56,6 +56,13 @@ def test_the_bundled_adapter_goes_with_the_demo_model_alone() -> None:
     assert serve.adapter_folders(Settings(model="some/model")) == []
 
 
+def test_the_package_is_the_same_command() -> None:
+    command = [sys.executable, "-m", "rheostat_server", "--engine", "remote"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert "needs --upstream" in result.stderr
+
+
 def test_a_setting_that_is_no_list_is_refused_in_one_line() -> None:
     environment = {**os.environ, "RHEOSTAT_ADAPTERS": "/models/control"}
     command = [sys.executable, "-m", "rheostat", "serve"]

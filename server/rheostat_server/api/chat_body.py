@@ -65,7 +65,7 @@ def _model(body: Mapping[str, Any]) -> str:
 def _check_messages(messages: object) -> None:
     if not isinstance(messages, list) or not messages:
         raise InvalidField(
-            "messages is missing or empty; it must be a list with at least one message", param="messages"
+            "messages is missing, empty or no list; it must be a list with at least one message", param="messages"
         )
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
