@@ -119,7 +119,10 @@ def _against_bare(pair: Pair, rounds: int, mode: str, load: Load, folder: Path, 
     row = Row(f"mode {mode}: ours / bare vLLM", load.concurrency, [], [])
     for number in range(rounds):
         texts = _fresh_prompts(load.requests)
-        row.add(*_alternated(partial(ours, texts), partial(bare, texts), tick, first_first=number % 2 == 0))
+        runs = _alternated(partial(ours, texts), partial(bare, texts), tick, first_first=number % 2 == 0)
+        if runs[0].prompt_tokens != runs[1].prompt_tokens:
+            raise SystemExit(f"mode {mode}: the two did not get the same prompts: {runs}")
+        row.add(*runs)
     return row
 
 
@@ -162,8 +165,9 @@ def _dials(setting: int) -> Body:
 
 
 def _body(text: str, load: Load, fields: Body) -> Body:
-    fixed = {"max_completion_tokens": load.output_tokens, "ignore_eos": True, "temperature": 0, "stream": True}
-    return {"messages": [_message(text)], **fixed, **fields}
+    fixed = {"max_completion_tokens": load.output_tokens, "ignore_eos": True, "temperature": 0}
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    return {"messages": [_message(text)], **fixed, **streamed, **fields}
 
 
 def _message(text: str) -> Body:

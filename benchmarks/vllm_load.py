@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 import statistics
 import subprocess
 import time
@@ -20,6 +21,8 @@ WORDS: Final = (
     "engine friend parent answer battery ladder medicine password neighbour recipe ticket weather holiday"
 )
 
+COMPLETION_TOKENS: Final = re.compile(rb'"completion_tokens": ?(\d+)')
+
 Body = dict[str, Any]
 
 
@@ -34,11 +37,12 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run's figures, of which milliseconds are medians over its requests."""
+    """One run's figures: milliseconds are medians over its requests, `prompt_tokens` the sum, where it was told."""
 
     tokens_per_s: float
     first_token_ms: float
     token_ms: float
+    prompt_tokens: int = 0
 
 
 def prompts(count: int, *, seed: int, words: int = 60) -> list[str]:
@@ -75,11 +79,16 @@ def _read(figures: Mapping[str, Any], load: Load) -> Run:
     if figures["output_lens"] != [load.output_tokens] * load.requests:
         raise SystemExit(f"not every answer has {load.output_tokens} tokens: {figures['output_lens']}")
     rest = [1000 * sum(gaps) / (load.output_tokens - 1) for gaps in figures["itls"]]
-    return Run(figures["output_throughput"], 1000 * statistics.median(figures["ttfts"]), statistics.median(rest))
+    return Run(
+        tokens_per_s=figures["output_throughput"],
+        first_token_ms=1000 * statistics.median(figures["ttfts"]),
+        token_ms=statistics.median(rest),
+        prompt_tokens=figures["total_input_tokens"],
+    )
 
 
 async def send(url: str, bodies: Sequence[Body], load: Load) -> Run:
-    """Every body once, streamed, `load.concurrency` at a time."""
+    """Every body once, streamed with its usage, `load.concurrency` at a time."""
     started = time.perf_counter()
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=load.concurrency)) as session:
         room = asyncio.Semaphore(load.concurrency)
@@ -93,11 +102,14 @@ async def send(url: str, bodies: Sequence[Body], load: Load) -> Run:
 
 
 async def _timed(session: aiohttp.ClientSession, room: asyncio.Semaphore, body: Body) -> tuple[float, float]:
-    """Seconds to the first bytes, and from there to the last."""
+    """Seconds to the first bytes, and from there to the last. Refuses an answer that is not as long as was asked."""
     async with room:
         asked = time.perf_counter()
         async with session.post("/v1/chat/completions", json=body, raise_for_status=True) as answer:
-            await answer.content.readany()
+            told = await answer.content.readany()
             first = time.perf_counter()
-            await answer.read()
-        return first - asked, time.perf_counter() - first
+            told += await answer.read()
+        last = time.perf_counter()
+    if COMPLETION_TOKENS.findall(told) != [str(body["max_completion_tokens"]).encode()]:
+        raise RuntimeError(f"an answer has not {body['max_completion_tokens']} tokens; it ends: {told[-500:]!r}")
+    return first - asked, last - first
