@@ -39,6 +39,13 @@ class DialLevels(_Part):
     levels: list[Level] = Field(min_length=2)
     attainable: tuple[Level, Level] | None = None
 
+    @field_validator("levels")
+    @classmethod
+    def _ascending(cls, levels: list[float]) -> list[float]:
+        if levels != sorted(levels):
+            raise ValueError(f"levels are {levels}; they must ascend")
+        return levels
+
 
 class ControlTextSpec(_Part):
     template: str
