@@ -71,8 +71,8 @@ class InvalidField(RheostatError):
 class UnknownMode(InvalidField):
     code = "unknown_mode"
 
-    def __init__(self, mode: object, known: Iterable[str]) -> None:
-        super().__init__(f"Unknown mode {mode!r}; known modes: {', '.join(known)}.", param="control.mode")
+    def __init__(self, mode: object, known: Iterable[str], *, param: str = "control.mode") -> None:
+        super().__init__(f"Unknown mode {mode!r}; known modes: {', '.join(known)}.", param=param)
 
 
 class NotFound(RheostatError):

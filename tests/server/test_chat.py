@@ -167,8 +167,11 @@ async def test_a_dial_header_sent_twice_is_refused(http: httpx.AsyncClient) -> N
     assert "'0.2, 0.9'" in response.json()["error"]["message"]
 
 
-async def test_a_mode_header_that_says_nothing_is_refused(http: httpx.AsyncClient) -> None:
-    assert (await ask(http, headers={"X-Control-Mode": ""})).json()["error"]["code"] == "unknown_mode"
+@pytest.mark.parametrize("mode", ["", "magic", "rerank"])
+async def test_a_wrong_mode_header_is_refused_by_its_name(http: httpx.AsyncClient, mode: str) -> None:
+    error = (await ask(http, headers={"X-Control-Mode": mode}, control={"mode": "off"})).json()["error"]
+    assert (error["code"], error["param"]) == ("unknown_mode", "x-control-mode")
+    assert "known modes: auto, off, prompt, adapter" in error["message"]
 
 
 async def test_an_unknown_control_header_is_refused(http: httpx.AsyncClient) -> None:

@@ -8,7 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rheostat_server.chat_request import ControlRequest
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, check_dial
-from rheostat_server.errors import InvalidField, UnknownModel, UnknownPreset
+from rheostat_server.errors import InvalidField, UnknownMode, UnknownModel, UnknownPreset
+from rheostat_server.modes import KNOWN_MODES
 
 DIAL_HEADERS: Final[Mapping[str, DialName]] = {
     "x-control-safety": "safety",
@@ -114,7 +115,10 @@ def _read_headers(headers: Mapping[str, str]) -> tuple[dict[DialName, float], st
     dials: dict[DialName, float] = {
         dial: _header_dial(name, ours[name]) for name, dial in DIAL_HEADERS.items() if name in ours
     }
-    return dials, ours.get(MODE_HEADER)
+    mode = ours.get(MODE_HEADER)
+    if mode is not None and mode not in KNOWN_MODES:
+        raise UnknownMode(mode, KNOWN_MODES, param=MODE_HEADER)
+    return dials, mode
 
 
 def _header_dial(header: str, text: str) -> float:
