@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rheostat_server import serve
+from rheostat_server.adapters import AdapterRefused, AdapterStore
+from rheostat_server.contract.manifest import Manifest
 from rheostat_server.errors import CannotStart
 from rheostat_server.settings import Settings
+from tests.server.recording import RecordingEngine
+from tests.server.test_adapters import make_folder
 
 
 @pytest.mark.parametrize(
@@ -49,6 +54,23 @@ def test_a_base_model_without_safetensors_is_refused(tmp_path: Path, name: str) 
 def test_an_upstream_is_refused_where_nothing_would_ask_it(engine: Any) -> None:
     with pytest.raises(CannotStart, match="goes with remote"):
         serve.start(Settings(engine=engine, upstream="http://127.0.0.1:1"), engine_flags=[])
+
+
+def test_an_adapter_of_another_base_model_stops_the_start(tmp_path: Path, manifest: Manifest) -> None:
+    folder = make_folder(tmp_path / "adapter", manifest)
+    with pytest.raises(AdapterRefused, match="was made for the base model 'demo'"):
+        serve.start(Settings(engine="embedded", adapters=[folder]), engine_flags=[])
+
+
+def test_the_operators_wordings_and_defaults_reach_the_runtime(tmp_path: Path, engine: RecordingEngine) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump({"version": "own-3", "safety": list("abcde"), "helpfulness": list("vwxyz")}))
+    settings = Settings(prompt_wordings=own, default_safety=0.2, default_helpfulness=0.4)
+    runtime = serve.make_runtime(engine, AdapterStore(), settings)
+    assert runtime.means.wordings.version == "own-3"
+    assert {name: limits.default for name, limits in runtime.policy.envelope.ranges().items()} == {
+        "safety": 0.2, "helpfulness": 0.4,
+    }  # fmt: skip
 
 
 def test_the_bundled_adapter_goes_with_the_demo_model_alone() -> None:
