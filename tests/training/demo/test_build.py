@@ -1,20 +1,26 @@
 """The build runs every stage in miniature, makes a whole bundle, and does nothing twice."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_server.contract.manifest import read_manifest
 from rheostat_training.demo import recipe
 from rheostat_training.demo.build import build
+from rheostat_training.demo.stage import tree_digest
 from rheostat_training.progress import Progress
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("demo")
     return build(root / "bundle", recipe.fast(), root / "work", progress=Progress.silent())
 
@@ -36,6 +42,15 @@ def test_a_second_build_finds_every_stage_unchanged(built: Path) -> None:
     build(again, recipe.fast(), built.parent / "work", progress=Progress.silent(), say=said.append)
     assert [line for line in said if "done" in line] == []
     assert base_model_digest(again / "base") == base_model_digest(built / "base")
+
+
+@pytest.mark.slow
+def test_the_same_seed_makes_the_same_bundle_in_another_process(built: Path) -> None:
+    out, work = built.parent / "elsewhere", built.parent / "elsewhere-work"
+    command = [sys.executable, "-m", "rheostat", "demo", "build", "--fast", "--out", str(out), "--work", str(work)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert tree_digest(out) == tree_digest(built)
 
 
 @pytest.mark.slow
