@@ -20,7 +20,7 @@ $pip install -q -U "pip>=25.1"
 install_torch() {
   $pip install -q torch==2.13.0+cpu 2>/dev/null ||
     $pip install -q torch==2.13.0+cpu --extra-index-url "$torch_index" 2>/dev/null ||
-    $pip install -q torch==2.13.0
+    { echo "install: no CPU build of torch by that name; taking the default one"; $pip install -q torch==2.13.0; }
 }
 
 # The lock is of Linux, x86-64, Python 3.11 and a CPU build of torch, which vLLM for the CPU needs.
