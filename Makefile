@@ -36,7 +36,7 @@ bench: install
 	.venv/bin/python -m benchmarks.overhead --markdown docs/benchmarks.md
 
 demo: install
-	.venv/bin/rheostat demo build
+	.venv/bin/rheostat demo build --out server/rheostat_server/demo/bundle
 
 lock:
 	tools/lock.sh

@@ -57,6 +57,16 @@ def test_dials_that_do_nothing_have_the_figures_of_chance() -> None:
     assert (safety.mP.value, safety.MP.value, safety.BT.value, safety.tau.value) == (0, 0, 0.5, 0)
 
 
+def test_the_attainable_range_of_a_dial_is_that_of_its_mean_levels() -> None:
+    rows = [
+        Trial(f"p{prompt}", dials, 0.2 + 0.5 * dials.safety + 0.1 * dials.helpfulness, 1.0)
+        for prompt, dials in product(range(3), grid())
+    ]
+    result = evaluate(rows, resamples=2)
+    assert result.attainable("safety") == pytest.approx((0.25, 0.75))
+    assert result.attainable("helpfulness") == (1.0, 1.0)
+
+
 def test_figures_are_those_of_slow_loops() -> None:
     rows = obeying(12, noise=0.5, leak=0.4)
     safety = evaluate(rows, resamples=5).safety

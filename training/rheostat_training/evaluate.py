@@ -85,6 +85,14 @@ class Evaluation:
             values |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
         return values
 
+    def attainable(self, dial: DialName) -> tuple[float, float]:
+        """The lowest and the highest mean level reached over the settings of one dial, the other's averaged out."""
+        reached: dict[float, list[float]] = {}
+        for dials, safety, helpfulness in self.means:
+            reached.setdefault(dials.as_dict()[dial], []).append(safety if dial == "safety" else helpfulness)
+        means = [sum(values) / len(values) for values in reached.values()]
+        return min(means), max(means)
+
     def markdown(self) -> str:
         """A table of one row a dial."""
         names = list(_figures(self.safety))

@@ -13,7 +13,7 @@ from typing import Final
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rheostat_server.contract.dials import Dials
+from rheostat_server.contract.dials import DIAL_NAMES, Dials
 from rheostat_server.contract.manifest import EvaluationRow
 from rheostat_training.demo.asking import draw_prompts, plain_requests, worded_requests
 from rheostat_training.demo.base import fit_base
@@ -49,7 +49,7 @@ ADAPTER_NAME: Final = "demo-control"
 BASE_NAME: Final = "demo"
 LICENCE: Final = "Apache-2.0"
 WORLD_SAMPLE: Final = 500
-MANIFEST_ROWS_FILE: Final = "manifest_rows.json"
+MANIFEST_FACTS_FILE: Final = "manifest_facts.json"
 
 Say = Callable[[str], None]
 
@@ -204,7 +204,7 @@ def _measured(
                 measured.append(measure(mode, ask, prompts, pairs))
                 task.advance(1, note=mode)
         write_measured(measured, well_formed_share(alone, prompts, plan), folder)
-        _write_manifest_rows(measured[0].by_judge, folder)
+        _write_manifest_facts(measured[0].by_judge, folder)
 
     before = {"base": base, "fitted": fitted, "scorers": scorers, "judges": judges}
     return builder.run("measured", asdict(plan), before, work)
@@ -230,7 +230,7 @@ def _bundle(builder: Builder, out: Path, stages: Mapping[str, StageResult]) -> N
 def _export(builder: Builder, stages: Mapping[str, StageResult], out: Path) -> None:
     fit_plan = builder.recipe.fit
     levels = [level / (builder.recipe.distil.levels - 1) for level in range(builder.recipe.distil.levels)]
-    rows = json.loads((stages["measured"].folder / MANIFEST_ROWS_FILE).read_text())
+    measured = json.loads((stages["measured"].folder / MANIFEST_FACTS_FILE).read_text())
     facts = ExportFacts(
         name=ADAPTER_NAME,
         base_name=BASE_NAME,
@@ -239,14 +239,17 @@ def _export(builder: Builder, stages: Mapping[str, StageResult], out: Path) -> N
         data_digests={"examples": stages["examples"].digest},
         licence=LICENCE,
         settings=asdict(fit_plan),
-        evaluation=[EvaluationRow.model_validate(row) for row in rows],
+        attainable=measured["attainable"],
+        evaluation=[EvaluationRow.model_validate(row) for row in measured["evaluation"]],
     )
     export_adapter(stages["fitted"].folder / "adapter", stages["base"].folder, out, facts)
 
 
-def _write_manifest_rows(by_judge: Mapping[str, Evaluation], folder: Path) -> None:
+def _write_manifest_facts(by_judge: Mapping[str, Evaluation], folder: Path) -> None:
+    """Every judge's figures, and the range of each dial by the pair that no training saw."""
     rows = [row for judge, found in by_judge.items() for row in evaluation_rows(found, mode="adapter", judge=judge)]
-    write_json(folder / MANIFEST_ROWS_FILE, [row.model_dump() for row in rows])
+    ranges = {dial: by_judge["judges"].attainable(dial) for dial in DIAL_NAMES}
+    write_json(folder / MANIFEST_FACTS_FILE, {"evaluation": [row.model_dump() for row in rows], "attainable": ranges})
 
 
 def _training_prompts(builder: Builder) -> dict[str, Prompt]:

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from rheostat_server.demo import bundle_folder
+
 app = typer.Typer(
     help="The demo world: a small model, its scorers and its adapter, made from nothing.", no_args_is_help=True
 )
 
-OUT = Path("server/rheostat_server/demo/bundle")
+OUT = Path("build/demo-bundle")
 WORK = Path("build/demo")
 
 
@@ -34,12 +36,21 @@ def build_bundle(
 
 @app.command("evaluate")
 def evaluate_bundle(
-    bundle: Annotated[Path, typer.Option(help="Folder of the bundle, whose scorers judge beside the oracle.")] = OUT,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder of a bundle, whose scorers judge beside the oracle; left out, ours.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="A running server; left out, the bundle's models are loaded.")] = None,
     model: Annotated[str, typer.Option(help="The model's name on that server.")] = "demo",
     prompts: Annotated[int, typer.Option(help="How many held-out prompts.", min=2)] = 300,
 ) -> None:
     """Print how well the dials are obeyed on held-out prompts, by adapter, by prompt and without control."""
-    from rheostat_training.demo.judging import evaluate
+    import httpx
 
-    typer.echo(evaluate(bundle, url=url, model=model, prompts=prompts))
+    from rheostat_training.demo.judging import evaluate
+    from rheostat_training.served import ServerRefused
+
+    try:
+        typer.echo(evaluate(bundle or bundle_folder(), url=url, model=model, prompts=prompts))
+    except (ServerRefused, httpx.TransportError) as exc:
+        typer.echo(f"{url} did not answer: {exc}", err=True)
+        raise typer.Exit(1) from exc

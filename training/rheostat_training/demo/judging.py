@@ -30,7 +30,10 @@ def judges_of(bundle: Path) -> dict[str, Judge]:
 
 def _ask(bundle: Path, mode: str, plan: TrialPlan, url: str | None, model: str) -> Ask:
     if url is not None:
-        served = ServedModel(url, model, mode, temperature=plan.sampling.temperature)
+        drawn = plan.sampling
+        served = ServedModel(
+            url, model, mode, temperature=drawn.temperature, max_tokens=drawn.max_new_tokens, seed=drawn.seed
+        )
         return lambda requests: answers(served, requests)
     base = bundle / "base"
     loaded = load_with_adapter(base, bundle / "adapter") if mode == "adapter" else load_base(base)

@@ -64,7 +64,7 @@ class Recipe:
     )
     judges: JudgePlan = field(
         default_factory=lambda: JudgePlan(
-            6000, ScorerPlan(ScorerShape("llama", hidden=64, layers=3, heads=4), epochs=3, seed=1)
+            6000, ScorerPlan(ScorerShape("llama", hidden=64, layers=3, heads=4), epochs=3)
         )
     )
     self_plan: SelfPlan = field(default_factory=SelfPlan)
@@ -100,7 +100,7 @@ def fast(seed: int = 0) -> Recipe:
             rows=8,
         ),
         scorers=JudgePlan(64, ScorerPlan(ScorerShape("bert", hidden=32, layers=1, heads=2), epochs=1)),
-        judges=JudgePlan(64, ScorerPlan(ScorerShape("llama", hidden=32, layers=1, heads=2), epochs=1, seed=1)),
+        judges=JudgePlan(64, ScorerPlan(ScorerShape("llama", hidden=32, layers=1, heads=2), epochs=1)),
         self_plan=SelfPlan(
             prompts=6,
             sampling=SamplingPlan(samples=4, max_new_tokens=24),
@@ -116,10 +116,17 @@ def fast(seed: int = 0) -> Recipe:
 
 
 def _seeded(recipe: Recipe, seed: int) -> Recipe:
-    """The build's seed reaches every stage."""
+    """The build's seed reaches every stage but the trials, which ask the same of every build."""
     return replace(
         recipe,
         base=replace(recipe.base, seed=seed),
+        scorers=replace(recipe.scorers, fit=replace(recipe.scorers.fit, seed=seed)),
+        judges=replace(recipe.judges, fit=replace(recipe.judges.fit, seed=seed + 1)),
+        self_plan=replace(
+            recipe.self_plan,
+            sampling=replace(recipe.self_plan.sampling, seed=seed),
+            worded_sampling=replace(recipe.self_plan.worded_sampling, seed=seed),
+        ),
         fit=replace(recipe.fit, seed=seed),
         distil=replace(recipe.distil, seed=seed),
     )
