@@ -72,8 +72,8 @@ class Recipe:
     distil: DistilPlan = field(default_factory=lambda: DistilPlan(per_cell=240))
     fit: FitPlan = field(
         default_factory=lambda: FitPlan(
-            steps=600,
-            head_steps=250,
+            steps=750,
+            head_steps=350,
             head_tokens=12,
             learning_rate=3e-3,
             dither_share=0.25,
