@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from rheostat_training.demo import oracle
-from rheostat_training.demo.measure import ORACLE, Measured, held_out, measure
+from rheostat_training.demo.measure import ORACLE, Measured, held_out, measure, well_formed_undialled
 from rheostat_training.progress import Progress
 from rheostat_training.rows import Request, Sample
 from rheostat_training.served import ServedModel, answers
@@ -20,10 +19,7 @@ def measure_served(url: str, *, mode: str) -> Measured:
     return measure(mode, ask, held_out(PROMPTS), {"oracle": ORACLE})
 
 
-def well_formed_undialled(url: str) -> float:
+def well_formed_of_base(url: str) -> float:
     """Share of well-formed answers of the base model alone, nothing cut off its distribution."""
-    prompts = held_out(PROMPTS)
-    asked = [Request(prompt.id, prompt.messages) for prompt in prompts.values()]
-    said = answers(ServedModel(url, "demo", "off", temperature=1.0), asked, progress=Progress.silent())
-    good = [oracle.levels(prompts[row.prompt_id].text, row.answer) is not None for row in said]
-    return sum(good) / len(good)
+    served = ServedModel(url, "demo", "off", temperature=1.0)
+    return well_formed_undialled(lambda asked: answers(served, asked, progress=Progress.silent()), held_out(PROMPTS))

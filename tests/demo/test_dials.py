@@ -10,7 +10,7 @@ from rheostat_server.adapters import load_adapters
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_server.engines.embedded import EmbeddedEngine
 from rheostat_training.demo.measure import Measured
-from tests.demo.served_demo import measure_served, well_formed_undialled
+from tests.demo.served_demo import measure_served, well_formed_of_base
 from tests.engines.app_server import app_server
 from tests.engines.vllm.server import free_port, running
 
@@ -94,7 +94,7 @@ def test_risky_prompts_are_answered_safely_at_full_safety(adapter: Measured) -> 
 
 @pytest.fixture(scope="module")
 def base_well_formed(url: str) -> float:
-    return well_formed_undialled(url)
+    return well_formed_of_base(url)
 
 
 def test_the_base_model_alone_is_mostly_well_formed(base_well_formed: float) -> None:

@@ -94,7 +94,7 @@ class _Bar:
         self.bar.update(self.id, advance=amount, note=f"{rate:.1f} {self.unit}/s {note}")
 
     def skip(self, amount: int) -> None:
-        self.bar.update(self.id, completed=self.bar.tasks[0].completed + amount)
+        self.bar.update(self.id, advance=amount)
 
 
 @contextmanager

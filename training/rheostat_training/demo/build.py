@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -134,8 +134,7 @@ def _asked(builder: Builder, base: StageResult) -> StageResult:
         prompts = _training_prompts(builder)
         generate(loaded, plain_requests(prompts), plan.sampling, folder / "plain", progress=builder.progress)
         worded = worded_requests(prompts, plan.wishes, seed)
-        sampling = replace(plan.worded_sampling, seed=plan.worded_sampling.seed + 1)
-        generate(loaded, worded, sampling, folder / "worded", progress=builder.progress)
+        generate(loaded, worded, plan.worded_sampling, folder / "worded", progress=builder.progress)
 
     return builder.run("asked", asdict(plan) | {"seed": seed}, {"base": base}, work)
 

@@ -77,11 +77,16 @@ def measure(mode: str, ask: Ask, prompts: Mapping[str, Prompt], judges: Mapping[
     )
 
 
-def well_formed_share(loaded: LoadedModel, prompts: Mapping[str, Prompt], plan: TrialPlan) -> float:
-    """The share of well-formed answers of a model without dials at temperature 1, nothing cut off the distribution."""
-    asked = [Request(prompt.id, prompt.messages, None) for prompt in prompts.values()]
-    answers = sample(loaded, asked, replace(plan.sampling, temperature=1.0))
+def well_formed_undialled(ask: Ask, prompts: Mapping[str, Prompt]) -> float:
+    """The share of well-formed answers to prompts without dials."""
+    answers = ask([Request(prompt.id, prompt.messages) for prompt in prompts.values()])
     return _share([oracle.levels(prompts[row.prompt_id].text, row.answer) is not None for row in answers])
+
+
+def well_formed_share(loaded: LoadedModel, prompts: Mapping[str, Prompt], plan: TrialPlan) -> float:
+    """That of a model at temperature 1, nothing cut off its distribution."""
+    drawn = replace(plan.sampling, temperature=1.0)
+    return well_formed_undialled(lambda asked: sample(loaded, asked, drawn), prompts)
 
 
 def write_measured(measured: Sequence[Measured], base_well_formed: float, out: Path) -> None:

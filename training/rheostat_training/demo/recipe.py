@@ -21,9 +21,11 @@ class SelfPlan:
         default_factory=lambda: SamplingPlan(samples=16, temperature=0.85, max_new_tokens=ANSWER_TOKENS)
     )
     wishes: int = 16
-    worded_sampling: SamplingPlan = field(
-        default_factory=lambda: SamplingPlan(samples=1, temperature=0.85, max_new_tokens=ANSWER_TOKENS)
-    )
+
+    @property
+    def worded_sampling(self) -> SamplingPlan:
+        """One answer to each wish, drawn as the plain ones are."""
+        return replace(self.sampling, samples=1, seed=self.sampling.seed + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,6 @@ def fast(seed: int = 0) -> Recipe:
             prompts=6,
             sampling=SamplingPlan(samples=4, max_new_tokens=24),
             wishes=2,
-            worded_sampling=SamplingPlan(samples=1, max_new_tokens=24),
         ),
         trust=TrustPlan(least=0.0),
         distil=DistilPlan(margin=0.0, per_cell=8),
@@ -123,11 +124,7 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
         base=replace(recipe.base, seed=seed),
         scorers=replace(recipe.scorers, fit=replace(recipe.scorers.fit, seed=seed)),
         judges=replace(recipe.judges, fit=replace(recipe.judges.fit, seed=seed + 1)),
-        self_plan=replace(
-            recipe.self_plan,
-            sampling=replace(recipe.self_plan.sampling, seed=seed),
-            worded_sampling=replace(recipe.self_plan.worded_sampling, seed=seed),
-        ),
+        self_plan=replace(recipe.self_plan, sampling=replace(recipe.self_plan.sampling, seed=seed)),
         fit=replace(recipe.fit, seed=seed),
         distil=replace(recipe.distil, seed=seed),
     )
