@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -187,6 +188,21 @@ def test_the_adapter_file_is_what_was_trained(
     trained = [value for name, value in wrapped.state_dict().items() if "lora_B" in name]
     assert trained
     assert all(value.abs().sum() > 0 for value in trained)
+
+
+def test_an_adapter_of_less_strength_is_the_same_one_scaled_down(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    for name, strength in (("whole", 1.0), ("half", 0.5)):
+        fit(make_model(), prompts, examples, replace(PLAN, strength=strength), tmp_path / name, progress=QUIET)
+
+    def moved(name: str) -> torch.Tensor:
+        wrapped: Any = PeftModel.from_pretrained(make_model().model, tmp_path / name / "adapter")
+        delta: torch.Tensor = wrapped.base_model.model.model.layers[0].mlp.down_proj.get_delta_weight("default")
+        return delta
+
+    assert moved("whole").abs().max() > 0
+    torch.testing.assert_close(moved("half"), moved("whole") / 2)
 
 
 @pytest.mark.parametrize(

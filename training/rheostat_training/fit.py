@@ -34,7 +34,8 @@ class FitPlan:
 
     The first `head_steps` steps learn from the first `head_tokens` of each answer alone: they bind the dials where
     answers settle their levels early. `anchors` whole answers a step hold what follows the head to what the base says
-    without control text, by `anchor_weight` times the divergence of the two. `batch_rows` counts positives; dtype
+    without control text, by `anchor_weight` times the divergence of the two. The adapter is saved at `strength` times
+    what it learnt, by its `lora_alpha`: below 1 trades reach for form. `batch_rows` counts positives; dtype
     "bfloat16" means autocast. On a CPU, for rows of about a hundred tokens, "eager" attention takes two thirds of
     the time of "sdpa", whose backward is slow.
     """
@@ -51,6 +52,7 @@ class FitPlan:
     head_tokens: int = 24
     rank: int = 16
     lora_alpha: float = 32.0
+    strength: float = 1.0
     dropout: float = 0.0
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
@@ -86,7 +88,7 @@ class FitPlan:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        for name in ("learning_rate", "clip", "lora_alpha"):
+        for name in ("learning_rate", "clip", "lora_alpha", "strength"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
@@ -142,6 +144,7 @@ def fit(
     model = _with_lora(base.model, plan, base_name)
     try:
         result = _train(model, positives, plan, out, progress or Progress.auto())
+        model.peft_config["default"].lora_alpha = plan.lora_alpha * plan.strength
         save_adapter(model, out / "adapter")
     finally:
         model.unload()

@@ -78,6 +78,7 @@ class Recipe:
             head_steps=350,
             head_tokens=12,
             learning_rate=3e-3,
+            strength=0.7,
             dither_share=0.25,
             dtype="bfloat16",
             attention="eager",
