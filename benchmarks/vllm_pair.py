@@ -84,7 +84,7 @@ def _server(command: Sequence[str | Path], more: Sequence[str], log: Path) -> Ge
             env={**os.environ, "VLLM_NO_USAGE_STATS": "1"},
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,  # no session of its own: beside one whose engine spins, Linux starves the clients
         )
     try:
         _wait(f"http://127.0.0.1:{port}", process, log)

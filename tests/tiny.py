@@ -27,7 +27,7 @@ from rheostat_server.contract.manifest import (
 
 BASE_NAME: Final = "tiny"
 ADAPTER_SEEDS: Final = {"tiny-warm": 11, "tiny-cold": 12}
-MAX_POSITIONS: Final = 512
+MAX_POSITIONS: Final = 1024
 LINEAR_LAYERS: Final = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 _SEED: Final = 7

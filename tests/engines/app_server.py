@@ -20,7 +20,10 @@ def app_server(engine: Engine, adapters: AdapterStore) -> Generator[str, None, N
     """The server's URL; it runs in a thread until the block ends, and closes the engine."""
     app = create_app(make_runtime(engine, adapters, Settings()))
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", ws="none", timeout_graceful_shutdown=2))
+    config = uvicorn.Config(
+        app, port=port, log_config=None, log_level="warning", ws="none", timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name=f"server of {engine.name}")
     thread.start()
     try:

@@ -23,7 +23,6 @@ from tests.engines.vllm.server import VllmServer
 from tests.tiny import BASE_NAME, MAX_POSITIONS, TinyAdapter
 
 VLLM_RUNNING: Final = ("vllm:num_requests_running{", "vllm:num_requests_waiting{")
-LONG_ENOUGH_TO_HANG_UP: Final = 100_000
 
 
 @pytest.fixture(scope="session", params=ENGINES)
@@ -40,8 +39,7 @@ def store(tiny_model: Path, tiny_adapters: list[TinyAdapter]) -> AdapterStore:
 
 @pytest.fixture(scope="session")
 def served_fake(store: AdapterStore) -> Generator[Served, None, None]:
-    orders = Orders(seconds_per_token=0.005)
-    engine = FakeEngine([BASE_NAME], store.ids, words=LONG_ENOUGH_TO_HANG_UP, context=MAX_POSITIONS, orders=orders)
+    engine = FakeEngine([BASE_NAME], store.ids, context=MAX_POSITIONS, orders=Orders(seconds_per_token=0.002))
 
     def kill() -> None:
         engine.dead = True

@@ -48,6 +48,10 @@ class Served:
         messages = [{"role": "user", "content": text}]
         return {"model": self.model, "messages": messages, "temperature": 0, "max_tokens": 12, **fields}
 
+    def long_body(self, **fields: Any) -> Body:
+        """A request that runs to the end of the context, if nobody stops it."""
+        return self.body(max_tokens=None, ignore_eos=True, temperature=1, seed=1, **fields)
+
     def by_adapter(self, adapter: str, text: str = "How do I keep a small garden?", /, **fields: Any) -> Body:
         control = {"mode": "adapter", "adapter": adapter, "safety": 0.5, "helpfulness": 0.5}
         return self.body(text, control=control, **fields)

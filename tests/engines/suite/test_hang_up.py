@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 
 import httpx
 import pytest
@@ -20,19 +19,14 @@ def idle(served: Served) -> Served:
 def freed_within(served: Served) -> float:
     """Seconds: half of what a request takes to which its client stays. After them, it was not the end that freed it."""
     begun = time.monotonic()
-    served.answer(long(served))
+    served.answer(served.long_body())
     return (time.monotonic() - begun) / 2
-
-
-def long(served: Served, **fields: Any) -> dict[str, Any]:
-    """Runs to the end of the context, if nobody stops it."""
-    return served.body(max_tokens=None, temperature=1, seed=1, **fields)
 
 
 @pytest.mark.parametrize("n", [1, 4])
 async def test_hanging_up_on_a_whole_answer_frees_the_request(idle: Served, freed_within: float, n: int) -> None:
     async with httpx.AsyncClient(base_url=idle.url, headers={"X-Control-Mode": "off"}) as http:
-        asking = asyncio.ensure_future(http.post("/v1/chat/completions", json=long(idle, n=n)))
+        asking = asyncio.ensure_future(http.post("/v1/chat/completions", json=idle.long_body(n=n)))
         await asyncio.to_thread(idle.wait_until_busy)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
@@ -42,7 +36,7 @@ async def test_hanging_up_on_a_whole_answer_frees_the_request(idle: Served, free
 
 @pytest.mark.parametrize("n", [1, 4])
 def test_hanging_up_on_a_stream_frees_the_request(idle: Served, freed_within: float, n: int) -> None:
-    body = long(idle, n=n, stream=True)
+    body = idle.long_body(n=n, stream=True)
     with idle.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as response:
         chunks = response.iter_raw()  # a name of its own: httpx hangs up when it is collected
         next(chunks)
@@ -51,9 +45,9 @@ def test_hanging_up_on_a_stream_frees_the_request(idle: Served, freed_within: fl
 
 
 def test_a_stream_is_freed_while_another_goes_on(idle: Served) -> None:
-    with idle.http() as http, http.stream("POST", "/v1/chat/completions", json=long(idle, stream=True)) as kept:
+    with idle.http() as http, http.stream("POST", "/v1/chat/completions", json=idle.long_body(stream=True)) as kept:
         events = kept.iter_lines()
-        with http.stream("POST", "/v1/chat/completions", json=long(idle, stream=True)) as left:
+        with http.stream("POST", "/v1/chat/completions", json=idle.long_body(stream=True)) as left:
             next(left.iter_raw())
         assert list(events)[-2] == "data: [DONE]"
     idle.wait_until_running(0)

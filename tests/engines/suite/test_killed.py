@@ -10,7 +10,7 @@ from tests.engines.suite.served import Served
 @pytest.fixture(scope="session")
 def stream_cut_off(served: Served) -> bytes:
     """The rest of a stream whose engine was killed after its first bytes."""
-    body = served.body(max_tokens=None, temperature=1, stream=True)
+    body = served.long_body(stream=True)
     with served.http() as http, http.stream("POST", "/v1/chat/completions", json=body) as response:
         chunks = response.iter_raw()
         next(chunks)

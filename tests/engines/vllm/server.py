@@ -72,7 +72,7 @@ def started(
             env={**os.environ, **QUIET, **(environment or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,  # no session of its own: beside one whose engine spins, Linux starves the clients
         )
     try:
         yield VllmServer(f"http://127.0.0.1:{port}", log, process)

@@ -1,23 +1,34 @@
-"""`--api-server-count`: every process of vLLM's front has our plugin, with the settings and the adapters."""
+"""vLLM's own command, in several processes: every one has our plugin, with the settings and the adapters."""
 
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 
+from rheostat_server.engines.vllm.flags import GUARD
 from tests.engines.vllm.server import SMALL, VllmServer, free_port, running
 from tests.tiny import TinyAdapter
 
 
 @pytest.mark.slow
-def test_every_api_server_process_serves_the_adapters(
+def test_vllms_own_command_serves_the_adapters_in_every_api_server_process(
     tiny_model: Path, tiny_adapters: list[TinyAdapter], tmp_path: Path
 ) -> None:
     port = free_port()
-    adapters = [f"--adapter={adapter.folder}" for adapter in tiny_adapters]
-    command: list[str | Path] = ["rheostat", "serve", tiny_model, "--engine", "vllm", *adapters, "--port", str(port)]
-    flags = ["--served-model-name", "tiny", "--", *SMALL, "--api-server-count", "2"]
-    with running([*command, *flags], port=port, log=tmp_path / "log", path="/ready") as server:
+    address = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
+    lora = ["--enable-lora", "--max-loras", "3", "--max-lora-rank", "8"]
+    environment = {
+        "VLLM_PLUGINS": "rheostat",
+        "RHEOSTAT_ADAPTERS": json.dumps([str(adapter.folder) for adapter in tiny_adapters]),
+    }
+    with running(
+        ["vllm", "serve", tiny_model, *address, *SMALL, *lora, "--middleware", GUARD, "--api-server-count", "2"],
+        port=port,
+        log=tmp_path / "log",
+        path="/ready",
+        environment=environment,
+    ) as server:
         answers = [answer_by_a_new_connection(server, tiny_adapters[index % 2]) for index in range(12)]
         assert [status for status, _ in answers] == [200] * 12
         assert len({text for _, text in answers}) == 2

@@ -79,8 +79,8 @@ class FakeEngine:
                 param="messages",
             )
         limit = asked.token_limit or room
-        keys = self._keys(asked)
-        return [draw(key, words=self.words, limit=limit, stop=asked.stop) for key in keys]
+        words = limit + 1 if asked.ignore_eos else self.words
+        return [draw(key, words=words, limit=limit, stop=asked.stop) for key in self._keys(asked)]
 
     def _keys(self, asked: FakeRequest) -> list[str]:
         """What decides each candidate: at temperature 0 model and messages, else the seed and its index too."""

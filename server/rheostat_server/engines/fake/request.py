@@ -30,6 +30,7 @@ class FakeRequest(BaseModel):
     stop: Annotated[list[str], BeforeValidator(_as_list)] = []
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
+    ignore_eos: bool = False
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
     logprobs: bool = False
