@@ -17,6 +17,8 @@ from rheostat_training.demo.tokenizer import MAX_LENGTH, save_tokenizer
 from rheostat_training.progress import Progress
 
 CHECKPOINT_FILE = "checkpoint.pt"
+SERVED_TEMPERATURE = 0.7
+"""Of a request that names none, by the model's generation_config.json; the demo's figures are taken at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,5 +173,6 @@ def _save_checkpoint(training: Training, out: Path) -> None:
 
 
 def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    model.generation_config.update(do_sample=True, temperature=SERVED_TEMPERATURE)
     model.to(torch.bfloat16).save_pretrained(out)  # pyright: ignore[reportArgumentType]
     save_tokenizer(tokenizer, out)
