@@ -1,6 +1,6 @@
 """What Rheostat costs inside vLLM: the same model under the same load, with it and without.
 
-    python -m benchmarks.overhead [--quick] [--model FOLDER --adapter FOLDER] [--json FILE] [--markdown FILE]
+    python -m benchmarks.overhead [--quick] [--modes MODE ...] [--rounds N] [--json FILE] [--markdown FILE]
 
 The load is `vllm bench serve`: fixed output length, end-of-text ignored. Bare vLLM gets the messages that Rheostat
 compiles, so both do the same work: in the prompt mode the same instruction, in the adapter mode the same LoRA and the
@@ -15,7 +15,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ class Plan:
 
 
 FULL: Final = Plan(
-    modes=("off", "prompt", "adapter"), loads=(Load(1, 24, 64), Load(16, 192, 64), Load(64, 384, 64)), rounds=5
+    modes=("off", "prompt", "adapter"), loads=(Load(1, 12, 64), Load(16, 192, 64), Load(64, 384, 64)), rounds=5
 )
 QUICK: Final = Plan(modes=("adapter",), loads=(Load(1, 4, 16), Load(64, 64, 16)), rounds=1)
 
@@ -57,6 +57,7 @@ QUICK: Final = Plan(modes=("adapter",), loads=(Load(1, 4, 16), Load(64, 64, 16))
 def main() -> None:
     given = _arguments()
     plan = QUICK if given.quick else FULL
+    plan = replace(plan, modes=given.modes or plan.modes, rounds=given.rounds or plan.rounds)
     subject = Subject(given.model.resolve(), given.adapter.resolve(), [*DEMO_FLAGS, *given.flags])
     console = Console(stderr=True)
     console.print("starting both servers, about a minute")
@@ -75,6 +76,8 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it works")
+    parser.add_argument("--modes", nargs="+", choices=FULL.modes, help=f"of {', '.join(FULL.modes)}")
+    parser.add_argument("--rounds", type=int, help=f"how often each run is repeated ({FULL.rounds})")
     parser.add_argument("--model", type=Path, default=demo.base_folder())
     parser.add_argument("--adapter", type=Path, default=demo.adapter_folder())
     parser.add_argument("--json", type=Path, help="file for every figure")
