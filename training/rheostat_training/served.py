@@ -26,7 +26,7 @@ class ServedModel:
 
 
 class ServerRefused(RuntimeError):
-    """The server answered with an error; the message holds its status and its own words."""
+    """The server did not answer, or with an error; the message names it and holds the status and its own words."""
 
 
 def answers(served: ServedModel, requests: Sequence[Request], *, progress: Progress | None = None) -> list[Sample]:
@@ -53,7 +53,10 @@ async def _ask(
     http: httpx.AsyncClient, places: asyncio.Semaphore, served: ServedModel, request: Request, place: int, task: Task
 ) -> Sample:
     async with places:
-        response = await http.post("/v1/chat/completions", json=_body(served, request, place))
+        try:
+            response = await http.post("/v1/chat/completions", json=_body(served, request, place))
+        except httpx.TransportError as exc:
+            raise ServerRefused(f"{served.url} did not answer: {exc}") from exc
     if response.status_code != httpx.codes.OK:
         raise ServerRefused(f"{served.url} answered {response.status_code}: {response.text[:500]}")
     task.advance()

@@ -44,13 +44,11 @@ def evaluate_bundle(
     prompts: Annotated[int, typer.Option(help="How many held-out prompts.", min=2)] = 300,
 ) -> None:
     """Print how well the dials are obeyed on held-out prompts, by adapter, by prompt and without control."""
-    import httpx
-
     from rheostat_training.demo.judging import evaluate
     from rheostat_training.served import ServerRefused
 
     try:
         typer.echo(evaluate(bundle or bundle_folder(), url=url, model=model, prompts=prompts))
-    except (ServerRefused, httpx.TransportError) as exc:
-        typer.echo(f"{url} did not answer: {exc}", err=True)
+    except ServerRefused as exc:
+        typer.echo(str(exc), err=True)
         raise typer.Exit(1) from exc
