@@ -37,12 +37,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run's figures: milliseconds are medians over its requests, `prompt_tokens` the sum, where it was told."""
+    """One run's figures: milliseconds are medians over its requests, tokens are sums, where they were told."""
 
     tokens_per_s: float
     first_token_ms: float
     token_ms: float
     prompt_tokens: int = 0
+    completed: int = 0
+    output_tokens: int = 0
 
 
 def prompts(count: int, *, seed: int, words: int = 60) -> list[str]:
@@ -84,6 +86,8 @@ def _read(figures: Mapping[str, Any], load: Load) -> Run:
         first_token_ms=1000 * statistics.median(figures["ttfts"]),
         token_ms=statistics.median(rest),
         prompt_tokens=figures["total_input_tokens"],
+        completed=figures["completed"],
+        output_tokens=figures["total_output_tokens"],
     )
 
 
