@@ -9,7 +9,7 @@ help:
 	@echo "make serve     the demo model on http://127.0.0.1:8000"
 	@echo "make test      every test, real vLLM included where a build of it is installed"
 	@echo "make check     format, lint and types"
-	@echo "make bench     Rheostat inside vLLM against bare vLLM, into docs/benchmarks.md (40 minutes on two cores)"
+	@echo "make bench     Rheostat inside vLLM against bare vLLM, into docs/benchmarks.md (about an hour on two cores)"
 	@echo "make demo      the bundled demo model again, from nothing (up to 90 minutes on two cores)"
 
 install:
