@@ -102,6 +102,18 @@ def test_the_same_seed_keeps_the_same_examples() -> None:
     assert distil(rows, DistilPlan(per_cell=3)) == distil(rows, DistilPlan(per_cell=3))
 
 
+def test_mismatched_answers_have_the_dials_of_another_answer_of_their_prompt() -> None:
+    rows = [*noisy(30, 40), Scored("alone", "the only answer", 0.2, 0.9)]
+    matched = {(row.prompt_id, row.answer): row.dials for row in distil(rows, DistilPlan(levels=3)).examples}
+    mismatched = distil(rows, DistilPlan(levels=3, control="mismatched"))
+    found = {(row.prompt_id, row.answer): row.dials for row in mismatched.examples}
+    assert found.keys() == {key for key in matched if key[0] != "alone"}
+    assert all(found[key] != matched[key] for key in found)
+    for prompt in {key[0] for key in found}:
+        here = [key for key in found if key[0] == prompt]
+        assert Counter(found[key] for key in here) == Counter(matched[key] for key in here)
+
+
 def test_nothing_scored_gives_nothing() -> None:
     assert distil([], DistilPlan()).examples == ()
 
@@ -132,7 +144,9 @@ def test_equal_scores_share_a_quantile() -> None:
     assert map_quantile(np.array([0.0, 0.3, 0.3, 1.0])).tolist() == pytest.approx([0, 0.5, 0.5, 1])
 
 
-@pytest.mark.parametrize("wrong", [{"levels": 1}, {"mapping": "log"}, {"cells": "asked"}, {"per_cell": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"levels": 1}, {"mapping": "log"}, {"cells": "asked"}, {"per_cell": 0}, {"control": "none"}]
+)
 def test_a_plan_that_cannot_be_is_refused_by_the_fields_name(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DistilPlan(**wrong)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from rheostat_server import demo
@@ -19,6 +20,7 @@ from rheostat_server.adapters import load_adapter
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_training import cli
 from rheostat_training.config import BadConfig, RunConfig, read_config
+from rheostat_training.models import load_with_adapter
 from rheostat_training.progress import Progress
 from rheostat_training.run import Busy, run
 from rheostat_training.stage_names import STAGES
@@ -67,6 +69,23 @@ def test_every_stage_tells_what_it_depended_on_and_what_it_made(whole: Path) -> 
 
 def test_a_second_run_does_nothing_again(whole: Path) -> None:
     assert [line for line in make(whole) if line.split(":")[0] in STAGES and "unchanged" not in line] == []
+
+
+def test_merged_weights_answer_as_the_base_with_its_adapter(whole: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(whole), str(copy)], check=True)
+    ended = CliRunner().invoke(cli.app, ["export", str(CONFIG), "--out", str(copy), "--merge"])
+    assert ended.exit_code == 0, ended.output
+    adapted = load_with_adapter(demo.base_folder(), copy / "adapter").model.state_dict()
+    merged = AutoModelForCausalLM.from_pretrained(copy / "merged").state_dict()
+    base = AutoModelForCausalLM.from_pretrained(demo.base_folder()).state_dict()
+    for name, weight in merged.items():
+        torch.testing.assert_close(weight.float(), adapted[name], rtol=2**-8, atol=0, msg=name)
+    assert [name for name in merged if not torch.equal(merged[name], base[name])]
+    assert [path.suffix for path in (copy / "merged").glob("model*")] == [".safetensors"]
+    assert (copy / "adapter" / "control.json").exists()
+    make(copy)
+    assert not (copy / "merged").exists()
 
 
 def test_a_changed_setting_runs_its_stage_and_those_after_it(whole: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from rheostat_training.config import BadConfig
 from rheostat_training.progress import Progress
-from rheostat_training.study.cells import StudyPlan, cells, read_study
+from rheostat_training.study.cells import StudyPlan, cells, read_study, with_seeds
 from rheostat_training.study.run import run_study
 from rheostat_training.study.table import tables
 
@@ -28,13 +28,15 @@ def test_a_study_compares_methods_data_scales_and_weights() -> None:
     found = list(cells(plan))
     assert [cell.name for cell in found if cell.seed == 0] == [
         "methods-clm-moec-all-0", "methods-clm-raw-all-0", "methods-exmate-moec-all-0", "methods-exmate-raw-all-0",
-        "scales-clm-moec-6-prompts-0", "alphas-exmate-moec-alpha-0.0-0", "alphas-exmate-moec-alpha-1.0-0",
+        "scales-clm-moec-6-prompts-0", "controls-clm-moec-mismatched-0",
+        "alphas-exmate-moec-alpha-0.0-0", "alphas-exmate-moec-alpha-1.0-0",
     ]  # fmt: skip
-    assert len(found) == 14
+    assert len(found) == 16
     by_name = {cell.name: cell.config for cell in found}
     assert by_name["methods-clm-raw-all-1"].distil.method == "raw"
     assert by_name["methods-clm-raw-all-1"].generate.sampling.seed == 1
     assert by_name["scales-clm-moec-6-prompts-0"].prompts.source.count == 6
+    assert by_name["controls-clm-moec-mismatched-0"].distil.control == "mismatched"
     assert by_name["alphas-exmate-moec-alpha-1.0-0"].fit.alpha == 1.0
     assert by_name["alphas-exmate-moec-alpha-1.0-0"].fit.steps == MINIATURE["fit"]["steps"]
 
@@ -56,6 +58,14 @@ def test_a_study_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, 
         read_study(path)
 
 
+def test_a_study_can_be_shared_by_seed() -> None:
+    plan = replace(PLAN, seeds=(0, 1, 2))
+    assert {cell.seed for cell in cells(with_seeds(plan, [2, 0]))} == {0, 2}
+    assert with_seeds(plan, None) == plan
+    with pytest.raises(BadConfig, match=r"seed is 7; the study's seeds are 0, 1, 2"):
+        with_seeds(plan, [7])
+
+
 @pytest.mark.slow
 def test_cells_share_their_answers_and_the_tables_hold_every_method_and_baseline(tmp_path: Path) -> None:
     torch.set_num_threads(1)
@@ -66,6 +76,7 @@ def test_cells_share_their_answers_and_the_tables_hold_every_method_and_baseline
     table = tables(done, tmp_path)
     for label in ("| rerank-2 |", "| clm moec |", "| clm raw |", "| exmate moec |", "| exmate raw |"):
         assert label in table
+    assert "## What training takes" in table
     said.clear()
     run_study(PLAN, tmp_path, progress=Progress.silent(), say=said.append)
     assert [line for line in said if "done in" in line] == []

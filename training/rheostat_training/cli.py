@@ -23,7 +23,6 @@ HELP = {
     "fit": "Train the adapter.",
     "evaluate": "Measure how well its dials are obeyed, beside other modes.",
     "calibrate": "Find which control value reaches which score.",
-    "export": "Write the adapter with its manifest, figures and report.",
 }
 
 
@@ -46,8 +45,22 @@ def _stage_command(name: StageName) -> Callable[..., None]:
     return command
 
 
-for _name in STAGES:
+for _name in STAGES[:-1]:
     app.command(_name)(_stage_command(_name))
+
+
+@app.command()
+def export(
+    config: Config,
+    out: Out = None,
+    overrides: Set = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Also write the base model with the adapter in its weights, into merged/.")
+    ] = False,
+) -> None:
+    """Write the adapter with its manifest, figures and report. Stages before it are made first."""
+    asked = [*(overrides or ()), *(["export.merge=true"] if merge else ())]
+    _run(config, out, asked, until="export")
 
 
 app.command("scorer")(scorer)
@@ -57,22 +70,27 @@ app.command("scorer")(scorer)
 def run_whole_study(
     config: Annotated[Path, typer.Argument(help="YAML file of a study.", metavar="CONFIG")],
     out: Annotated[Path, typer.Option(help="Folder of the study; a second run goes on.")] = Path("runs/study"),
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option("--seed", help="Only this seed, or these: processes may share a folder, each with its own seeds."),
+    ] = None,
 ) -> None:
     """Compare methods, data and scales: many runs side by side, hours long. Prints the tables."""
     _quiet_libraries()
     from rheostat_training.config import BadConfig
     from rheostat_training.progress import Progress
-    from rheostat_training.study.cells import read_study
+    from rheostat_training.study.cells import read_study, with_seeds
     from rheostat_training.study.run import run_study
     from rheostat_training.study.table import tables
 
     try:
-        plan = read_study(config)
+        plan = with_seeds(read_study(config), seeds)
     except BadConfig as exc:
         _refuse(exc)
     done = run_study(plan, out, progress=Progress.auto(), say=typer.echo)
     table = tables(done, out)
-    (out / "tables.md").write_text(table)
+    if not seeds:
+        (out / "tables.md").write_text(table)
     typer.echo(table)
 
 

@@ -3,7 +3,7 @@
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +16,7 @@ from rheostat_training.rows import Example, Scored
 Array = NDArray[np.float64]
 Mapping = Literal["identity", "minmax", "quantile"]
 Method = Literal["moec", "raw"]
+Control = Literal["matched", "mismatched"]
 CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
@@ -28,7 +29,8 @@ class DistilPlan:
     sampling, and left out of both. `levels` is K, the levels a dial; `margin` the least gap to the opposite corner, in
     standard deviations of the summed scores. `cells` "corners" is MOEC alone; "reached" adds, per prompt and
     combination of levels, the answer that is nearest to it. `per_cell` bounds the examples of one combination over the
-    whole set.
+    whole set. `control` "mismatched" gives each answer the dials of another answer of its prompt: a placebo, which
+    shows what is learnt from the answers alone.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -40,11 +42,14 @@ class DistilPlan:
     mapping: Mapping = "identity"
     cells: Literal["reached", "corners"] = "reached"
     per_cell: int | None = None
+    control: Control = "matched"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
             raise ValueError(f"method is {self.method!r}; it must be one of {', '.join(get_args(Method))}")
+        if self.control not in get_args(Control):
+            raise ValueError(f"control is {self.control!r}; it must be one of {', '.join(get_args(Control))}")
         if not 0 <= self.least_probability < 1:
             raise ValueError(f"least_probability is {self.least_probability}; it must be 0 or more, and below 1")
         if self.levels < 2:
@@ -86,6 +91,8 @@ def distil(scored: Sequence[Scored], plan: DistilPlan) -> Distilled:
     sure = [row for row in scored if row.least is None or row.least >= plan.least_probability]
     candidates = _candidates(sure, plan)
     kept = _balanced(_raw(candidates) if plan.method == "raw" else _moec(candidates, plan), plan)
+    if plan.control == "mismatched":
+        kept = _mismatched(kept, plan.seed)
     counts = Counter(example.dials for example in kept)
     unjudged = sum(row.safety is None or row.helpfulness is None for row in sure)
     return Distilled(tuple(kept), dict(counts), unjudged, slips=len(scored) - len(sure))
@@ -213,3 +220,17 @@ def _balanced(examples: Sequence[Example], plan: DistilPlan) -> list[Example]:
         cells[example.dials].append(position)
     kept = [chance.sample(cell, min(plan.per_cell, len(cell))) for cell in cells.values()]
     return [examples[position] for position in sorted(position for cell in kept for position in cell)]
+
+
+def _mismatched(examples: Sequence[Example], seed: int) -> list[Example]:
+    """Every answer under the dials of the next one of its prompt, in a drawn order; a prompt's only answer has none."""
+    chance = random.Random(f"mismatched {seed}")
+    by_prompt: defaultdict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        by_prompt[example.prompt_id].append(example)
+    found: list[Example] = []
+    for group in by_prompt.values():
+        chance.shuffle(group)
+        pairs = zip(group, [*group[1:], group[0]], strict=True)
+        found += [replace(example, dials=other.dials) for example, other in pairs if len(group) > 1]
+    return found

@@ -28,13 +28,13 @@ from rheostat_training.evaluate import (
     trials,
     write_evaluations,
 )
-from rheostat_training.finish import finish
+from rheostat_training.finish import MERGED, finish
 from rheostat_training.fit import FitReport, fit
 from rheostat_training.generate import generate
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_with_adapter
 from rheostat_training.progress import Progress
-from rheostat_training.publish import publish
+from rheostat_training.publish import publish, remove
 from rheostat_training.reinforce import reinforce
 from rheostat_training.resume import rows_digest, write_json, write_value
 from rheostat_training.rows import Example, Prompt, Request, Sample, Scored, read_rows, write_rows
@@ -242,6 +242,8 @@ class _Run:
         result = self.shop.run("export", as_values(self.config), done, work, base=self.materials.base_digest)
         for path in sorted(result.folder.iterdir()):
             publish(path, self.shop.root / path.name)
+        if not self.config.export.merge:
+            remove(self.shop.root / MERGED)  # that of an adapter before this one
         return result
 
     def _settings(self, *sections: str) -> dict[str, Any]:

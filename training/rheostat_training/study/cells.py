@@ -1,7 +1,7 @@
 """What the study compares: one run a cell, which differs from the others in one thing and in its seed."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -10,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rheostat_training.config import BadConfig, RunConfig, parse_config, with_values
 
-Group = Literal["methods", "scales", "alphas"]
+Group = Literal["methods", "scales", "alphas", "controls"]
 DATA: Final = ("moec", "raw")
 
 
@@ -20,7 +20,8 @@ class StudyPlan:
 
     `methods` are settings of `fit` and `reinforce` by the method's name; each is fitted on MOEC's choice and on the
     raw set. `scales` are numbers of prompts, below that of `run`; `alphas` are weights of ExMATE's negatives.
-    `compared` are the methods whose scales are compared, and `baselines` the modes that need no training.
+    `compared` are the methods whose scales are compared, and which are also fitted on mismatched control texts;
+    `baselines` are the modes that need no training.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -78,6 +79,18 @@ def read_study(path: Path) -> StudyPlan:
     return plan
 
 
+def with_seeds(plan: StudyPlan, seeds: Sequence[int] | None) -> StudyPlan:
+    """The study of these of its seeds alone; of all where none is named.
+
+    Raises:
+        BadConfig: the study has no such seed.
+    """
+    unknown = sorted(set(seeds or ()) - set(plan.seeds))
+    if unknown:
+        raise BadConfig(f"seed is {unknown[0]}; the study's seeds are {', '.join(map(str, plan.seeds))}")
+    return replace(plan, seeds=tuple(seeds)) if seeds else plan
+
+
 def cells(plan: StudyPlan) -> Iterator[Cell]:
     """Every run, seed by seed, so that a study that was cut short has whole seeds."""
     for seed in plan.seeds:
@@ -90,6 +103,8 @@ def cells(plan: StudyPlan) -> Iterator[Cell]:
             for count in plan.scales:
                 config = with_values(base, {**plan.methods[method], "prompts": {"source": {"count": count}}})
                 yield Cell("scales", method, "moec", f"{count}-prompts", seed, config)
+            config = with_values(base, {**plan.methods[method], "distil": {"control": "mismatched"}})
+            yield Cell("controls", method, "moec", "mismatched", seed, config)
         for alpha in plan.alphas:
             settings = plan.methods["exmate"]
             config = with_values(base, {**settings, "fit": {**settings.get("fit", {}), "alpha": alpha}})

@@ -1,12 +1,15 @@
 """The study's tables: means over seeds, with the lowest and the highest."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
 from rheostat_server.contract.dials import DIAL_NAMES, DialName
 from rheostat_training.evaluate import EVALUATION_FILE, Evaluation, Evaluations, read_evaluations
+from rheostat_training.stage import DONE_FILE
 from rheostat_training.study.cells import Cell, Group
 
 FIGURES: Final = ("MP", "BT", "mP", "Err", "cross_talk")
@@ -14,6 +17,7 @@ TITLES: Final[Mapping[Group, str]] = {
     "methods": "Methods, on MOEC's choice and on the raw set",
     "scales": "Scales",
     "alphas": "The weight of ExMATE's negatives",
+    "controls": "Mismatched control texts",
 }
 
 
@@ -32,6 +36,7 @@ def tables(done: Sequence[Cell], out: Path) -> str:
         entries = list(_entries([cell for cell in done if cell.group == group], out, baselines=group == "methods"))
         if entries:
             parts.append(f"## {title}\n\n{_table(entries)}")
+    parts.append(f"## What training takes\n\n{_costs([cell for cell in done if cell.group == 'methods'], out)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -66,6 +71,24 @@ def _table(entries: Sequence[Entry]) -> str:
             cells = [_spread(found, _reader(dial, name)) for dial in DIAL_NAMES for name in FIGURES]
             judged = _spread(found, lambda evaluation: evaluation.well_formed.value)
             lines.append(f"| {entry.label} | {judge} | {len(found)} | {' | '.join(cells)} | {judged} |")
+    return "\n".join(lines)
+
+
+def _costs(done: Sequence[Cell], out: Path) -> str:
+    """Seconds and tokens of a step of `fit`, and seconds of `reinforce` after it, by method and data."""
+    rows: dict[str, list[Mapping[str, float]]] = {}
+    for cell in done:
+        marks = json.loads((out / "cells" / cell.name / "stages" / "fit" / DONE_FILE).read_text())
+        rows.setdefault(_label(cell), []).append(marks["figures"])
+    lines = ["| | examples | seconds a step | tokens a step | seconds of RL |", "|---|---|---|---|---|"]
+    for label, found in rows.items():
+        figures = (
+            fmean(each["positives"] for each in found),
+            fmean(each["seconds"] / each["steps"] for each in found),
+            fmean(each["tokens"] / each["steps"] for each in found),
+            fmean(each.get("reinforce_seconds", 0.0) for each in found),
+        )
+        lines.append("| {} | {:,.0f} | {:.3f} | {:,.0f} | {:,.0f} |".format(label, *figures))
     return "\n".join(lines)
 
 
