@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from rheostat_training.fit import FitPlan
 from rheostat_training.fit_plan import LossName
-from tests.engines.vllm.server import free_port
 from tests.training.ended import ends_at
 from tests.training.tiny_fit import PLAN, tiny_fit
+from tools.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 SAME = replace(PLAN, dropout=0.0, batch_rows=5, micro_batch_rows=2, clip=0.5)

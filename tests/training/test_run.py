@@ -22,7 +22,7 @@ from rheostat_training.config import BadConfig, RunConfig, read_config
 from rheostat_training.progress import Progress
 from rheostat_training.run import Busy, run
 from rheostat_training.stage_names import STAGES
-from tests.engines.vllm.server import free_port
+from tools.processes import free_port
 
 CONFIG = Path(__file__).parent / "miniature.yaml"
 COMMAND = [sys.executable, "-m", "rheostat", "train", "run", str(CONFIG)]
