@@ -12,6 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from rheostat_server import demo
@@ -67,6 +68,14 @@ def test_every_stage_tells_what_it_depended_on_and_what_it_made(whole: Path) -> 
 
 def test_a_second_run_does_nothing_again(whole: Path) -> None:
     assert [line for line in make(whole) if line.split(":")[0] in STAGES and "unchanged" not in line] == []
+
+
+def test_a_second_run_loads_no_model(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    for kind in (AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer):
+        monkeypatch.setattr(kind, "from_pretrained", lambda folder, **_: loaded.append(str(folder)))
+    make(whole)
+    assert loaded == []
 
 
 def test_a_changed_setting_runs_its_stage_and_those_after_it(whole: Path, tmp_path: Path) -> None:
