@@ -14,6 +14,8 @@ from torch.nn import Linear
 from rheostat_training.adapter_check import CONFIG, NotServable, check_architecture, check_folder, check_settings
 from rheostat_training.fit_plan import FitPlan
 
+ADAPTER: Final = "adapter"
+"""The folder of the adapter that a stage makes, in the stage's own."""
 ROUTERS: Final = frozenset({"gate", "router", "shared_expert_gate"})
 """Layers that choose experts. A dial has no business there, and vLLM puts no adapter on most of them."""
 
