@@ -16,6 +16,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForSequenceClassification, get_linear_schedule_with_warmup
 
 from rheostat_training.progress import Progress
+from rheostat_training.publish import with_ordinary_permissions
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Messages
 from rheostat_training.scorer_text import dialogue_ids, pad_right
@@ -212,4 +213,4 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    with_ordinary_permissions(partial).replace(folder)

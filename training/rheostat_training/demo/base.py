@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from rheostat_training.demo.batches import IGNORED, Batch, batches
 from rheostat_training.demo.tokenizer import MAX_LENGTH, save_tokenizer
 from rheostat_training.progress import Progress
+from rheostat_training.publish import with_ordinary_permissions
 
 CHECKPOINT_FILE = "checkpoint.pt"
 SERVED_TEMPERATURE = 0.7
@@ -176,3 +177,4 @@ def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Pat
     model.generation_config.update(do_sample=True, temperature=SERVED_TEMPERATURE)
     model.to(torch.bfloat16).save_pretrained(out)  # pyright: ignore[reportArgumentType]
     save_tokenizer(tokenizer, out)
+    with_ordinary_permissions(out)
