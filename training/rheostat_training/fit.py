@@ -130,11 +130,11 @@ class _Run:
         optimiser = torch.optim.AdamW(learning, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         model, optimiser = processes.share(adapted, optimiser)
         weights = trained_weights(adapted)
-        state = checkpoint.load(out, weights, optimiser)
+        state = checkpoint.load(out, (weights, optimiser))
         return cls(model, adapted, weights, optimiser, state, plan, out, processes)
 
     def checkpoint(self) -> None:
-        tensors = checkpoint.snapshot(self.weights, self.optimiser)
+        tensors = checkpoint.snapshot((self.weights, self.optimiser))
         if self.processes.first:
             checkpoint.save(self.out, self.state, tensors)
 
