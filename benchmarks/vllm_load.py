@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from benchmarks.vllm_pair import BIN
+from tools.processes import BIN
 
 WORDS: Final = (
     "garden kitchen winter letter school river market music doctor travel money paper window morning dinner "

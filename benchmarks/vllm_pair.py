@@ -1,24 +1,15 @@
 """The two servers that a comparison needs: vLLM with Rheostat in it and bare vLLM, with one model and equal flags."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import httpx
-
 from rheostat_server.contract.manifest import read_manifest
+from tools.processes import free_port, started, wait_until_ready
 
-BIN: Final = Path(sys.executable).parent
-STARTS_WITHIN_S: Final = 300
 NAME: Final = "model"
 
 
@@ -76,43 +67,8 @@ def serving(subject: Subject, logs: Path) -> Generator[Pair, None, None]:
 @contextmanager
 def _server(command: Sequence[str | Path], more: Sequence[str], log: Path) -> Generator[str, None, None]:
     """Runs `command`, a free port and `more`, until the block ends."""
-    port = _free_port()
-    program, *arguments = command
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [BIN / program, *arguments, str(port), *more],
-            env={**os.environ, "VLLM_NO_USAGE_STATS": "1"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,  # no session of its own: beside one whose engine spins, Linux starves the clients
-        )
-    try:
-        _wait(f"http://127.0.0.1:{port}", process, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        _stop(process)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/health", timeout=5).status_code == 200:
-                return
-        time.sleep(1)
-    raise SystemExit(f"a server did not start; the end of {log}:\n{log.read_text()[-3000:]}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    for sent, patience in ((signal.SIGTERM, 30), (signal.SIGKILL, 30)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, sent)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with started([*command, str(port), *more], log=log, environment={"VLLM_NO_USAGE_STATS": "1"}) as process:
+        wait_until_ready(process, f"{url}/health", log=log)
+        yield url

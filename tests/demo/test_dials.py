@@ -12,7 +12,8 @@ from rheostat_server.engines.embedded import EmbeddedEngine
 from rheostat_training.demo.measure import Measured
 from tests.demo.served_demo import measure_served, well_formed_of_base
 from tests.engines.app_server import app_server
-from tests.engines.vllm.server import free_port, running
+from tests.engines.vllm.server import running
+from tools.processes import free_port
 
 MIB = 2**20
 

@@ -12,7 +12,7 @@ from rheostat_server.app import create_app
 from rheostat_server.engines import Engine
 from rheostat_server.serve import make_runtime
 from rheostat_server.settings import Settings
-from tests.engines.vllm.server import free_port
+from tools.processes import free_port
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.vllm.server import SMALL, VllmServer, free_port, running
+from tests.engines.vllm.server import SMALL, VllmServer, running
 from tests.tiny import TinyAdapter
+from tools.processes import free_port
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Example, Prompt
 from rheostat_training.step import row_logs
 from rheostat_training.training_set import TrainingRow
+from tests.training.killed import processes_with_everything_imported
 from tests.training.tiny_fit import HIGH, LOW, tiny_examples, tiny_llama, tiny_prompts
 
 __all__ = ["HIGH", "LOW", "row_means"]
@@ -23,6 +25,11 @@ def row_means(model: Any, rows: Sequence[TrainingRow]) -> list[float]:
     logs, mask = row_logs(model, rows, FitPlan(dtype="float32"))
     means: list[float] = (logs.sum(1) / mask.sum(1)).tolist()
     return means
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    return processes_with_everything_imported()
 
 
 @pytest.fixture(autouse=True)

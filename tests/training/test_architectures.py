@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,11 +18,11 @@ from rheostat_training.fit import FitPlan, fit
 from rheostat_training.lora import linear_layers, with_lora
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
+from tests.engines.vllm.server import run_with_vllm
 from tests.training.architectures import ARCHITECTURES, Architecture
 from tests.training.tiny_fit import HIGH, tiny_examples, tiny_prompts
 
 PLAN = FitPlan(rank=4, lora_alpha=16, steps=3, batch_rows=4, warmup_steps=0, learning_rate=3e-2, clip=100)
-ROOT = Path(__file__).parents[2]
 IN_EVERY_RUN = ("qwen3", "phi3")
 """The others take a vLLM each too; EVERY_ARCHITECTURE=1 in the environment starts them all."""
 
@@ -120,17 +117,6 @@ def first_token(model: Any, ids: tuple[int, ...]) -> torch.Tensor:
 
 
 def from_vllm(arguments: list[str], out: Path) -> Any:
-    """The JSON that a Python process with vLLM in it writes to `out`; it and what it started are gone afterwards."""
-    settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1"}
-    environment = {**os.environ, **settings, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", *arguments, str(out)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
-    )
-    try:
-        said, _ = process.communicate(timeout=240)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, said[-4000:]
+    """The JSON that a Python process with vLLM in it writes to `out`."""
+    run_with_vllm([*arguments, out], log=out.with_suffix(".log"))
     return json.loads(out.read_text())

@@ -1,41 +1,20 @@
 """A fit that SIGKILL ends at any moment, and that is run again: the adapter's bytes are those of a fit left alone."""
 
-import multiprocessing
-import os
 import random
 import signal
 import time
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import Any
 
 import pytest
-from safetensors.torch import save_file
 
 from rheostat_training import checkpoint, fit, lora
+from tests.training.killed import HalfAFile, die, ended
 from tests.training.tiny_fit import PLAN, tiny_fit
 
 LONG = replace(PLAN, steps=150, checkpoint_every=2)
 KILLS = 6
-
-
-def die(*_: object, **__: object) -> Any:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-class HalfAFile:
-    """Writes checkpoints as the library does, and dies within the third of them after the first half of its bytes."""
-
-    def __init__(self) -> None:
-        self.written = 0
-
-    def __call__(self, tensors: Any, path: Path, metadata: Any) -> None:
-        save_file(tensors, path, metadata=metadata)
-        self.written += 1
-        if self.written == 3:
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-            die()
 
 
 MOMENTS = {
@@ -44,14 +23,6 @@ MOMENTS = {
     "the adapter is in its place and the report is not": (fit, "write_json", die),
 }
 """What a process is named, and what of the fit is replaced in it."""
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that begin with everything imported, which alone takes seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.tiny_fit", "rheostat_training.lora"])
-    return context
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +37,6 @@ def begin(processes: ForkServerContext, tokenizer: Path, out: Path, moment: str 
     process = processes.Process(target=fit_and_die, args=(tokenizer, out, moment))
     process.start()
     return process
-
-
-def ended(process: ForkServerProcess) -> int | None:
-    process.join(120)
-    return process.exitcode
 
 
 def fit_and_die(tokenizer: Path, out: Path, moment: str) -> None:

@@ -1,10 +1,6 @@
 """A fit shared by two processes that `accelerate launch` starts: the adapter is that of one process, up to rounding."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,8 +11,8 @@ from safetensors.torch import load_file
 
 from rheostat_training.fit import FitPlan
 from rheostat_training.fit_plan import LossName
-from tests.engines.vllm.server import free_port
 from tests.training.ended import ends_at
+from tests.training.launched import launched
 from tests.training.tiny_fit import PLAN, tiny_fit
 
 ROOT = Path(__file__).parents[2]
@@ -24,26 +20,7 @@ SAME = replace(PLAN, dropout=0.0, batch_rows=5, micro_batch_rows=2, clip=0.5)
 
 
 def launch(tokenizer: Path, out: Path, plan: FitPlan) -> None:
-    """Two processes, on the CPU, with gloo."""
-    command = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
-    command += [
-        "--num_machines=1",
-        "--mixed_precision=no",
-        "--dynamo_backend=no",
-        f"--main_process_port={free_port()}",
-        "-m",
-    ]
-    command += ["tests.training.tiny_fit", str(tokenizer), str(out), json.dumps(asdict(plan))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
-    launched = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
-    )
-    try:
-        said, _ = launched.communicate(timeout=240)
-    except subprocess.TimeoutExpired:
-        os.killpg(launched.pid, signal.SIGKILL)
-        raise
-    assert launched.returncode == 0, said[-3000:]
+    launched("tests.training.tiny_fit", tokenizer, out, json.dumps(asdict(plan)), log=out.with_suffix(".log"))
 
 
 def close(one: Path, other: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from rheostat_server import demo
@@ -24,7 +24,7 @@ from rheostat_training.models import load_with_adapter
 from rheostat_training.progress import Progress
 from rheostat_training.run import Busy, run
 from rheostat_training.stage_names import STAGES
-from tests.engines.vllm.server import free_port
+from tests.training.launched import launched
 
 CONFIG = Path(__file__).parent / "miniature.yaml"
 COMMAND = [sys.executable, "-m", "rheostat", "train", "run", str(CONFIG)]
@@ -86,6 +86,14 @@ def test_merged_weights_answer_as_the_base_with_its_adapter(whole: Path, tmp_pat
     assert (copy / "adapter" / "control.json").exists()
     make(copy)
     assert not (copy / "merged").exists()
+
+
+def test_a_second_run_loads_no_model(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    for kind in (AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer):
+        monkeypatch.setattr(kind, "from_pretrained", lambda folder, **_: loaded.append(str(folder)))
+    make(whole)
+    assert loaded == []
 
 
 def test_a_changed_setting_runs_its_stage_and_those_after_it(whole: Path, tmp_path: Path) -> None:
@@ -168,20 +176,10 @@ def test_the_resolved_configuration_is_shown(tmp_path: Path) -> None:
 
 
 def test_two_processes_of_one_launch_make_the_run_of_one(whole: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
-    command += [
-        "--num_machines=1",
-        "--mixed_precision=no",
-        "--dynamo_backend=no",
-        f"--main_process_port={free_port()}",
-        "-m",
-    ]
-    command += ["rheostat", "train", "fit", str(CONFIG), "--out", str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("fit: done in") == 1
+    made = tmp_path / "made"
+    said = launched("rheostat", "train", "fit", CONFIG, "--out", made, log=tmp_path / "log")
+    assert said.count("fit: done in") == 1
     samples = "generate/samples.jsonl"
-    assert (tmp_path / samples).read_bytes() == (whole / samples).read_bytes()
-    one, two = (load_file(out / "fit/adapter/adapter_model.safetensors") for out in (whole, tmp_path))
+    assert (made / samples).read_bytes() == (whole / samples).read_bytes()
+    one, two = (load_file(out / "fit/adapter/adapter_model.safetensors") for out in (whole, made))
     torch.testing.assert_close(two, one, rtol=1e-2, atol=1e-4)

@@ -1,10 +1,6 @@
 """Samplers but the local one: a server over HTTP, and vLLM in a process of its own."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -24,8 +20,8 @@ from rheostat_training.rows import Request, Sample, read_rows
 from rheostat_training.samplers.local import sample
 from rheostat_training.samplers.server import ServerRefused, ServerSampler
 from tests.engines.app_server import app_server
+from tests.engines.vllm.server import run_with_vllm
 
-ROOT = Path(__file__).parents[2]
 QUIET = Progress.silent()
 ASKED = [Request(f"p{n}", ({"role": "user", "content": f"question {n}"},)) for n in range(5)]
 DIALLED = [Request(each.id, each.messages, Dials(safety=0.25, helpfulness=1.0)) for each in ASKED]
@@ -102,18 +98,7 @@ generate(sampler, asked, plan, pathlib.Path(sys.argv[2]), progress=Progress.sile
 @pytest.mark.skipif(find_spec("vllm") is None, reason="no build of vLLM is installed")
 def test_vllm_offline_says_what_the_local_sampler_says(tmp_path: Path) -> None:
     plan = SamplingPlan(samples=1, temperature=0.0, max_new_tokens=40, batch_rows=4)
-    settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", OFFLINE, json.dumps(asdict(plan)), str(tmp_path)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        process_group=0,
-    )  # fmt: skip
-    try:
-        said, _ = process.communicate(timeout=240)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, said[-4000:]
+    run_with_vllm(["-c", OFFLINE, json.dumps(asdict(plan)), tmp_path], log=tmp_path / "log")
     found = {row.prompt_id: row for row in read_rows(tmp_path / "samples.jsonl", Sample)}
     asked = [Request(prompt.id, prompt.messages) for prompt in held_out(6).values()]
     for wanted in sample(load_base(demo.base_folder()), asked, plan):

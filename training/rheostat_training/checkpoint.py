@@ -1,4 +1,4 @@
-"""Where a fit stands, in one safetensors file that is written whole or not at all."""
+"""Where a training stands, in one safetensors file that is written whole or not at all."""
 
 import json
 import math
@@ -19,10 +19,13 @@ STATE: Final = "state"
 Weights = Mapping[str, Tensor]
 """The weights that are trained, by their names in the model."""
 
+Learner = tuple[Weights, torch.optim.Optimizer]
+"""Weights, and the optimiser that trains them in the same order."""
+
 
 @dataclass(slots=True)
 class FitState:
-    """How far a fit has come. Batches and dropout follow from the step's number, so no generator is kept."""
+    """How far a training has come. Batches and dropout follow from the step's number, so no generator is kept."""
 
     step: int = 0
     tokens: int = 0
@@ -42,7 +45,7 @@ def save(folder: Path, state: FitState, tensors: Weights) -> Path:
     return partial.replace(folder / FILE)
 
 
-def load(folder: Path, weights: Weights, optimiser: torch.optim.Optimizer) -> FitState:
+def load(folder: Path, *learners: Learner) -> FitState:
     """Puts back what `save` wrote, whatever the number of processes was and is; a new state where there is no file."""
     path = folder / FILE
     if not path.exists():
@@ -50,21 +53,27 @@ def load(folder: Path, weights: Weights, optimiser: torch.optim.Optimizer) -> Fi
     with safe_open(path, framework="pt") as file:
         saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         state = FitState(**json.loads(file.metadata()[STATE]))
+    for weights, optimiser in learners:
+        _put_back(saved, weights, optimiser)
+    return state
+
+
+def snapshot(*learners: Learner) -> dict[str, Tensor]:
+    """Weights and the optimisers' state under one set of names, each whole; every process must call it."""
+    named = (pair for weights, optimiser in learners for pair in _named(weights, optimiser))
+    return {name: whole(value).detach().cpu().contiguous() for name, value in named}
+
+
+def _put_back(saved: Weights, weights: Weights, optimiser: torch.optim.Optimizer) -> None:
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(_like(saved[f"weights.{name}"], weight))
     slots = _slots(saved)
     entries = {
-        number: {slot: _like(saved[f"optimiser.{slot}.{name}"], weight) for slot in slots}
+        number: {slot: _like(saved[key], weight) for slot in slots if (key := f"optimiser.{slot}.{name}") in saved}
         for number, (name, weight) in enumerate(weights.items())
     }
     optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
-    return state
-
-
-def snapshot(weights: Weights, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Weights and the optimiser's state under one set of names, each whole; every process must call it."""
-    return {name: whole(value).detach().cpu().contiguous() for name, value in _named(weights, optimiser)}
 
 
 def _named(weights: Weights, optimiser: torch.optim.Optimizer) -> Iterator[tuple[str, Tensor]]:

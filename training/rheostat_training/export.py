@@ -23,6 +23,7 @@ from rheostat_server.contract.manifest import (
 from rheostat_training.adapter_check import CONFIG, WEIGHTS, check_folder
 from rheostat_training.evaluate import Evaluation
 from rheostat_training.models import load_with_adapter, stored_dtype
+from rheostat_training.publish import with_ordinary_permissions
 
 SOFTWARE: Final = ("torch", "transformers", "peft", "rheostat")
 
@@ -75,7 +76,7 @@ def merge_adapter(base: Path, adapter: Path, out: Path, *, trust_remote_code: bo
     merged.model.save_pretrained(partial)
     merged.tokenizer.save_pretrained(partial)
     shutil.rmtree(out, ignore_errors=True)
-    return partial.replace(out)
+    return with_ordinary_permissions(partial).replace(out)
 
 
 def evaluation_rows(evaluation: Evaluation, *, mode: str, judge: str) -> list[EvaluationRow]:

@@ -13,13 +13,13 @@ from rheostat_training.config import RunConfig, as_values
 from rheostat_training.distil import DistilPlan
 from rheostat_training.evaluate import EVALUATION_FILE, Evaluations, read_evaluations
 from rheostat_training.export import ExportFacts, evaluation_rows, export_adapter, merge_adapter
+from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
 from rheostat_training.report import JudgeRole, RunFacts, StageFact, read_losses, write_model_card, write_report
 from rheostat_training.resume import read_value, write_json
 from rheostat_training.sources import ORACLE, SCORERS
 from rheostat_training.stage import StageResult
 
-ADAPTER: Final = "adapter"
 MERGED: Final = "merged"
 
 
@@ -52,7 +52,7 @@ def _export_facts(
         for row in evaluation_rows(evaluation, mode=mode, judge=judge)
     ]
     attainable: dict[DialName, tuple[float, float]] = {
-        dial: curve.attainable for dial, curve in curves[ADAPTER].items()
+        dial: curve.attainable for dial, curve in curves["adapter"].items()
     }
     return ExportFacts(
         name=config.name,

@@ -18,7 +18,7 @@ from torch import Tensor
 from rheostat_training import checkpoint
 from rheostat_training.checkpoint import FitState, trained_weights
 from rheostat_training.fit_plan import FitPlan
-from rheostat_training.lora import save_adapter, with_lora
+from rheostat_training.lora import ADAPTER, save_adapter, with_lora
 from rheostat_training.models import LoadedModel
 from rheostat_training.processes import Processes
 from rheostat_training.progress import Progress
@@ -130,11 +130,11 @@ class _Run:
         optimiser = torch.optim.AdamW(learning, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         model, optimiser = processes.share(adapted, optimiser)
         weights = trained_weights(adapted)
-        state = checkpoint.load(out, weights, optimiser)
+        state = checkpoint.load(out, (weights, optimiser))
         return cls(model, adapted, weights, optimiser, state, plan, out, processes)
 
     def checkpoint(self) -> None:
-        tensors = checkpoint.snapshot(self.weights, self.optimiser)
+        tensors = checkpoint.snapshot((self.weights, self.optimiser))
         if self.processes.first:
             checkpoint.save(self.out, self.state, tensors)
 
@@ -221,7 +221,7 @@ def _save(run: _Run) -> None:
     weights = {name: checkpoint.whole(weight) for name, weight in run.weights.items()}
     if run.processes.first:
         run.adapted.peft_config["default"].lora_alpha = run.plan.lora_alpha * run.plan.strength
-        save_adapter(run.adapted, run.out / "adapter", weights=weights)
+        save_adapter(run.adapted, run.out / ADAPTER, weights=weights)
 
 
 @contextmanager

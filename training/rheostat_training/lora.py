@@ -13,7 +13,10 @@ from torch.nn import Linear
 
 from rheostat_training.adapter_check import CONFIG, NotServable, check_architecture, check_folder, check_settings
 from rheostat_training.fit_plan import FitPlan
+from rheostat_training.publish import with_ordinary_permissions
 
+ADAPTER: Final = "adapter"
+"""The folder of the adapter that a stage makes, in the stage's own."""
 ROUTERS: Final = frozenset({"gate", "router", "shared_expert_gate"})
 """Layers that choose experts. A dial has no business there, and vLLM puts no adapter on most of them."""
 
@@ -72,7 +75,7 @@ def save_adapter(model: Any, folder: Path, *, weights: Mapping[str, Tensor] | No
     _sort_target_modules(partial / CONFIG)
     check_folder(partial)
     shutil.rmtree(folder, ignore_errors=True)
-    return partial.replace(folder)
+    return with_ordinary_permissions(partial).replace(folder)
 
 
 def _sort_target_modules(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 
@@ -19,6 +20,21 @@ def publish(source: Path, target: Path) -> Path:
         _link(source, partial)
     remove(target)
     return partial.replace(target)
+
+
+def with_ordinary_permissions(folder: Path) -> Path:
+    """Gives the files in a folder the permissions of any new file: safetensors makes its own for their owner alone.
+
+    A server may run as another user than the one who trained.
+    """
+    new = folder / ".new"
+    new.touch()
+    ordinary = stat.S_IMODE(new.stat().st_mode)
+    new.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(ordinary)
+    return folder
 
 
 def _link(source: str | Path, target: str | Path) -> None:

@@ -25,7 +25,7 @@ from rheostat_training.adapter_check import check_folder, check_settings
 from rheostat_training.conditioning import CONTROL_TEXT
 from rheostat_training.evaluate import grid
 from rheostat_training.fit_plan import Attention, Dtype, autocasts
-from rheostat_training.lora import linear_layers, save_adapter
+from rheostat_training.lora import ADAPTER, linear_layers, save_adapter
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
@@ -153,32 +153,16 @@ def reinforce(
     """
     if not prompts:
         raise ValueError("prompts is empty; there must be at least one to answer")
-    report = out / "report.json"
     if adapter is not None:
         check_folder(adapter)
-    inputs = {
-        "base": base_name,
-        "weights": base.digest(),
-        "adapter": adapter_digest(adapter) if adapter else None,
-        "prompts": rows_digest(prompts.values()),
-        "judge": judge_name,
-    }
-    claim(out, {"stage": "reinforce", "plan": plan_facts(plan), **inputs})
+    facts = {"stage": "reinforce", "plan": plan_facts(plan), "base": base_name, "judge": judge_name}
+    claim(out, {**facts, **_digests(base, adapter, prompts)})
+    report = out / "report.json"
     if report.exists():
         return ReinforceReport(**json.loads(report.read_text()))
-    with _lent(base, plan) as model:
-        policy = (
-            _fresh(model, plan) if adapter is None else PeftModel.from_pretrained(model, adapter, is_trainable=True)
-        )
-        policy.peft_config["default"].base_model_name_or_path = None  # or PEFT asks the Hub for it at each checkpoint
-        try:
-            log = _train(policy, base, prompts, judge, plan, out, report_to, progress or Progress.auto())
-            if "ref" in policy.peft_config:
-                policy.delete_adapter("ref")
-            policy.peft_config["default"].base_model_name_or_path = base_name
-            save_adapter(policy, out / "adapter")
-        finally:
-            policy.unload()
+    with _lent(base, plan) as model, _policy(model, adapter, plan) as policy:
+        log = _train(policy, base, prompts, judge, plan, out, report_to, progress or Progress.auto())
+        _save(policy, base_name, out / ADAPTER)
     result = _report(log, plan)
     write_json(report, plan_facts(result))
     for left in out.glob("checkpoint-*"):
@@ -302,6 +286,34 @@ def _end_ids(base: LoadedModel) -> list[int]:
     declared = base.model.generation_config.eos_token_id
     more = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
     return [base.eos_token_id, *more]
+
+
+def _digests(base: LoadedModel, adapter: Path | None, prompts: Mapping[str, Prompt]) -> dict[str, str | None]:
+    """What a run starts from."""
+    return {
+        "weights": base.digest(),
+        "adapter": adapter_digest(adapter) if adapter else None,
+        "prompts": rows_digest(prompts.values()),
+    }
+
+
+@contextmanager
+def _policy(model: Any, adapter: Path | None, plan: ReinforcePlan) -> Iterator[Any]:
+    """The base model with the adapter that learns; without it afterwards."""
+    policy = _fresh(model, plan) if adapter is None else PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    policy.peft_config["default"].base_model_name_or_path = None  # or PEFT asks the Hub for it at each checkpoint
+    try:
+        yield policy
+    finally:
+        policy.unload()
+
+
+def _save(policy: Any, base_name: str, folder: Path) -> None:
+    """The adapter that has learnt, without TRL's frozen copy of the one it started from."""
+    if "ref" in policy.peft_config:
+        policy.delete_adapter("ref")
+    policy.peft_config["default"].base_model_name_or_path = base_name
+    save_adapter(policy, folder)
 
 
 def _fresh(model: Any, plan: ReinforcePlan) -> Any:

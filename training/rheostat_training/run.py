@@ -31,6 +31,7 @@ from rheostat_training.evaluate import (
 from rheostat_training.finish import MERGED, finish
 from rheostat_training.fit import FitReport, fit
 from rheostat_training.generate import generate
+from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_with_adapter
 from rheostat_training.progress import Progress
@@ -44,7 +45,6 @@ from rheostat_training.stage import Say, StageResult, Workshop
 from rheostat_training.stage_names import STAGES, StageName
 from rheostat_training.worded import worded_requests
 
-ADAPTER: Final = "adapter"
 CALIBRATED_MODES: Final = ("adapter", "prompt")
 
 Done = dict[str, StageResult]
@@ -204,7 +204,7 @@ class _Run:
             requests = requests_for(prompts.values(), grid(plan.levels))
             found = {mode: self._judged(prompts, asker.answers(mode, requests, folder / mode)) for mode in plan.modes}
             write_evaluations(folder / EVALUATION_FILE, found)
-            return _headline(found[ADAPTER])
+            return _headline(found["adapter"])
 
         inputs = {
             "prompts": rows_digest(prompts.values()),

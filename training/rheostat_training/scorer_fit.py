@@ -15,7 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForSequenceClassification, get_linear_schedule_with_warmup
 
+from rheostat_training import checkpoint
+from rheostat_training.checkpoint import FitState, trained_weights
 from rheostat_training.progress import Progress
+from rheostat_training.publish import with_ordinary_permissions
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Messages
 from rheostat_training.scorer_text import dialogue_ids, pad_right
@@ -50,7 +53,10 @@ class ScorerShape:
 
 @dataclass(frozen=True, slots=True)
 class ScorerPlan:
-    """Shape and optimiser; the last `held_out_share` of the shuffled rows is never trained on."""
+    """Shape and optimiser; the last `held_out_share` of the shuffled rows is never trained on.
+
+    A checkpoint is written after every `checkpoint_every` steps.
+    """
 
     shape: ScorerShape = field(default_factory=ScorerShape)
     epochs: int = 3
@@ -59,15 +65,18 @@ class ScorerPlan:
     warmup_share: float = 0.06
     held_out_share: float = 0.05
     seed: int = 0
+    checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
+        if self.checkpoint_every < 1:
+            raise ValueError(f"checkpoint_every is {self.checkpoint_every}; it must be at least 1")
         if not 0 < self.held_out_share < 1:
             raise ValueError(f"held_out_share is {self.held_out_share}; it must be between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)
 class ScorerReport:
-    """Error and correlation on the rows held out."""
+    """Error and correlation on the rows held out, and how long the training took."""
 
     mae: float
     pearson: float
@@ -87,6 +96,8 @@ def fit_scorer(
 ) -> ScorerReport:
     """Trains a scorer into `out/model`, which AutoModelForSequenceClassification loads; level = sigmoid(logit).
 
+    A killed run goes on from `out/checkpoint.safetensors` and ends with the same weights.
+
     Raises:
         ValueError: a level is not in [0, 1], or there are too few rows to hold any out.
         AnotherRun: `out` holds a scorer of other rows or another plan.
@@ -95,11 +106,10 @@ def fit_scorer(
     claim(out, {"stage": "scorer", "plan": plan_facts(plan), "rows": rows_digest(rows)})
     if report.exists():
         return ScorerReport(**json.loads(report.read_text()))
-    started = time.monotonic()
     fitted, held_out = _split(_encode(rows, tokenizer, plan), plan)
     torch.manual_seed(plan.seed)
     model = AutoModelForSequenceClassification.from_config(_config(tokenizer, plan.shape))
-    _train(model, fitted, plan, progress or Progress.auto())
+    state = _train(model, fitted, plan, out, progress or Progress.auto())
     predicted = np.array(_levels(model, held_out, plan.batch_rows))
     wanted = np.array([row.level for row in held_out])
     _save(model, tokenizer, out / "model")
@@ -108,9 +118,10 @@ def fit_scorer(
         pearson=_pearson(predicted, wanted),
         rows=len(fitted),
         held_out=len(held_out),
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(state.seconds, 1),
     )
     write_json(report, plan_facts(result))
+    (out / checkpoint.FILE).unlink(missing_ok=True)
     return result
 
 
@@ -150,22 +161,38 @@ def _config(tokenizer: Any, shape: ScorerShape) -> Any:
     return AutoConfig.for_model(shape.family, **sizes, **special[shape.family])
 
 
-def _train(model: Any, rows: list[_Encoded], plan: ScorerPlan, progress: Progress) -> None:
+def _train(model: Any, rows: list[_Encoded], plan: ScorerPlan, out: Path, progress: Progress) -> FitState:
     batches = [batch for epoch in range(plan.epochs) for batch in _epoch(rows, plan, epoch)]
-    optimiser = torch.optim.AdamW(model.parameters(), lr=plan.learning_rate, weight_decay=0.01)
+    weights = trained_weights(model)
+    learning = {"params": list(weights.values()), "initial_lr": plan.learning_rate}
+    optimiser = torch.optim.AdamW([learning], lr=plan.learning_rate, weight_decay=0.01)
+    state = checkpoint.load(out, (weights, optimiser))
     warmup = round(plan.warmup_share * len(batches))
-    schedule = get_linear_schedule_with_warmup(optimiser, warmup, len(batches))
+    schedule = get_linear_schedule_with_warmup(optimiser, warmup, len(batches), last_epoch=state.step - 1)
     model.train()
     with progress.task("fit scorer", len(batches), unit="steps") as task:
-        for batch in batches:
-            loss = functional.binary_cross_entropy_with_logits(_logits(model, batch), _targets(batch))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+        task.skip(state.step)
+        for batch in batches[state.step :]:
+            started = time.monotonic()
+            torch.manual_seed(plan.seed * 1_000_003 + state.step)
+            state.loss = _step(model, batch, optimiser)
             schedule.step()
-            task.advance(note=f"loss {float(loss.detach()):.3f}")
+            state.step += 1
+            state.seconds += time.monotonic() - started
+            task.advance(note=f"loss {state.loss:.3f}")
+            if state.step % plan.checkpoint_every == 0:
+                checkpoint.save(out, state, checkpoint.snapshot((weights, optimiser)))
     model.eval()
+    return state
+
+
+def _step(model: Any, batch: Sequence[_Encoded], optimiser: torch.optim.Optimizer) -> float:
+    loss = functional.binary_cross_entropy_with_logits(_logits(model, batch), _targets(batch))
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    return float(loss.detach())
 
 
 def _epoch(rows: list[_Encoded], plan: ScorerPlan, epoch: int) -> list[list[_Encoded]]:
@@ -212,4 +239,4 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    with_ordinary_permissions(partial).replace(folder)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +26,16 @@ ORACLE: Final = "the demo world's oracle"
 MODEL_FILES: Final = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NamedJudge:
-    """A judge and a digest of what it judges by."""
+    """A digest of what a judge judges by, and the judge, which is loaded when it is first asked for."""
 
-    judge: Judge
+    load: Callable[[], Judge]
     digest: str
+
+    @cached_property
+    def judge(self) -> Judge:
+        return self.load()
 
 
 def model_folder(name: str, revision: str | None = None) -> Path:
@@ -50,18 +55,18 @@ def model_folder(name: str, revision: str | None = None) -> Path:
 
 
 def judge_of(source: JudgeSource, *, batch_rows: int = 128) -> NamedJudge:
-    """The judge that a configuration names."""
+    """The judge that a configuration names, not loaded yet."""
     if isinstance(source, ScorerFolders):
         folders = model_folder(source.safety), model_folder(source.helpfulness)
     elif source == "demo-oracle":
         from rheostat_training.demo import oracle
 
-        return NamedJudge(CallableJudge(oracle.levels), ORACLE)
+        return NamedJudge(lambda: CallableJudge(oracle.levels), ORACLE)
     else:
         pair = demo.bundle_folder() / source.removeprefix("demo-")
         folders = pair / "safety", pair / "helpfulness"
     digest = " ".join(tree_digest(folder) for folder in folders)
-    return NamedJudge(ScorerPair.load(*folders, batch_rows=batch_rows), digest)
+    return NamedJudge(lambda: ScorerPair.load(*folders, batch_rows=batch_rows), digest)
 
 
 def sampler_of(plan: Generate, base: BaseModel, load: Callable[[], LoadedModel]) -> Sampler:

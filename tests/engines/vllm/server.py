@@ -1,21 +1,17 @@
-"""Real vLLM servers for tests: started once, on a free port, and always stopped."""
+"""Real vLLM servers for tests, and programs with vLLM in their own process: small, and gone when their block ends."""
 
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import httpx
 
-BIN: Final = Path(sys.executable).parent
-STARTS_WITHIN_S: Final = 280
+from tools import processes
+from tools.processes import Process, output_of, wait_until_ready
+
 # One thread: on two cores, OpenMP's threads would wait for each other whenever anything else runs.
 QUIET: Final = {
     "HF_HUB_OFFLINE": "1",
@@ -23,6 +19,7 @@ QUIET: Final = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
 }
+ALONE: Final = {**QUIET, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
 TOOLS: Final = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")
 SMALL: Final = ("--dtype", "float32", "--enforce-eager", "--kv-cache-memory-bytes", "64M", "--seed", "0", *TOOLS)
 
@@ -33,7 +30,7 @@ class VllmServer:
 
     url: str
     log: Path
-    process: subprocess.Popen[bytes]
+    process: Process
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60)
@@ -56,7 +53,7 @@ def running(
 ) -> Generator[VllmServer]:
     """Runs `command`, which listens on `port`, until the block ends; enters it when `path` answers 200."""
     with started(command, port=port, log=log, environment=environment) as server:
-        _wait(server, path)
+        wait_until_ready(server.process, f"{server.url}{path}", log=log)
         yield server
 
 
@@ -64,47 +61,11 @@ def running(
 def started(
     command: Sequence[str | Path], *, port: int, log: Path, environment: Mapping[str, str] | None = None
 ) -> Generator[VllmServer]:
-    """The same without waiting. The whole process group ends with the block."""
-    program, *arguments = command
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [BIN / program, *arguments],
-            env={**os.environ, **QUIET, **(environment or {})},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,  # no session of its own: beside one whose engine spins, Linux starves the clients
-        )
-    try:
+    """The same without waiting."""
+    with processes.started(command, log=log, environment={**QUIET, **(environment or {})}) as process:
         yield VllmServer(f"http://127.0.0.1:{port}", log, process)
-    finally:
-        _stop(process)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait(server: VllmServer, path: str) -> None:
-    deadline = time.monotonic() + STARTS_WITHIN_S
-    while time.monotonic() < deadline and server.process.poll() is None:
-        with suppress(httpx.TransportError):
-            if httpx.get(f"{server.url}{path}", timeout=5).status_code == 200:
-                return
-        time.sleep(0.5)
-    raise AssertionError(f"the server did not start; the end of its log:\n{server.log.read_text()[-4000:]}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    _signal(process, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(30)
-    _signal(process, signal.SIGKILL)
-    process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], sent: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, sent)
+def run_with_vllm(arguments: Sequence[str | Path], *, log: Path) -> str:
+    """What a Python process says that uses vLLM without a server; other people's warnings are not shown."""
+    return output_of([sys.executable, "-W", "ignore", *arguments], log=log, within_s=240, environment=ALONE)

@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from rheostat_server.engines.vllm.flags import GUARD
-from tests.engines.vllm.server import SMALL, VllmServer, free_port, running
+from tests.engines.vllm.server import SMALL, VllmServer, running
 from tests.tiny import TinyAdapter
+from tools.processes import free_port
 
 
 @pytest.mark.slow

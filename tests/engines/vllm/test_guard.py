@@ -11,7 +11,8 @@ from vllm.plugins.endpoint_plugins.interface import attach_endpoint_plugins
 from rheostat_server.engines.vllm.gate import close_all_but
 from rheostat_server.engines.vllm.guard import REASON, GateRequired
 from rheostat_server.engines.vllm.plugin import RheostatPlugin
-from tests.engines.vllm.server import SMALL, free_port, started
+from tests.engines.vllm.server import SMALL, started
+from tools.processes import free_port
 
 BREAK_THE_PLUGIN = "import sys; sys.modules['rheostat_server.engines.vllm.plugin'] = None\n"
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rheostat_training.demo.base import CHECKPOINT_FILE, BasePlan, BaseShape, fit_base, loss_of, rate_at
+from rheostat_training import checkpoint
+from rheostat_training.demo.base import BasePlan, BaseShape, fit_base, loss_of, rate_at
 from rheostat_training.demo.batches import IGNORED, Batch, batches
 from rheostat_training.demo.tokenizer import END, NUMBERS, train_tokenizer
 from rheostat_training.progress import Progress
@@ -35,10 +36,10 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(
         patch.setattr("rheostat_training.demo.base.loss_of", _failing_at(4))
         with pytest.raises(InterruptedError):
             fit_base(tokenizer, PLAN, tmp_path / "cut", progress=Progress.silent())
-    assert (tmp_path / "cut" / CHECKPOINT_FILE).exists()
+    assert (tmp_path / "cut" / checkpoint.FILE).exists()
     resumed = fit_base(tokenizer, PLAN, tmp_path / "cut", progress=Progress.silent())
     assert weights(resumed) == weights(whole)
-    assert not (resumed / CHECKPOINT_FILE).exists()
+    assert not (resumed / checkpoint.FILE).exists()
 
 
 def test_batches_can_be_taken_up_at_any_number(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,13 @@ from torch.nn.functional import cross_entropy
 from torch.optim import AdamW, Muon, Optimizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rheostat_training import checkpoint
+from rheostat_training.checkpoint import FitState, Weights, trained_weights
 from rheostat_training.demo.batches import IGNORED, Batch, batches
 from rheostat_training.demo.tokenizer import MAX_LENGTH, save_tokenizer
 from rheostat_training.progress import Progress
+from rheostat_training.publish import with_ordinary_permissions
 
-CHECKPOINT_FILE = "checkpoint.pt"
 SERVED_TEMPERATURE = 0.7
 """Of a request that names none, by the model's generation_config.json; the demo's figures are taken at it."""
 
@@ -52,42 +53,50 @@ class BasePlan:
     checkpoint_every: int = 100
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the model's weights by their names, the optimiser that trains them, and its highest rate."""
+
+    weights: Weights
+    optimiser: Optimizer
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Training:
-    """What a checkpoint holds: the model, its optimisers and how many steps are done."""
+    """The model, its parts, and how far they have come."""
 
     model: LlamaForCausalLM
-    optimisers: list[Optimizer]
-    step: int = 0
+    parts: tuple[Part, ...]
+    state: FitState
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "step": self.step,
-        }
+    @classmethod
+    def begin(cls, model: LlamaForCausalLM, plan: BasePlan, out: Path) -> "Training":
+        """From the checkpoint in `out`, if there is one."""
+        parts = _parts(model, plan)
+        return cls(model, parts, checkpoint.load(out, *((part.weights, part.optimiser) for part in parts)))
 
-    def load(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        self.step = state["step"]
+    def checkpoint(self, out: Path) -> None:
+        tensors = checkpoint.snapshot(*((part.weights, part.optimiser) for part in self.parts))
+        checkpoint.save(out, self.state, tensors)
 
 
 def fit_base(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, out: Path, *, progress: Progress) -> Path:
     """Train the base model and write it to `out` in bfloat16; a killed run goes on from its checkpoint there."""
-    training = _begin(tokenizer, plan, out)
+    out.mkdir(parents=True, exist_ok=True)
+    training = Training.begin(new_model(tokenizer, plan.shape, plan.seed), plan, out)
+    state = training.state
     losses: list[float] = []
-    stream = batches(tokenizer, seed=plan.seed, rows=plan.rows, first=training.step)
+    stream = batches(tokenizer, seed=plan.seed, rows=plan.rows, first=state.step)
     with progress.task("base model", plan.steps, unit="steps") as task:
-        task.skip(training.step)
-        for batch in _until(stream, plan.steps - training.step):
+        task.skip(state.step)
+        for batch in _until(stream, plan.steps - state.step):
             losses.append(_step(training, batch, plan))
             task.advance(1, note=f"loss {sum(losses[-50:]) / len(losses[-50:]):.4f}")
-            if training.step % plan.checkpoint_every == 0:
-                _save_checkpoint(training, out)
+            if state.step % plan.checkpoint_every == 0:
+                training.checkpoint(out)
     _write(training.model, tokenizer, out)
-    (out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    (out / checkpoint.FILE).unlink(missing_ok=True)
     return out
 
 
@@ -128,35 +137,26 @@ def rate_at(step: int, plan: BasePlan) -> float:
     return min((step + 1) / plan.warmup, 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
 
 
-def _begin(tokenizer: PreTrainedTokenizerFast, plan: BasePlan, out: Path) -> Training:
-    model = new_model(tokenizer, plan.shape, plan.seed)
-    training = Training(model, _optimisers(model, plan))
-    checkpoint = out / CHECKPOINT_FILE
-    if checkpoint.exists():
-        training.load(torch.load(checkpoint, weights_only=True))
-    return training
-
-
-def _optimisers(model: nn.Module, plan: BasePlan) -> list[Optimizer]:
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    return [
-        Muon(matrices, lr=plan.matrix_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"),
-        AdamW(others, lr=plan.vector_rate, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+def _parts(model: nn.Module, plan: BasePlan) -> tuple[Part, Part]:
+    learning = trained_weights(model)
+    matrices = {name: weight for name, weight in learning.items() if weight.ndim == 2 and "embed" not in name}
+    others = {name: weight for name, weight in learning.items() if name not in matrices}
+    muon = Muon(matrices.values(), lr=plan.matrix_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw")
+    adam = AdamW(others.values(), lr=plan.vector_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return Part(matrices, muon, plan.matrix_rate), Part(others, adam, plan.vector_rate)
 
 
 def _step(training: Training, batch: Batch, plan: BasePlan) -> float:
-    factor = rate_at(training.step, plan)
-    for optimiser, rate in zip(training.optimisers, (plan.matrix_rate, plan.vector_rate), strict=True):
-        optimiser.param_groups[0]["lr"] = rate * factor
+    factor = rate_at(training.state.step, plan)
+    for part in training.parts:
+        part.optimiser.param_groups[0]["lr"] = part.rate * factor
     loss = loss_of(training.model, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(training.model.parameters(), plan.clip)
-    for optimiser in training.optimisers:
-        optimiser.step()
-        optimiser.zero_grad()
-    training.step += 1
+    for part in training.parts:
+        part.optimiser.step()
+        part.optimiser.zero_grad()
+    training.state.step += 1
     return loss.item()
 
 
@@ -165,14 +165,8 @@ def _until(stream: Iterator[Batch], count: int) -> Iterator[Batch]:
         yield next(stream)
 
 
-def _save_checkpoint(training: Training, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / f"{CHECKPOINT_FILE}.partial"
-    torch.save(training.state(), partial)
-    partial.replace(out / CHECKPOINT_FILE)
-
-
 def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     model.generation_config.update(do_sample=True, temperature=SERVED_TEMPERATURE)
     model.to(torch.bfloat16).save_pretrained(out)  # pyright: ignore[reportArgumentType]
     save_tokenizer(tokenizer, out)
+    with_ordinary_permissions(out)

@@ -28,6 +28,7 @@ from rheostat_training.demo.measure import (
 )
 from rheostat_training.demo.recipe import JudgePlan, Recipe
 from rheostat_training.demo.tokenizer import save_tokenizer, train_tokenizer
+from rheostat_training.lora import ADAPTER
 from rheostat_training.models import load_base, load_with_adapter
 from rheostat_training.progress import Progress
 from rheostat_training.resume import rows_digest, write_json
@@ -130,7 +131,7 @@ def _measured(
         prompts = held_out(plan.prompts)
         pairs: dict[str, Judge] = {"oracle": ORACLE, "scorers": _load_pair(scorers), "judges": _load_pair(judges)}
         alone = load_base(base.folder)
-        dialled = load_with_adapter(base.folder, adapter.folder / "adapter")
+        dialled = load_with_adapter(base.folder, adapter.folder / ADAPTER)
         measured: list[Measured] = []
         with builder.progress.task("measure", len(MODES), unit="modes") as task:
             for mode in MODES:
@@ -151,7 +152,7 @@ def _bundle(builder: Builder, out: Path, stages: Mapping[str, StageResult]) -> N
     for pair in ("scorers", "judges"):
         for attribute in ("safety", "helpfulness"):
             shutil.copytree(stages[pair].folder / attribute / "model", partial / pair / attribute)
-    shutil.copytree(stages["export"].folder / "adapter", partial / "adapter")
+    shutil.copytree(stages["export"].folder / ADAPTER, partial / "adapter")
     for name in ("evaluation.json", "evaluation.md"):
         shutil.copyfile(stages["measured"].folder / name, partial / name)
     write_json(partial / "recipe.json", TypeAdapter(Recipe).dump_python(builder.recipe, mode="json"))

@@ -1,0 +1,43 @@
+"""What the tests share that end a training by SIGKILL: processes that begin quickly, and ways to die."""
+
+import multiprocessing
+import os
+import signal
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+
+def processes_with_everything_imported() -> ForkServerContext:
+    """Processes that begin with everything imported, which alone takes seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["tests.training.tiny_fit", "rheostat_training.lora", "rheostat_training.scorer_fit"]
+    )
+    return context
+
+
+def ended(process: ForkServerProcess) -> int | None:
+    """How a process ended."""
+    process.join(120)
+    return process.exitcode
+
+
+def die(*_: object, **__: object) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class HalfAFile:
+    """Writes checkpoints as the library does, and dies within the third of them after the first half of its bytes."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def __call__(self, tensors: Any, path: Path, metadata: Any) -> None:
+        save_file(tensors, path, metadata=metadata)
+        self.written += 1
+        if self.written == 3:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            die()
