@@ -19,6 +19,7 @@ from rheostat_training.score import Dialogue, Judge
 __all__ = [
     "EVALUATION_FILE",
     "FIGURE_NAMES",
+    "NAME",
     "BadEvaluation",
     "CurvePoint",
     "DialFigures",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 EVALUATION_FILE: Final = "evaluation.json"
+NAME: Final = r"[A-Za-z0-9][A-Za-z0-9 ._+/@-]{0,63}"
+"""What a mode or a judge may be called: names that a picture and its file can carry."""
 FIGURE_NAMES: Final = ("mP", "MP", "Err", "BT", "BT_all", "cross_talk", "tau")
 OTHER: Final[dict[DialName, DialName]] = {"safety": "helpfulness", "helpfulness": "safety"}
 

@@ -10,7 +10,7 @@ from typing import Final, Literal, get_args
 
 from rheostat_server.contract.calibration import Calibration
 from rheostat_server.contract.dials import DialName, Dials
-from rheostat_training.evaluate import Evaluation, Evaluations
+from rheostat_training.evaluate import NAME, Evaluation, Evaluations
 
 JudgeRole = Literal["oracle", "held-out", "training"]
 """The oracle knows the demo world's truth; a held-out judge saw no training; a training scorer made the data."""
@@ -18,8 +18,6 @@ JudgeRole = Literal["oracle", "held-out", "training"]
 ROLES: Final[tuple[JudgeRole, ...]] = get_args(JudgeRole)
 DIALS_SHOWN: Final[tuple[DialName, ...]] = ("helpfulness", "safety")
 Losses = Sequence[tuple[int, float]]
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+/@-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class RunFacts:
             known = ", ".join(mode for mode, by_judge in self.modes.items() if by_judge) or "none"
             raise ValueError(f"mode {self.mode!r} has no evaluation; modes that have one: {known}")
         for name in (*self.modes, *self.calibrated, *(self.calibration or {}), *self.judges):
-            if not _NAME.fullmatch(name):
+            if not re.fullmatch(NAME, name):
                 raise ValueError(
                     f"{name!r} names a mode or a judge; a name has 1 to 64 letters, digits, blanks or . _ + / @ -, "
                     "and begins with a letter or a digit"
