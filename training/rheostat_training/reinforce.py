@@ -5,7 +5,7 @@ Read `reinforce` first.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,7 +204,7 @@ def draw_rows(prompts: Mapping[str, Prompt], plan: ReinforcePlan) -> list[dict[s
     return rows
 
 
-def rewards(judge: Judge, prompts: Mapping[str, Prompt], tokenizer: Any, end_ids: Sequence[int]) -> Reward:
+def rewards(judge: Judge, prompts: Mapping[str, Prompt], tokenizer: Any, end_ids: Collection[int]) -> Reward:
     """TRL's reward function: its arguments are one value an answer, and the columns of `draw_rows`."""
 
     def reward(
@@ -253,7 +253,7 @@ def _train(
             plan.algorithm,
             policy,
             base.tokenizer,
-            rewards(judge, prompts, base.tokenizer, _end_ids(base)),
+            rewards(judge, prompts, base.tokenizer, base.end_ids),
             Dataset.from_list(draw_rows(prompts, plan)),
             log,
             out,
@@ -290,13 +290,6 @@ def _settings(plan: ReinforcePlan) -> dict[str, Any]:
         "seed": plan.seed,
         "dataloader_pin_memory": False,
     }
-
-
-def _end_ids(base: LoadedModel) -> list[int]:
-    """Every token that ends an answer: the tokenizer's, and those that the model's configuration adds."""
-    declared = base.model.generation_config.eos_token_id
-    more = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
-    return [base.eos_token_id, *more]
 
 
 def _fresh(model: Any, plan: ReinforcePlan) -> Any:
