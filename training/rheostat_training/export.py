@@ -64,12 +64,13 @@ def export_adapter(adapter: Path, base: Path, out: Path, facts: ExportFacts) -> 
     return manifest
 
 
-def merge_adapter(base: Path, adapter: Path, out: Path) -> Path:
+def merge_adapter(base: Path, adapter: Path, out: Path, *, trust_remote_code: bool = False) -> Path:
     """Writes the base model with the adapter in its weights, as safetensors with its tokenizer.
 
     One adapter serves every value of the dials by its control text, so a merged model does too, at no cost at run time.
     """
-    merged = load_with_adapter(base, adapter, dtype=stored_dtype(base))
+    dtype = stored_dtype(base, trust_remote_code=trust_remote_code)
+    merged = load_with_adapter(base, adapter, dtype=dtype, trust_remote_code=trust_remote_code)
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     merged.model.save_pretrained(partial)

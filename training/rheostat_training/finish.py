@@ -32,7 +32,8 @@ def finish(config: RunConfig, materials: Materials, done: Mapping[str, StageResu
     manifest = export_adapter(done["fit"].folder / ADAPTER, materials.base_folder, out / ADAPTER, facts)
     write_model_card(manifest, out / ADAPTER)
     if config.export.merge:
-        merge_adapter(materials.base_folder, out / ADAPTER, out / MERGED)
+        trust = config.base.trust_remote_code
+        merge_adapter(materials.base_folder, out / ADAPTER, out / MERGED, trust_remote_code=trust)
     write_json(out / EVALUATION_FILE, _evaluation(manifest, found, curves, checked, materials))
     write_report(_run_facts(config, materials, done, found, curves, checked, manifest), out)
 
