@@ -80,11 +80,10 @@ class PromptsRead:
     undrawn: int = 0
 
     def summary(self) -> str:
-        """One line for a person."""
-        first = f" (the first: {self.bad[0]})" if self.bad else ""
+        """One line for a person; which rows are bad, `bad` says."""
         left_out = {
             "duplicates": self.duplicates,
-            f"bad rows{first}": len(self.bad),
+            "bad rows": len(self.bad),
             "too long": self.too_long,
             "not drawn": self.undrawn,
         }

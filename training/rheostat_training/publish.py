@@ -11,13 +11,13 @@ def publish(source: Path, target: Path) -> Path:
     Nobody writes into a published file in place, so both names may share its bytes.
     """
     partial = target.with_name(f".{target.name}.partial")
-    _remove(partial)
+    withdraw(partial)
     if source.is_dir():
         shutil.copytree(source, partial, copy_function=_link)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         _link(source, partial)
-    _remove(target)
+    withdraw(target)
     return partial.replace(target)
 
 
@@ -28,7 +28,8 @@ def _link(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def _remove(path: Path) -> None:
+def withdraw(path: Path) -> None:
+    """Removes a published file or folder, where it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -68,9 +69,11 @@ def sampler_of(plan: Generate, base: BaseModel, load: Callable[[], LoadedModel])
     """The sampler that a configuration names; the base model is loaded only where it is to sample.
 
     Raises:
-        BadConfig: the server's key is to come from an environment variable that is not set.
+        BadConfig: vLLM is not installed, or the server's key is to come from an environment variable that is not set.
     """
     if plan.engine == "vllm":
+        if find_spec("vllm") is None:
+            raise BadConfig("generate.engine is 'vllm', which is not installed: pip install 'rheostat[vllm]'")
         folder = model_folder(base.model, base.revision)
         more = {"trust_remote_code": base.trust_remote_code, **plan.vllm}
         return VllmSampler.load(folder, base_model_digest(folder), **more)
