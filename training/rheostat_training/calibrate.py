@@ -74,11 +74,22 @@ class Checked:
     before: Mapping[DialName, tuple[Check, ...]]
     after: Mapping[DialName, tuple[Check, ...]]
 
-    def largest_miss(self) -> dict[str, float]:
-        """By "before" and "after", the largest difference of dial and mean score over both dials."""
+    def misses(self) -> dict[DialName, dict[str, float | None]]:
+        """By dial, "before" and "after": the largest difference of dial and mean score; None where none was judged."""
         return {
-            when: round(max(check.miss for rows in found.values() for check in rows), 4)
-            for when, found in (("before", self.before), ("after", self.after))
+            dial: {
+                when: max((round(check.miss, 4) for check in found[dial]), default=None)
+                for when, found in (("before", self.before), ("after", self.after))
+            }
+            for dial in self.before
+        }
+
+    def largest_miss(self) -> dict[str, float | None]:
+        """By "before" and "after", the largest over both dials."""
+        each = self.misses().values()
+        return {
+            when: max((miss for by in each if (miss := by[when]) is not None), default=None)
+            for when in ("before", "after")
         }
 
 

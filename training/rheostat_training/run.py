@@ -259,7 +259,11 @@ class _Run:
                 found[mode] = measure_checks(ask, checked_on, curves[mode], plan, folder / mode)
             write_value(folder / "calibration.json", curves, Calibration)
             write_value(folder / "checks.json", found, dict[str, Checked])
-            return {f"{mode}, miss {when}": miss for mode in modes for when, miss in found[mode].largest_miss().items()}
+            return {
+                f"largest miss in mode {mode} {when} calibration": miss
+                for mode in modes
+                for when, miss in found[mode].largest_miss().items()
+            }
 
         settings = self._settings("calibrate") | {"modes": modes, "sampling": asdict(self.config.evaluate.sampling)}
         prompts = rows_digest([*fitted_on.values(), *checked_on.values()])
