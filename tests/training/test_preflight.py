@@ -40,9 +40,9 @@ def with_template(base: Path, template: str | None) -> None:
     tokenizer.save_pretrained(base)
 
 
-def config_of(base: Path, **changes: object) -> RunConfig:
+def config_of(folder: Path, **changes: object) -> RunConfig:
     return parse_config({
-        "base": {"model": str(base)},
+        "base": {"model": str(folder)},
         "prompts": PROMPTS,
         "evaluate": {"prompts": 2, "modes": ["adapter", "prompt"], "sampling": {"max_new_tokens": 64}},
         "calibrate": {"prompts": 2},
@@ -106,6 +106,26 @@ def test_everything_is_told_at_once(base: Path) -> None:
     assert re.search("score.scorers: model '/nowhere/s'", told)
     assert re.search("score.scorers: model '/nowhere/h'", told)
     assert re.search("GPT2LMHeadModel", told)
+
+
+def test_the_demo_worlds_scorers_are_warned_of_where_the_prompts_are_others(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text("".join(f'{{"prompt": "question {n}"}}\n' for n in range(3)))
+    said: list[str] = []
+    config = config_of(base, prompts={**PROMPTS, "source": {"source": str(tmp_path / "own.jsonl")}})
+    check_run(config, Materials(config, say=said.append), "score")
+    assert any("know the demo world alone" in line for line in said)
+
+
+def test_the_adapter_names_a_base_folder_without_what_is_of_this_machine(base: Path) -> None:
+    config = config_of(base)
+    assert Materials(config, say=print).base_name == "base"
+    named = config_of(base, export={"base_name": "example-org/base"})
+    assert Materials(named, say=print).base_name == "example-org/base"
+
+
+def test_a_revision_of_a_folder_is_refused(base: Path) -> None:
+    with pytest.raises(BadConfig, match=r"base\.revision is 'v2'"):
+        check(config_of(base, base={"model": str(base), "revision": "v2"}))
 
 
 def test_only_the_stages_that_are_asked_for_are_looked_at(base: Path) -> None:

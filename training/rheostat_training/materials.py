@@ -9,7 +9,7 @@ import torch
 from typing_extensions import TypedDict
 
 from rheostat_server.contract.digest import base_model_digest
-from rheostat_training.config import BadConfig, JudgeSource, RunConfig
+from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.prompts import PromptSource, PromptsRead, read_prompts, split_prompts, without
 from rheostat_training.rows import Prompt
@@ -37,7 +37,10 @@ class Materials:
 
     @cached_property
     def base_folder(self) -> Path:
-        return model_folder(self.config.base.model, self.config.base.revision)
+        base = self.config.base
+        if base.revision and (base.model == DEMO or Path(base.model).is_dir()):
+            raise BadConfig(f"base.revision is {base.revision!r}, and {base.model} is here, with no other revision")
+        return model_folder(base.model, base.revision, code=base.trust_remote_code)
 
     @cached_property
     def base_digest(self) -> str:
@@ -78,7 +81,10 @@ class Materials:
 
     @property
     def base_name(self) -> str:
-        return self.config.export.base_name or self.config.base.model
+        """What the adapter calls its base model; of a folder its last name, since the rest is of this machine."""
+        model = self.config.base.model
+        here = model != DEMO and Path(model).is_dir()
+        return self.config.export.base_name or (Path(model).resolve().name if here else model)
 
     @cached_property
     def prompts_read(self) -> PromptsRead:

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer
 from rheostat_server.contract.dials import Dials
 from rheostat_training.adapter_check import NotServable, check_architecture
 from rheostat_training.conditioning import TemplateRefuses, prompt_text
-from rheostat_training.config import BadConfig, JudgeSource, RunConfig, ScorerFolders
+from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, ScorerFolders
 from rheostat_training.materials import Materials
 from rheostat_training.models import Room
 from rheostat_training.rows import Messages
@@ -28,7 +28,7 @@ def check_run(config: RunConfig, materials: Materials, until: StageName) -> None
         BadConfig: a stage up to `until` would fail; the message says everything that was found.
     """
     stages = STAGES[: STAGES.index(until) + 1]
-    found = [*_tracker(config, stages), *_judges(config, stages), *_base(config, materials, stages)]
+    found = [*_tracker(config, stages), *_judges(config, materials, stages), *_base(config, materials, stages)]
     if found:
         raise BadConfig("\n".join(found))
 
@@ -42,10 +42,12 @@ def _tracker(config: RunConfig, stages: tuple[StageName, ...]) -> Iterator[str]:
         yield str(exc)
 
 
-def _judges(config: RunConfig, stages: tuple[StageName, ...]) -> Iterator[str]:
+def _judges(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
     sources: dict[str, JudgeSource] = {"score.scorers": config.score.scorers} if "score" in stages else {}
     if "evaluate" in stages:
         sources |= {f"evaluate.judges.{name}": source for name, source in config.evaluate.judges.items()}
+    if isinstance(config.score.scorers, str) and config.prompts.source.source != DEMO and "score" in stages:
+        materials.say(f"score.scorers are {config.score.scorers}, which know the demo world alone; name your own")
     for name, source in sources.items():
         if isinstance(source, ScorerFolders):
             for folder in (source.safety, source.helpfulness):

@@ -24,6 +24,8 @@ from rheostat_training.stage import tree_digest
 SCORERS: Final = "scorers"
 ORACLE: Final = "the demo world's oracle"
 MODEL_FILES: Final = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+SAME_AGAIN: Final = ("consolidated*", "original/*")
+"""The same weights once more, in their makers' own layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,8 @@ class NamedJudge:
     digest: str
 
 
-def model_folder(name: str, revision: str | None = None) -> Path:
-    """The folder of a model: `demo`, a folder, or a name on a hub, whose safetensors are fetched.
+def model_folder(name: str, revision: str | None = None, *, code: bool = False) -> Path:
+    """The folder of a model: `demo`, a folder, or a name on a hub, whose safetensors are fetched, and `code` if asked.
 
     Raises:
         BadConfig: there is no such folder, and no hub has the name or none can be reached.
@@ -45,7 +47,8 @@ def model_folder(name: str, revision: str | None = None) -> Path:
     if Path(name).is_dir():
         return Path(name)
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(MODEL_FILES)))
+        wanted = [*MODEL_FILES, *(["*.py"] if code else [])]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=list(SAME_AGAIN)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
         raise BadConfig(f"model {name!r} is no folder, and cannot be fetched from a hub: {exc}") from exc
 
