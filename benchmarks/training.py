@@ -100,7 +100,7 @@ class World:
         return cls(folder, prompts, examples)
 
     def positives(self, base: LoadedModel) -> list[Positive]:
-        return build_training_set(base.tokenizer, self.prompts, self.examples, negative_distance=0.5)
+        return build_training_set(base, self.prompts, self.examples, negative_distance=0.5)
 
 
 def main() -> None:

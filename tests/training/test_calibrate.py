@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from rheostat_server.contract.calibration import DialCalibration, calibrated
+from rheostat_server.contract.calibration import CalibrationPoint, DialCalibration, calibrated
 from rheostat_server.contract.dials import Dials
 from rheostat_training.calibrate import (
     CalibratePlan,
@@ -97,15 +97,35 @@ def test_each_prompt_is_asked_at_every_value_and_the_other_dial_is_drawn() -> No
     assert requests == calibration_requests(PROMPTS, "helpfulness", (0.0, 0.5, 1.0), (0.25, 0.75), seed=3)
 
 
+def curve_of(*points: tuple[float, float]) -> DialCalibration:
+    """A curve through (control, score), with no band."""
+    found = [CalibrationPoint(control=control, score=score, low=score, high=score) for control, score in points]
+    return DialCalibration(points=found, judge="j", prompts=3)
+
+
 def test_a_curve_reads_back_what_it_reads_forward() -> None:
-    points = [
-        {"control": control, "score": score, "low": score, "high": score}
-        for control, score in ((0.0, 0.1), (0.5, 0.4), (1.0, 0.9))
-    ]
-    curve = DialCalibration.model_validate({"points": points, "judge": "j", "prompts": 3})
+    curve = curve_of((0.0, 0.1), (0.5, 0.4), (1.0, 0.9))
     for control in (0.0, 0.2, 0.5, 0.8, 1.0):
         assert curve.control_for(curve.score_at(control)) == pytest.approx(control)
     assert (curve.control_for(0.0), curve.control_for(1.0)) == (0.0, 1.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9), st.lists(st.booleans(), min_size=9, max_size=9))
+def test_every_attainable_score_is_read_back_through_flat_parts_too(scores: list[float], flat: list[bool]) -> None:
+    levels = sorted(round(score, 2) for score in scores)
+    for place in range(1, len(levels)):
+        levels[place] = levels[place - 1] if flat[place] else levels[place]
+    curve = curve_of(*zip(control_values(len(levels)), sorted(levels), strict=True))
+    low, high = curve.attainable
+    asked = [low + (high - low) * step / 20 for step in range(21)]
+    controls = [curve.control_for(score) for score in asked]
+    assert [curve.score_at(control) for control in controls] == pytest.approx(asked, abs=1e-6)
+    assert controls == sorted(controls)
+
+
+def test_a_flat_part_is_read_in_its_middle_and_a_steep_one_beside_it_as_it_is() -> None:
+    curve = curve_of((0.0, 0.1), (0.5, 0.1), (1.0, 0.9))
+    assert [curve.control_for(score) for score in (0.0, 0.1, 0.5, 1.0)] == [0.25, 0.25, 0.75, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_every_negative_of_the_training_set_is_masked_up_to_where_it_parts_from_
     model: LoadedModel, prompts: dict[str, Prompt]
 ) -> None:
     group = [example(LOW, "read the label twice", "p0"), example(HIGH, "read the label and wait", "p0")]
-    for positive in build_training_set(model.tokenizer, prompts, group, negative_distance=0.0):
+    for positive in build_training_set(model, prompts, group, negative_distance=0.0):
         [negative] = positive.negatives
         masked = negative.masked
         right, wrong = positive.row.encoded.answer_ids, negative.encoded.answer_ids

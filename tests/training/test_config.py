@@ -42,7 +42,7 @@ def test_every_error_is_told_at_once_with_the_nearest_known_key() -> None:
         "fit.rank is 'many'",
         "fit.loss is 'hope'",
         "generate.sampling.sample: unknown key; did you mean 'samples'?",
-        "helpfullness",
+        "evaluate.judges.other.helpfullness: unknown key; did you mean 'helpfulness'?",
     ):
         assert told in text
 
@@ -50,6 +50,56 @@ def test_every_error_is_told_at_once_with_the_nearest_known_key() -> None:
 def test_a_value_that_a_plan_refuses_is_told_with_its_section() -> None:
     with pytest.raises(BadConfig, match=r"generate\.sampling: top_p is 7\.0"):
         parse_config({"generate": {"sampling": {"top_p": 7}}})
+
+
+def test_everything_that_one_section_refuses_is_told_at_once() -> None:
+    with pytest.raises(BadConfig) as refused:
+        parse_config({
+            "fit": {"steps": 0, "rank": 0, "learning_rate": -3, "dropout": 2},
+            "evaluate": {"prompts": 1, "levels": [0.5, 0.5], "modes": ["prompt", "prompt"], "resamples": 0},
+            "score": {"batch_rows": 0},
+            "calibrate": {"points": 102, "resamples": 0},
+        })  # fmt: skip
+    found = [line.split(" is ")[0].split(" are ")[0].strip() for line in str(refused.value).splitlines()]
+    assert sorted(found[1:]) == [
+        "calibrate: points", "calibrate: resamples",
+        "evaluate: levels", "evaluate: modes", "evaluate: modes", "evaluate: prompts", "evaluate: resamples",
+        "fit: dropout", "fit: learning_rate", "fit: rank", "fit: steps", "score: batch_rows",
+    ]  # fmt: skip
+    assert found[0] == "the configuration has 12 errors:"
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("fit", "learning_rate"), ("calibrate", "seed"), ("distil", "margin"), ("prompts", "held_out")]
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_refused(section: str, key: str, value: float) -> None:
+    with pytest.raises(BadConfig, match=rf"{section}[.:].*{key}.* is (nan|inf)"):
+        parse_config({section: {key: value}})
+
+
+def test_a_value_of_two_kinds_is_told_once_and_by_the_files_own_names() -> None:
+    with pytest.raises(BadConfig) as refused:
+        parse_config({
+            "prompts": {"held_out": {"source": "demo", "splitt": "x"}},
+            "score": {"scorers": 3},
+            "evaluate": {"judges": {"one": "demo-x"}},
+        })  # fmt: skip
+    first, *rest = str(refused.value).splitlines()
+    assert first.endswith("3 errors:")
+    assert [line.split(":")[0].split(" is ")[0].strip() for line in rest] == [
+        "prompts.held_out.splitt", "score.scorers", "evaluate.judges.one",
+    ]  # fmt: skip
+
+
+def test_a_word_that_yaml_takes_for_a_truth_value_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="unless they stand in quotes"):
+        read_config(write(tmp_path / "some.yaml", "evaluate: {modes: [adapter, off]}\n"))
+
+
+def test_a_judges_name_that_no_picture_can_carry_is_refused_before_the_run() -> None:
+    with pytest.raises(BadConfig, match=r"evaluate\.judges\.<b>"):
+        parse_config({"evaluate": {"judges": {"<b>": "demo-judges"}}})
 
 
 def test_the_runs_seed_is_that_of_every_section_that_names_none() -> None:
@@ -65,7 +115,7 @@ def test_overrides_are_yaml_values_by_their_path(tmp_path: Path) -> None:
     assert (config.fit.steps, config.evaluate.levels, config.base.revision) == (20, (0.0, 1.0), None)
 
 
-@pytest.mark.parametrize("override", ["fit.steps", "=3", "fit..steps=3", "name.inner=3"])
+@pytest.mark.parametrize("override", ["fit.steps", "=3", "fit..steps=3", "name.inner=3", "fit.steps=[1"])
 def test_an_override_of_another_form_is_refused(tmp_path: Path, override: str) -> None:
     with pytest.raises(BadConfig, match="--set"):
         read_config(write(tmp_path / "some.yaml", "name: mine\n"), [override])
@@ -75,6 +125,13 @@ def test_an_override_of_another_form_is_refused(tmp_path: Path, override: str) -
 def test_a_file_that_holds_no_sections_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(BadConfig):
         read_config(write(tmp_path / "some.yaml", text))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadConfig, match="cannot be read"):
+        read_config(path)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -206,14 +206,6 @@ def test_the_plane_has_both_means_and_the_count_at_each_setting() -> None:
         assert point.judged == 5
 
 
-def test_the_largest_miss_is_within_the_range_asked_for() -> None:
-    rows = [Trial(f"p{n}", dials, 0.4 + 0.2 * dials.safety, 0.5) for n, dials in product(range(2), grid())]
-    safety = evaluate(rows, resamples=2).safety
-    assert safety.largest_miss() == pytest.approx(0.4)
-    assert safety.largest_miss(0.4, 0.6) == pytest.approx(0.0)
-    assert safety.largest_miss(0.6, 0.9) is None
-
-
 @pytest.mark.parametrize("level", [math.nan, math.inf])
 def test_a_level_that_is_no_number_is_the_judges_fault_and_no_trial(level: float) -> None:
     with pytest.raises(ValueError, match=r"helpfulness of an answer to prompt 'p' is (nan|inf)"):
@@ -286,16 +278,6 @@ def test_a_dial_that_does_nothing_has_no_tau_from_rounding() -> None:
     rows = [Trial(f"p{prompt}", dials, 0.3, 0.1 + 0.2) for prompt, dials in product(range(9), grid())]
     safety = evaluate([row for n, row in enumerate(rows) if n % 7], resamples=50).safety
     assert (safety.tau.value, safety.tau.low, safety.tau.high) == (0, 0, 0)
-
-
-def test_the_attainable_range_of_a_dial_is_that_of_its_mean_levels() -> None:
-    rows = [
-        Trial(f"p{prompt}", dials, 0.2 + 0.5 * dials.safety + 0.1 * dials.helpfulness, 1.0)
-        for prompt, dials in product(range(3), grid())
-    ]
-    result = evaluate(rows, resamples=2)
-    assert result.attainable("safety") == pytest.approx((0.25, 0.75))
-    assert result.attainable("helpfulness") == (1.0, 1.0)
 
 
 def test_figures_are_those_of_slow_loops() -> None:
@@ -388,11 +370,3 @@ def test_a_sample_of_an_unknown_prompt_is_refused_by_its_id() -> None:
 def test_a_sample_without_dials_is_no_trial() -> None:
     with pytest.raises(ValueError, match="no dials"):
         trials({"p": Prompt.user("p", "q")}, [Sample("p", 0, "a", 1, True)], CallableJudge(lambda *_: None))
-
-
-def test_the_table_has_a_row_a_dial() -> None:
-    result: Evaluation = evaluate(obeying(5), resamples=5)
-    table = result.markdown().splitlines()
-    assert len(table) == 4
-    assert len({line.count("|") for line in table}) == 1
-    assert set(result.metrics("safety")) >= {"mP", "MP_low", "well_formed"}

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from rheostat_server.contract.digest import adapter_digest, base_model_digest
 from rheostat_server.contract.manifest import read_manifest
 from rheostat_training.adapter_check import NotServable
 from rheostat_training.evaluate import Trial, evaluate, grid
-from rheostat_training.export import ExportFacts, evaluation_rows, export_adapter
+from rheostat_training.export import ExportFacts, evaluation_rows, export_adapter, merge_adapter
+from rheostat_training.models import load_base
 from rheostat_training.resume import rows_digest
 from tests.tiny import TinyAdapter
 
@@ -47,6 +50,23 @@ def test_the_folder_holds_the_manifest_that_the_server_reads(
         "adapter_model.safetensors",
         "control.json",
     }
+
+
+def test_a_merged_model_says_what_the_base_says_under_the_adapter(
+    tmp_path: Path, tiny_model: Path, tiny_adapters: list[TinyAdapter]
+) -> None:
+    merged = merge_adapter(tiny_model, tiny_adapters[0].folder, tmp_path / "merged")
+    adapted = PeftModel.from_pretrained(load_base(tiny_model).model, tiny_adapters[0].folder)
+    ids = torch.arange(40, 60)[None]
+    with torch.no_grad():
+        wanted, found = (model(ids).logits for model in (adapted, load_base(merged).model))
+        alone = load_base(tiny_model).model(ids).logits
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert (alone - wanted).abs().max() > 0.1
+    assert (
+        AutoTokenizer.from_pretrained(merged).chat_template == AutoTokenizer.from_pretrained(tiny_model).chat_template
+    )
+    assert not list(merged.glob("adapter_*"))
 
 
 def test_exporting_again_replaces_the_folder(

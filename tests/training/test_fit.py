@@ -91,7 +91,7 @@ def test_an_anchored_fit_stays_nearer_to_the_base_past_the_heads_of_its_answers(
     tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
 ) -> None:
     plan = replace(PLAN, steps=40, head_steps=40, head_tokens=3, learning_rate=3e-2, dropout=0.0)
-    rows = build_training_set(make_model().tokenizer, prompts, examples, negative_distance=0)
+    rows = build_training_set(make_model(), prompts, examples, negative_distance=0)
     anchors = [anchor for row in rows if (anchor := row.anchor(3))]
     moved = []
     for name, weight in (("free", 0.0), ("anchored", 1.0)):
@@ -105,7 +105,7 @@ def test_an_anchored_fit_stays_nearer_to_the_base_past_the_heads_of_its_answers(
 def test_an_adapter_that_was_never_trained_has_not_moved_from_the_base(
     make_model: MakeModel, prompts: Prompts, examples: list[Example]
 ) -> None:
-    rows = build_training_set(make_model().tokenizer, prompts, examples, negative_distance=0)
+    rows = build_training_set(make_model(), prompts, examples, negative_distance=0)
     same = [Anchor(row.row, row.row) for row in rows]
     fresh = get_peft_model(make_model().model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"]))
     assert anchor_loss(fresh, same, PLAN, tokens=1).item() == pytest.approx(0, abs=1e-6)

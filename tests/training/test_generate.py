@@ -60,6 +60,25 @@ def test_rows_that_finish_leave_the_batch_and_the_others_go_on(model: LoadedMode
         assert row.ids == before.ids[:end]
 
 
+def test_an_end_of_a_turn_that_only_the_generation_settings_name_ends_an_answer(
+    model: LoadedModel, prompts: dict[str, Prompt]
+) -> None:
+    plan = SamplingPlan(samples=1, temperature=0.0, max_new_tokens=16)
+    [free, *_] = sample_ids(model, ids_of(model, prompts), plan, torch.Generator())
+    last = free.ids[4]
+    model.model.generation_config.eos_token_id = [model.tokenizer.eos_token_id, last]
+    [answer, *_] = sample(model, requests_of(prompts), plan)
+    assert answer.finished
+    assert answer.tokens == free.ids.index(last) + 1
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused_by_its_id(model: LoadedModel) -> None:
+    texts = {"short": "how", "long": "how warm is the morning " * 60}
+    asked = requests_of({id: Prompt.user(id, text) for id, text in texts.items()})
+    with pytest.raises(ValueError, match=r"1 of 2 prompts leave no room .* 'long' of \d+ tokens: .* writes 256"):
+        sample(model, asked, PLAN)
+
+
 def test_draws_follow_the_probabilities() -> None:
     probabilities = torch.tensor([0.5, 0.3, 0.2, 0.0])
     drawn = draw(probabilities.log().expand(20_000, 4), SamplingPlan(), torch.Generator().manual_seed(0))

@@ -28,7 +28,7 @@ def folder(tmp_path: Path, tiny_model: Path) -> Path:
 
 
 def the_rows(base: LoadedModel, prompts: Prompts, examples: list[Example]) -> list[Positive]:
-    return build_training_set(base.tokenizer, prompts, examples, negative_distance=0)
+    return build_training_set(base, prompts, examples, negative_distance=0)
 
 
 def test_a_base_in_four_bits_is_an_eighth_of_its_linear_weights_and_near_what_it_was(

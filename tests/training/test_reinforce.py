@@ -166,7 +166,7 @@ def test_the_reward_is_the_distance_to_the_dials() -> None:
 
 
 def test_an_answer_cut_off_or_unjudged_has_no_reward_and_is_counted(model: LoadedModel) -> None:
-    end = model.eos_token_id
+    end = model.end_id
     answers: list[list[int]] = [list(ids) for ids in token_ids(model.tokenizer, [YES, NO, YES, "what"])]
     ids = [[*answers[0], end], [*answers[1], end], answers[2], [*answers[3], end], []]
     judge, logged = YesJudge(), Counter[str]()

@@ -20,7 +20,8 @@ from rheostat_server.adapters import load_adapter
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_training import cli
 from rheostat_training.config import BadConfig, RunConfig, read_config
-from rheostat_training.models import load_with_adapter
+from rheostat_training.materials import Materials
+from rheostat_training.models import load_base
 from rheostat_training.progress import Progress
 from rheostat_training.run import Busy, run
 from rheostat_training.stage_names import STAGES
@@ -71,23 +72,6 @@ def test_a_second_run_does_nothing_again(whole: Path) -> None:
     assert [line for line in make(whole) if line.split(":")[0] in STAGES and "unchanged" not in line] == []
 
 
-def test_merged_weights_answer_as_the_base_with_its_adapter(whole: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    subprocess.run(["cp", "-r", str(whole), str(copy)], check=True)
-    ended = CliRunner().invoke(cli.app, ["export", str(CONFIG), "--out", str(copy), "--merge"])
-    assert ended.exit_code == 0, ended.output
-    adapted = load_with_adapter(demo.base_folder(), copy / "adapter").model.state_dict()
-    merged = AutoModelForCausalLM.from_pretrained(copy / "merged").state_dict()
-    base = AutoModelForCausalLM.from_pretrained(demo.base_folder()).state_dict()
-    for name, weight in merged.items():
-        torch.testing.assert_close(weight.float(), adapted[name], rtol=2**-8, atol=0, msg=name)
-    assert [name for name in merged if not torch.equal(merged[name], base[name])]
-    assert [path.suffix for path in (copy / "merged").glob("model*")] == [".safetensors"]
-    assert (copy / "adapter" / "control.json").exists()
-    make(copy)
-    assert not (copy / "merged").exists()
-
-
 def test_a_second_run_loads_no_model(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
     for kind in (AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer):
@@ -103,6 +87,32 @@ def test_a_changed_setting_runs_its_stage_and_those_after_it(whole: Path, tmp_pa
     assert unchanged == {"generate", "score", "distil"}
     before, after = (json.loads((out / "evaluation.json").read_text()) for out in (whole, tmp_path / "copy"))
     assert before["adapter"] != after["adapter"]
+
+
+def test_merged_weights_are_there_where_they_are_asked_for_and_go_with_the_wish(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(whole), str(out)], check=True)
+    make(out, read_config(CONFIG, ["export.merge=true"]))
+    assert load_base(out / "merged").tokenizer.chat_template
+    assert (out / "adapter" / "control.json").read_bytes() == (whole / "adapter" / "control.json").read_bytes()
+    make(out)
+    assert not (out / "merged").exists()
+
+
+def test_answers_of_which_none_came_to_its_end_are_told_before_anything_is_scored(tmp_path: Path) -> None:
+    config = read_config(CONFIG, ["generate.sampling.max_new_tokens=2", "generate.worded=0"])
+    with pytest.raises(ValueError, match=r"none of 48 answers came to its end within .* \(2\)"):
+        run(config, tmp_path, until="distil", progress=Progress.silent(), say=lambda line: None)
+
+
+def test_bad_rows_are_told_by_their_lines(tmp_path: Path) -> None:
+    rows = [*(f'{{"prompt": "question {number}"}}' for number in range(3)), '{"prompt": ""}', "broken"]
+    (tmp_path / "own.jsonl").write_text("\n".join(rows))
+    said: list[str] = []
+    config = read_config(CONFIG, [f"prompts.source={{source: {tmp_path / 'own.jsonl'}}}"])
+    assert len(Materials(config, say=said.append).training_prompts) == 3
+    assert "  left out: own.jsonl, line 4: prompt is empty" in said
+    assert any(line.startswith("  left out: own.jsonl, line 5: is not JSON") for line in said)
 
 
 def test_one_stage_is_made_with_those_before_it_and_none_after(tmp_path: Path) -> None:

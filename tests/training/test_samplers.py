@@ -6,6 +6,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
 import pytest
 
 from rheostat_server import demo
@@ -69,6 +70,22 @@ def test_answers_in_memory_keep_the_order_of_the_requests(url: str) -> None:
 def test_one_refusal_fails_the_whole_and_says_what_the_server_said(url: str) -> None:
     with pytest.raises(ServerRefused, match=r"answered 404: .*nobody"):
         ServerSampler(url, "nobody", "off").sample(ASKED, PLAN, progress=QUIET)
+
+
+def test_the_address_may_end_in_v1_as_other_clients_want_it(url: str) -> None:
+    plan = SamplingPlan(samples=1, max_new_tokens=4)
+    one, other = (ServerSampler(f"{url}{end}", "fake", "off").answer(ASKED[:1], plan, 0) for end in ("", "/v1/"))
+    assert one == other
+
+
+@pytest.mark.parametrize("body", ["<html>hello</html>", "[]", '{"choices": [{}]}'])
+def test_an_answer_that_is_no_completion_is_told(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    async def post(*_: object, **__: object) -> httpx.Response:
+        return httpx.Response(200, text=body)
+
+    monkeypatch.setattr(httpx.AsyncClient, "post", post)
+    with pytest.raises(ServerRefused, match="what is no chat completion"):
+        ServerSampler("http://127.0.0.1:9", "fake").sample(ASKED[:1], PLAN, progress=QUIET)
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

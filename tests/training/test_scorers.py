@@ -1,7 +1,9 @@
 """Scorers: trained from nothing, loaded as ordinary models, and honest about what they cannot judge."""
 
+import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,23 @@ def test_a_folder_with_scores_of_another_prompt_is_refused(tmp_path: Path) -> No
     score(judge, {"p": Prompt("p", QUESTION)}, samples, tmp_path, judge_name="fake", progress=QUIET)
     with pytest.raises(AnotherRun, match="prompts"):
         score(judge, {"p": Prompt.user("p", "other")}, samples, tmp_path, judge_name="fake", progress=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "complaint"),
+    [
+        ("config.json", "pad_token_id", "names no pad_token_id"),
+        ("chat_template.jinja", "", "has no chat template"),
+    ],
+)
+def test_a_model_that_cannot_read_dialogues_is_refused_when_it_is_loaded(
+    tmp_path: Path, model: LoadedModel, file: str, key: str, complaint: str
+) -> None:
+    fit_scorer(rows_of_two_kinds(40), model.tokenizer, replace(PLAN, epochs=1), tmp_path)
+    path = tmp_path / "model" / file
+    if key:
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: None}))
+    else:
+        path.unlink()
+    with pytest.raises(ValueError, match=complaint):
+        Scorer.load(tmp_path / "model")

@@ -34,7 +34,7 @@ def adapted(base: LoadedModel) -> Any:
 
 
 def a_step(base: LoadedModel, prompts: Prompts, examples: list[Example], plan: FitPlan) -> StepRows:
-    positives = build_training_set(base.tokenizer, prompts, examples, negative_distance=0)
+    positives = build_training_set(base, prompts, examples, negative_distance=0)
     drawn: Iterator[StepRows] = steps(
         positives,
         batch_rows=7,

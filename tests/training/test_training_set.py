@@ -68,12 +68,33 @@ def test_rows_of_a_step_are_of_like_length() -> None:
 
 def test_an_example_of_an_unknown_prompt_is_refused_by_its_id(model: LoadedModel) -> None:
     with pytest.raises(ValueError, match="'elsewhere'"):
-        build_training_set(model.tokenizer, {}, [Example("elsewhere", "a", LOW, 0, 0)], negative_distance=0)
+        build_training_set(model, {}, [Example("elsewhere", "a", LOW, 0, 0)], negative_distance=0)
+
+
+def test_an_answer_ends_as_the_chat_template_ends_one(
+    model: LoadedModel, prompts: dict[str, Prompt], examples: list[Example]
+) -> None:
+    """As with Gemma, whose tokenizer's eos is not what its template closes a turn with."""
+    own, turn = model.tokenizer.eos_token_id, model.tokenizer.pad_token_id
+    model.tokenizer.chat_template = model.tokenizer.chat_template.replace("<end>", "<pad>")
+    for ends, learnt in ([own, turn], turn), (own, own):
+        model.model.generation_config.eos_token_id = ends
+        positives = build_training_set(model, prompts, examples, negative_distance=0)
+        assert {item.row.encoded.answer_ids[-1] for item in positives} == {learnt}
+
+
+def test_without_any_end_token_nothing_can_be_learnt(
+    model: LoadedModel, prompts: dict[str, Prompt], examples: list[Example]
+) -> None:
+    model.tokenizer.eos_token = None
+    model.model.generation_config.eos_token_id = None
+    with pytest.raises(ValueError, match="no eos token"):
+        build_training_set(model, prompts, examples, negative_distance=0)
 
 
 def test_no_examples_are_refused(model: LoadedModel, prompts: dict[str, Prompt]) -> None:
     with pytest.raises(ValueError, match="examples are empty"):
-        build_training_set(model.tokenizer, prompts, [], negative_distance=0)
+        build_training_set(model, prompts, [], negative_distance=0)
 
 
 def test_dithered_dials_make_the_values_between_two_levels_an_even_mixture() -> None:
@@ -101,8 +122,8 @@ def test_a_dither_of_no_share_moves_nothing_and_the_same_seed_moves_alike() -> N
 def test_dithering_changes_the_control_text_and_neither_levels_nor_answers(
     model: LoadedModel, prompts: dict[str, Prompt], examples: list[Example]
 ) -> None:
-    plain = build_training_set(model.tokenizer, prompts, examples, negative_distance=0)
-    moved = build_training_set(model.tokenizer, prompts, examples, negative_distance=0, dither=Dither(share=1.0))
+    plain = build_training_set(model, prompts, examples, negative_distance=0)
+    moved = build_training_set(model, prompts, examples, negative_distance=0, dither=Dither(share=1.0))
     assert [row.dials for row in plain] == [row.dials for row in moved]
     assert [row.row.encoded.answer_ids for row in plain] == [row.row.encoded.answer_ids for row in moved]
     assert [row.row.encoded.prompt_ids for row in plain] != [row.row.encoded.prompt_ids for row in moved]
@@ -113,7 +134,7 @@ def test_dithering_changes_the_control_text_and_neither_levels_nor_answers(
 def test_heads_are_first_tokens_without_an_end(
     model: LoadedModel, prompts: dict[str, Prompt], examples: list[Example]
 ) -> None:
-    positives = build_training_set(model.tokenizer, prompts, examples, negative_distance=0)
+    positives = build_training_set(model, prompts, examples, negative_distance=0)
     whole = StepRows(tuple(item.row for item in positives), ())
     for head, row in zip(whole.heads(3).positives, whole.positives, strict=True):
         assert head.encoded.answer_ids == row.encoded.answer_ids[:3]
@@ -126,7 +147,7 @@ def test_a_head_that_ends_before_the_negative_parts_from_the_right_answer_has_no
 ) -> None:
     answers = [(LOW, "read the label twice"), (HIGH, "read the label and wait")]
     group = [Example("p0", answer, dials, 0.5, 0.5) for dials, answer in answers]
-    positives = build_training_set(model.tokenizer, prompts, group, negative_distance=0)
+    positives = build_training_set(model, prompts, group, negative_distance=0)
     negatives = tuple(negative for item in positives for negative in item.negatives)
     whole = StepRows(tuple(item.row for item in positives), negatives)
     assert len(whole.negatives) == 2

@@ -12,13 +12,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 from scipy.optimize import isotonic_regression
 
 from rheostat_server.contract.calibration import CalibrationPoint, DialCalibration, calibrated
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials
 from rheostat_server.contract.wordings import Wordings
 from rheostat_training.evaluate import OTHER, Trial
+from rheostat_training.limits import STRICT, at_least, refuse, where
 from rheostat_training.rows import Prompt, Request
 
 Array = NDArray[np.float64]
@@ -26,6 +26,8 @@ Ask = Callable[[Sequence[Request], Path], Sequence[Trial]]
 """Answers requests in their order and has the scorers judge them; what was answered is kept in the folder."""
 
 JUDGE: Final = "scorers"
+MOST_POINTS: Final = 101
+"""Control text writes two decimals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class CalibratePlan:
     values. The check asks other prompts for `check_dials` values that the first ones say can be reached.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = STRICT
 
     points: int = 9
     prompts: int = 100
@@ -45,9 +47,11 @@ class CalibratePlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("points", 2), ("prompts", 2), ("check_dials", 2), ("resamples", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        refuse(
+            at_least(self, 2, "points", "prompts", "check_dials"),
+            at_least(self, 1, "resamples"),
+            where(self.points > MOST_POINTS, f"points is {self.points}; control text tells {MOST_POINTS} values apart"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,22 @@ class Checked:
     before: Mapping[DialName, tuple[Check, ...]]
     after: Mapping[DialName, tuple[Check, ...]]
 
-    def largest_miss(self) -> dict[str, float]:
-        """By "before" and "after", the largest difference of dial and mean score over both dials."""
+    def misses(self) -> dict[DialName, dict[str, float | None]]:
+        """By dial, "before" and "after": the largest difference of dial and mean score; None where none was judged."""
         return {
-            when: round(max(check.miss for rows in found.values() for check in rows), 4)
-            for when, found in (("before", self.before), ("after", self.after))
+            dial: {
+                when: max((round(check.miss, 4) for check in found[dial]), default=None)
+                for when, found in (("before", self.before), ("after", self.after))
+            }
+            for dial in self.before
+        }
+
+    def largest_miss(self) -> dict[str, float | None]:
+        """By "before" and "after", the largest over both dials."""
+        each = self.misses().values()
+        return {
+            when: max((miss for by in each if (miss := by[when]) is not None), default=None)
+            for when in ("before", "after")
         }
 
 

@@ -1,9 +1,10 @@
 """`rheostat train`: a run from prompts to a served adapter, whole or stage by stage."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -55,12 +56,12 @@ def export(
     out: Out = None,
     overrides: Set = None,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Also write the base model with the adapter in its weights, into merged/.")
+        bool, typer.Option("--merge", help="Also write merged/: the base model with the adapter in its weights.")
     ] = False,
 ) -> None:
-    """Write the adapter with its manifest, figures and report. Stages before it are made first."""
-    asked = [*(overrides or ()), *(["export.merge=true"] if merge else ())]
-    _run(config, out, asked, until="export")
+    """Write the adapter with its manifest, figures and report. Stages before it are made first where they are not there."""  # noqa: E501
+    merged = ["export.merge=true"] if merge else []
+    _run(config, out, [*(overrides or ()), *merged], until="export")
 
 
 app.command("scorer")(scorer)
@@ -77,20 +78,16 @@ def run_whole_study(
 ) -> None:
     """Compare methods, data and scales: many runs side by side, hours long. Prints the tables."""
     _quiet_libraries()
-    from rheostat_training.config import BadConfig
     from rheostat_training.progress import Progress
     from rheostat_training.study.cells import read_study, with_seeds
     from rheostat_training.study.run import run_study
     from rheostat_training.study.table import tables
 
-    try:
-        plan = with_seeds(read_study(config), seeds)
-    except BadConfig as exc:
-        _refuse(exc)
-    done = run_study(plan, out, progress=Progress.auto(), say=typer.echo)
-    table = tables(done, out)
-    if not seeds:
-        (out / "tables.md").write_text(table)
+    with _refusing():
+        done = run_study(with_seeds(read_study(config), seeds), out, progress=Progress.auto(), say=typer.echo)
+        table = tables(done, out)
+        if not seeds:
+            (out / "tables.md").write_text(table, encoding="utf-8")
     typer.echo(table)
 
 
@@ -99,24 +96,21 @@ def show_config(config: Config, overrides: Set = None) -> None:
     """Print the resolved configuration, every key with its value."""
     import yaml
 
-    from rheostat_training.config import BadConfig, as_values, read_config
+    _quiet_libraries()
+    from rheostat_training.config import as_values, read_config
 
-    try:
+    with _refusing():
         typer.echo(yaml.safe_dump(as_values(read_config(config, overrides or ())), sort_keys=False), nl=False)
-    except BadConfig as exc:
-        _refuse(exc)
 
 
 def _run(config: Path, out: Path | None, overrides: list[str] | None, *, until: StageName) -> None:
     _quiet_libraries()
-    from rheostat_training.config import BadConfig, read_config
-    from rheostat_training.run import Busy, run
+    from rheostat_training.config import read_config
+    from rheostat_training.run import run
 
     folder = out or Path("runs") / config.stem
-    try:
+    with _refusing():
         run(read_config(config, overrides or ()), folder, until=until, say=typer.echo)
-    except (BadConfig, Busy, ValueError, RuntimeError) as exc:
-        _refuse(exc)
     if until == "export":
         typer.echo(f"adapter: {folder / 'adapter'}; report: {folder / 'report.html'}")
 
@@ -129,6 +123,11 @@ def _quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def _refuse(error: Exception) -> NoReturn:
-    typer.echo(str(error), err=True)
-    raise typer.Exit(1) from error
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What the user, the machine or a model's files are at fault for, told without a trace; the exit status is 1."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as exc:
+        typer.echo(str(exc), err=True)
+        raise typer.Exit(1) from exc

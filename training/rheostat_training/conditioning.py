@@ -5,11 +5,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jinja2.exceptions import TemplateError
+
 from rheostat_server.contract.control_text import ControlText
 from rheostat_server.contract.dials import Dials
 from rheostat_training.rows import Example, Message
 
 CONTROL_TEXT: Final = ControlText()
+_ANSWER: Final = "ANSWER"
+
+
+class TemplateRefuses(ValueError):
+    """A chat template does not take a conversation: it has no system messages, or wants user and assistant by turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +43,28 @@ class Negative:
 def prompt_text(
     tokenizer: Any, messages: Sequence[Message], dials: Dials | None, *, control_text: ControlText = CONTROL_TEXT
 ) -> str:
-    """The prompt as the chat template writes it, control text appended by the server's own function."""
+    """The prompt as the chat template writes it, control text appended by the server's own function.
+
+    Raises:
+        TemplateRefuses: the template does not take these messages.
+    """
     controlled = control_text.apply(messages, dials) if dials else [dict(message) for message in messages]
-    text: str = tokenizer.apply_chat_template(controlled, add_generation_prompt=True, tokenize=False)
+    try:
+        text: str = tokenizer.apply_chat_template(controlled, add_generation_prompt=True, tokenize=False)
+    except TemplateError as exc:
+        raise TemplateRefuses(f"the chat template refuses the conversation: {exc}") from exc
     return text
+
+
+def closing_ids(tokenizer: Any) -> tuple[int, ...]:
+    """What the chat template writes after an answer; nothing where it takes no conversation that ends in one."""
+    answered = [{"role": "user", "content": "QUESTION"}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        text: str = tokenizer.apply_chat_template(answered, tokenize=False)
+    except (TemplateError, ValueError):
+        return ()
+    [ids] = token_ids(tokenizer, [text.rpartition(_ANSWER)[2]])
+    return ids
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[tuple[int, ...]]:

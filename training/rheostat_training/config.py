@@ -1,26 +1,27 @@
 """A run's configuration: YAML in, one checked value out, every error told at once."""
 
 import difflib
-import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from rheostat_server.contract.manifest import AdapterName
 from rheostat_training.calibrate import CalibratePlan
 from rheostat_training.distil import DistilPlan
+from rheostat_training.evaluate import NAME
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.generate import SamplingPlan
-from rheostat_training.modes import check_mode
+from rheostat_training.limits import STRICT, at_least, refuse, where
+from rheostat_training.modes import KNOWN, is_mode
 from rheostat_training.prompts import PromptSource
 from rheostat_training.reinforce import ReinforcePlan
 
-STRICT: Final = ConfigDict(extra="forbid")
 DEMO: Final = "demo"
+YAML_WORDS: Final = "YAML reads on, off, yes and no as true or false unless they stand in quotes"
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -57,8 +58,13 @@ class Prompts:
     held_out: float | PromptSource = 0.1
 
     def __post_init__(self) -> None:
-        if isinstance(self.held_out, float) and not 0 < self.held_out < 1:
-            raise ValueError(f"held_out is {self.held_out}; it must be a share above 0 and below 1, or a source")
+        share = self.held_out
+        refuse(
+            where(
+                isinstance(share, float) and not 0 < share < 1,
+                f"held_out is {share}; it must be a share above 0 and below 1, or a source",
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +89,8 @@ class Generate:
     logprobs: bool = False
 
     def __post_init__(self) -> None:
-        if self.worded < 0:
-            raise ValueError(f"worded is {self.worded}; it must be 0 or more")
-        if self.engine == "server" and not (self.url and self.served_model):
-            raise ValueError("engine is 'server'; it needs url and served_model")
+        unknown = self.engine == "server" and not (self.url and self.served_model)
+        refuse(at_least(self, 0, "worded"), where(unknown, "engine is 'server'; it needs url and served_model"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class ScorerFolders:
 
 JudgeName = Literal["demo-scorers", "demo-judges", "demo-oracle"]
 JudgeSource = ScorerFolders | JudgeName
+JudgeKey = Annotated[str, Field(pattern=f"^{NAME}$")]
+"""What a judge is called, in figures and on pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,9 @@ class Score:
 
     scorers: JudgeSource = "demo-scorers"
     batch_rows: int = 128
+
+    def __post_init__(self) -> None:
+        refuse(at_least(self, 1, "batch_rows"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +135,22 @@ class Evaluate:
     prompts: int = 300
     levels: tuple[float, ...] = (0.0, 0.5, 1.0)
     modes: tuple[str, ...] = ("adapter", "prompt", "off")
-    judges: Mapping[str, JudgeSource] = field(default_factory=dict)
+    judges: Mapping[JudgeKey, JudgeSource] = field(default_factory=dict)
     resamples: int = 1000
     sampling: SamplingPlan = field(default_factory=lambda: SamplingPlan(samples=1, temperature=0.7))
 
     def __post_init__(self) -> None:
-        if self.prompts < 2:
-            raise ValueError(f"prompts is {self.prompts}; it must be at least 2")
-        if len(set(self.levels)) < 2 or any(not 0 <= level <= 1 for level in self.levels):
-            raise ValueError(f"levels are {self.levels}; at least two different ones from 0 to 1 are needed")
-        if "adapter" not in self.modes:
-            raise ValueError(f"modes are {self.modes}; 'adapter' must be among them")
-        for mode in self.modes:
-            check_mode(mode)
-        if "scorers" in self.judges:
-            raise ValueError("a judge is named 'scorers'; that name is taken by the scorers that label the answers")
+        levels, modes = self.levels, self.modes
+        few = len(levels) < 2 or len(set(levels)) < len(levels) or any(not 0 <= level <= 1 for level in levels)
+        refuse(
+            at_least(self, 2, "prompts"),
+            at_least(self, 1, "resamples"),
+            where(few, f"levels are {levels}; they must be two or more different ones from 0 to 1"),
+            where("adapter" not in modes, f"modes are {modes}; 'adapter' must be among them"),
+            where(len(set(modes)) < len(modes), f"modes are {modes}; each can be asked once"),
+            (f"mode is {mode!r}; known modes: {KNOWN}" for mode in modes if not is_mode(mode)),
+            where("scorers" in self.judges, "a judge is named 'scorers', which are those that label the answers"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +196,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
             nearest known one.
     """
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as exc:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise BadConfig(f"{path} cannot be read: {exc}") from exc
     if not isinstance(values, dict):
         raise BadConfig(f"{path} holds a {type(values).__name__}; it must hold sections")
@@ -201,7 +211,8 @@ def parse_config(values: Mapping[str, Any], *, origin: str = "the configuration"
     try:
         return TypeAdapter(RunConfig).validate_python(_over_defaults(values))
     except ValidationError as exc:
-        found = [_told(error) for error in exc.errors()]
+        errors = [error for error in exc.errors() if not _of_another_kind(error)]
+        found = [line for error in errors for line in _told(error)]
         raise BadConfig("\n".join([f"{origin} has {len(found)} error{'s' * (len(found) > 1)}:", *found])) from exc
 
 
@@ -225,7 +236,7 @@ def with_seed(config: RunConfig, seed: int) -> RunConfig:
 
 def write_config(config: RunConfig, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(as_values(config), sort_keys=False, allow_unicode=True))
+    path.write_text(yaml.safe_dump(as_values(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
 
 
@@ -239,7 +250,10 @@ def _override(values: dict[str, Any], override: str) -> None:
         place = place.setdefault(key, {})
         if not isinstance(place, dict):
             raise BadConfig(f"--set {override!r}: {key!r} is a value and no section")
-    place[keys[-1]] = yaml.safe_load(text)
+    try:
+        place[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise BadConfig(f"--set {override!r}: the value is not YAML: {exc}") from exc
 
 
 def _over_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,27 +280,41 @@ def _over(known: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _dataclass_in(hint: Any) -> type | None:
-    options = get_args(hint) if get_origin(hint) in (types.UnionType, Literal) else (hint,)
-    return next((option for option in options if isinstance(option, type) and is_dataclass(option)), None)
+    """The section that a field's type is, or has as an option or as a value."""
+    if isinstance(hint, type) and is_dataclass(hint):
+        return hint
+    return next((found for option in get_args(hint) if (found := _dataclass_in(option))), None)
 
 
-def _told(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "the configuration"
+def _is_option(part: object) -> bool:
+    """Whether a part of an error's place is none of the file's: it names one of the types that a value may have."""
+    return part in ("float", PromptSource.__name__, ScorerFolders.__name__) or str(part).startswith("literal[")
+
+
+def _of_another_kind(error: Any) -> bool:
+    """Whether the value was not meant to be of the type that it is found wanting by: it is a section, or is none."""
+    option = error["loc"][-1] if error["loc"] else ""
+    section = option in (PromptSource.__name__, ScorerFolders.__name__)
+    return _is_option(option) and section != isinstance(error["input"], Mapping)
+
+
+def _told(error: Any) -> Iterator[str]:
+    """An error's lines."""
+    place = ".".join(str(part) for part in error["loc"] if not _is_option(part)) or "the configuration"
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"  {place}: unknown key{_nearest(error['loc'])}"
-    if error["type"] == "value_error":
-        return f"  {place}: {error['ctx']['error']}"
-    return f"  {place} is {error['input']!r}: {error['msg']}"
+        yield f"  {place}: unknown key{_nearest(error['loc'])}"
+    elif error["type"] == "value_error":
+        yield from (f"  {place}: {line}" for line in str(error["ctx"]["error"]).splitlines())
+    else:
+        known = f"; {YAML_WORDS}" if isinstance(error["input"], bool) else ""
+        yield f"  {place} is {error['input']!r}: {error['msg']}{known}"
 
 
 def _nearest(loc: Sequence[Any]) -> str:
     """The known key most like the last of `loc`, and all known ones where none is."""
-    kind: type | None = RunConfig
+    kind: type = RunConfig
     for part in loc[:-1]:
-        hint = get_type_hints(kind).get(str(part)) if kind else None
-        kind = _dataclass_in(hint) if hint is not None else kind
-    if kind is None:
-        return ""
+        kind = _dataclass_in(get_type_hints(kind).get(str(part))) or kind
     known = [each.name for each in fields(kind)]
     close = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(known)}"

@@ -8,15 +8,16 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 
 from rheostat_server.contract.dials import Dials
+from rheostat_training.limits import STRICT, at_least, one_of, refuse, where
 from rheostat_training.rows import Example, Scored
 
 Array = NDArray[np.float64]
 Mapping = Literal["identity", "minmax", "quantile"]
 Method = Literal["moec", "raw"]
 Control = Literal["matched", "mismatched"]
+Cells = Literal["reached", "corners"]
 CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
@@ -33,33 +34,30 @@ class DistilPlan:
     shows what is learnt from the answers alone.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = STRICT
 
     method: Method = "moec"
     least_probability: float = 0.0
     levels: int = 5
     margin: float = 0.5
     mapping: Mapping = "identity"
-    cells: Literal["reached", "corners"] = "reached"
+    cells: Cells = "reached"
     per_cell: int | None = None
     control: Control = "matched"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise ValueError(f"method is {self.method!r}; it must be one of {', '.join(get_args(Method))}")
-        if self.control not in get_args(Control):
-            raise ValueError(f"control is {self.control!r}; it must be one of {', '.join(get_args(Control))}")
-        if not 0 <= self.least_probability < 1:
-            raise ValueError(f"least_probability is {self.least_probability}; it must be 0 or more, and below 1")
-        if self.levels < 2:
-            raise ValueError(f"levels is {self.levels}; a dial needs at least 2")
-        if self.mapping not in MAPPINGS:
-            raise ValueError(f"mapping is {self.mapping!r}; known mappings: {', '.join(MAPPINGS)}")
-        if self.cells not in ("reached", "corners"):
-            raise ValueError(f"cells is {self.cells!r}; it must be 'reached' or 'corners'")
-        if self.per_cell is not None and self.per_cell < 1:
-            raise ValueError(f"per_cell is {self.per_cell}; it must be at least 1, or None for no bound")
+        least, bound = self.least_probability, self.per_cell
+        refuse(
+            one_of(self, "method", get_args(Method)),
+            one_of(self, "mapping", MAPPINGS),
+            one_of(self, "cells", get_args(Cells)),
+            one_of(self, "control", get_args(Control)),
+            at_least(self, 2, "levels"),
+            at_least(self, 0, "margin"),
+            where(not 0 <= least < 1, f"least_probability is {least}; it must be 0 or more, and below 1"),
+            where(bound is not None and bound < 1, f"per_cell is {bound}; it must be at least 1, or None for no bound"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from rheostat_training.score import Dialogue, Judge
 __all__ = [
     "EVALUATION_FILE",
     "FIGURE_NAMES",
+    "NAME",
     "BadEvaluation",
     "CurvePoint",
     "DialFigures",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 EVALUATION_FILE: Final = "evaluation.json"
+NAME: Final = r"[A-Za-z0-9][A-Za-z0-9 ._+/@-]{0,63}"
+"""What a mode or a judge may be called: names that a picture and its file can carry."""
 FIGURE_NAMES: Final = ("mP", "MP", "Err", "BT", "BT_all", "cross_talk", "tau")
 OTHER: Final[dict[DialName, DialName]] = {"safety": "helpfulness", "helpfulness": "safety"}
 
@@ -106,11 +109,6 @@ class DialFigures:
         """The figures by the names of `FIGURE_NAMES`."""
         return {name: getattr(self, name) for name in FIGURE_NAMES}
 
-    def largest_miss(self, low: float = 0.0, high: float = 1.0) -> float | None:
-        """The largest |level asked − mean level reached| over the levels asked in [low, high]; None where none is."""
-        missed = [abs(point.asked - point.reached.value) for point in self.curve if low <= point.asked <= high]
-        return max(missed, default=None)
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -136,19 +134,6 @@ class Evaluation:
         for name, found in {**self.dial(dial).figures(), "well_formed": self.well_formed}.items():
             values |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         return values
-
-    def attainable(self, dial: DialName) -> tuple[float, float]:
-        """The lowest and the highest mean level reached over the settings of one dial, the other's averaged out."""
-        means = [point.reached.value for point in self.dial(dial).curve]
-        return min(means), max(means)
-
-    def markdown(self) -> str:
-        """A table of one row a dial."""
-        lines = [f"| dial | {' | '.join(FIGURE_NAMES)} | judged |", f"|{'---|' * (len(FIGURE_NAMES) + 2)}"]
-        for dial in reversed(DIAL_NAMES):
-            cells = " | ".join(str(found) for found in self.dial(dial).figures().values())
-            lines.append(f"| {dial} | {cells} | {self.well_formed} |")
-        return "\n".join(lines)
 
 
 Evaluations = Mapping[str, Mapping[str, Evaluation]]

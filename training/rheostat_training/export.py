@@ -70,7 +70,8 @@ def merge_adapter(base: Path, adapter: Path, out: Path, *, trust_remote_code: bo
 
     One adapter serves every value of the dials by its control text, so a merged model does too, at no cost at run time.
     """
-    merged = load_with_adapter(base, adapter, dtype=stored_dtype(base), trust_remote_code=trust_remote_code)
+    dtype = stored_dtype(base, trust_remote_code=trust_remote_code)
+    merged = load_with_adapter(base, adapter, dtype=dtype, trust_remote_code=trust_remote_code)
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     merged.model.save_pretrained(partial)

@@ -127,6 +127,7 @@ def _run_facts(
         f"{mode}: over the attainable range the mean score misses the dial by at most {miss['before']:.3f} before "
         f"calibration and {miss['after']:.3f} after it."
         for mode, miss in ((mode, each.largest_miss()) for mode, each in checked.items())
+        if None not in miss.values()
     ]
     return RunFacts(
         title=config.name,
@@ -135,6 +136,7 @@ def _run_facts(
         judges={name: _role(name, materials) for name in materials.judges},
         summary=[f"Adapter {manifest.id} for {manifest.base_model.name}, {manifest.training.method}.", *misses],
         calibration=curves,
+        checked=checked,
         losses=read_losses(done["fit"].folder / "fit" / "log.jsonl"),
         settings={name: value for name, value in as_values(config).items() if isinstance(value, dict)},
         stages=[StageFact(name, result.seconds, result.skipped, dict(result.figures)) for name, result in done.items()],

@@ -76,7 +76,7 @@ def fit(
     if report.exists():
         return FitReport(**json.loads(report.read_text()))
     positives = build_training_set(
-        base.tokenizer, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
+        base, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
     )
     with _prepared(base, plan):
         model = with_lora(base.model, plan, base_name)

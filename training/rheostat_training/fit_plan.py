@@ -4,8 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pydantic import ConfigDict
-
+from rheostat_training.limits import STRICT, above_zero, at_least, one_of, refuse, where
 from rheostat_training.losses import IN_PAIRS, NEEDS_NEGATIVES
 from rheostat_training.training_set import Dither
 
@@ -36,7 +35,7 @@ class FitPlan:
     the time of "sdpa", whose backward is slow.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = STRICT
 
     loss: LossName = "exmate"
     alpha: float = 0.05
@@ -68,31 +67,18 @@ class FitPlan:
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
-        for name, known in (("loss", LossName), ("dtype", Dtype), ("attention", Attention)):
-            if getattr(self, name) not in get_args(known):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(known))}")
-        for name in ("rank", "steps", "batch_rows", "head_tokens", "max_repeats", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in (
-            "alpha",
-            "negatives_per_positive",
-            "negative_distance",
-            "dither_share",
-            "dither_width",
-            "anchors",
-            "anchor_weight",
-            "head_steps",
-            "dropout",
-            "weight_decay",
-            "warmup_steps",
-            "micro_batch_rows",
-        ):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        for name in ("beta", "learning_rate", "clip", "lora_alpha", "strength"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        refuse(
+            one_of(self, "loss", get_args(LossName)),
+            one_of(self, "dtype", get_args(Dtype)),
+            one_of(self, "attention", get_args(Attention)),
+            at_least(self, 1, "rank", "steps", "batch_rows", "head_tokens", "max_repeats", "checkpoint_every"),
+            at_least(self, 0, "alpha", "negatives_per_positive", "negative_distance", "dither_share", "dither_width"),
+            at_least(self, 0, "anchors", "anchor_weight", "head_steps", "dropout", "weight_decay", "warmup_steps"),
+            at_least(self, 0, "micro_batch_rows"),
+            above_zero(self, "beta", "learning_rate", "clip", "lora_alpha", "strength"),
+            where(self.dropout >= 1, f"dropout is {self.dropout}; it must be below 1"),
+            where(self.dither_share > 1, f"dither_share is {self.dither_share}; it must be at most 1"),
+        )
 
     @property
     def dither(self) -> Dither:

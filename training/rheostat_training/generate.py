@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import ConfigDict
-
+from rheostat_training.limits import STRICT, at_least, refuse, where
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest
 from rheostat_training.rows import Request, Sample, read_rows, write_rows
@@ -20,7 +19,7 @@ class SamplingPlan:
     choose what kind of answer it becomes, and a rare kind is no slip.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = STRICT
 
     samples: int = 32
     temperature: float = 1.0
@@ -31,15 +30,11 @@ class SamplingPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("samples", "max_new_tokens", "batch_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.settling_tokens < 0:
-            raise ValueError(f"settling_tokens is {self.settling_tokens}; it must be 0 or more")
-        if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 (the likeliest token) or more")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        refuse(
+            at_least(self, 1, "samples", "max_new_tokens", "batch_rows"),
+            at_least(self, 0, "settling_tokens", "temperature"),
+            where(not 0 < self.top_p <= 1, f"top_p is {self.top_p}; it must be above 0 and at most 1"),
+        )
 
 
 def consecutive(requests: Sequence[Request], plan: SamplingPlan) -> list[range]:

@@ -3,17 +3,20 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import torch
 from typing_extensions import TypedDict
 
 from rheostat_server.contract.digest import base_model_digest
-from rheostat_training.config import BadConfig, JudgeSource, RunConfig
+from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.prompts import PromptSource, PromptsRead, read_prompts, split_prompts, without
 from rheostat_training.rows import Prompt
 from rheostat_training.sources import SCORERS, NamedJudge, judge_of, model_folder
 from rheostat_training.stage import Say
+
+BAD_TOLD: Final = 50
 
 
 class Loading(TypedDict):
@@ -34,11 +37,21 @@ class Materials:
 
     @cached_property
     def base_folder(self) -> Path:
-        return model_folder(self.config.base.model, self.config.base.revision)
+        base = self.config.base
+        if base.revision and (base.model == DEMO or Path(base.model).is_dir()):
+            raise BadConfig(f"base.revision is {base.revision!r}, and {base.model} is here, with no other revision")
+        return model_folder(base.model, base.revision, code=base.trust_remote_code)
 
     @cached_property
     def base_digest(self) -> str:
-        return base_model_digest(self.base_folder)
+        try:
+            return base_model_digest(self.base_folder)
+        except FileNotFoundError as exc:
+            raise BadConfig(f"base.model is {self.config.base.model!r}: {exc}") from exc
+
+    def check_base(self) -> None:
+        """Raises BadConfig if the base model's weights or the device for them are not there."""
+        _ = self.base_digest, self.loading
 
     @cached_property
     def base(self) -> LoadedModel:
@@ -53,8 +66,14 @@ class Materials:
 
     @property
     def loading(self) -> Loading:
-        """Type, device and trust with which the base model is loaded, alone or with an adapter."""
+        """Type, device and trust with which the base model is loaded, alone or with an adapter.
+
+        Raises:
+            BadConfig: a GPU is asked for and there is none.
+        """
         base = self.config.base
+        if base.device == "cuda" and not torch.cuda.is_available():
+            raise BadConfig("base.device is 'cuda', and torch sees no GPU here; give 'cpu' or 'auto'")
         device = base.device if base.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         wide = base.dtype == "float32" or (base.dtype == "auto" and device == "cpu")
         dtype = torch.float32 if wide else torch.bfloat16
@@ -62,13 +81,14 @@ class Materials:
 
     @property
     def base_name(self) -> str:
-        return self.config.export.base_name or self.config.base.model
+        """What the adapter calls its base model; of a folder its last name, since the rest is of this machine."""
+        model = self.config.base.model
+        here = model != DEMO and Path(model).is_dir()
+        return self.config.export.base_name or (Path(model).resolve().name if here else model)
 
     @cached_property
     def prompts_read(self) -> PromptsRead:
-        found = read_prompts(self.config.prompts.source)
-        self.say(found.summary())
-        return found
+        return self._read(self.config.prompts.source)
 
     @property
     def training_prompts(self) -> dict[str, Prompt]:
@@ -103,8 +123,7 @@ class Materials:
         """
         asked = self.config.prompts.held_out
         if isinstance(asked, PromptSource):
-            found = read_prompts(asked)
-            self.say(f"held out: {found.summary()}")
+            found = self._read(asked, told="held out: ")
             train, apart = without(self.prompts_read.prompts, found.prompts), found.prompts
         else:
             train, apart = split_prompts(self.prompts_read.prompts, asked, self.config.seed)
@@ -115,6 +134,16 @@ class Materials:
                 f"calibrate.prompts ({self.config.calibrate.prompts}) need {needed}: hold out more, or ask for fewer"
             )
         return train, apart
+
+    def _read(self, source: PromptSource, *, told: str = "") -> PromptsRead:
+        """Reads prompts and says how many, and which rows were bad."""
+        found = read_prompts(source)
+        self.say(f"{told}{found.summary()}")
+        for bad in found.bad[:BAD_TOLD]:
+            self.say(f"  left out: {bad}")
+        if len(found.bad) > BAD_TOLD:
+            self.say(f"  left out: {len(found.bad) - BAD_TOLD:,} bad rows more")
+        return found
 
     def _judge(self, name: str) -> NamedJudge:
         if name not in self._judges:

@@ -1,6 +1,7 @@
 """Causal language models and their tokenizers, loaded from folders."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,33 @@ import torch
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
+from rheostat_training.conditioning import closing_ids
+
 Quantization = Literal["nf4"]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many tokens a model can read and write together; None where its configuration does not say."""
+
+    tokens: int | None
+
+    @classmethod
+    def of(cls, config: Any) -> "Room":
+        return cls(getattr(config.get_text_config(), "max_position_embeddings", None))
+
+    def check(self, lengths: Mapping[str, int], new_tokens: int) -> None:
+        """Raises ValueError if a prompt, of so many tokens by its id, leaves no room for an answer."""
+        if self.tokens is None:
+            return
+        long = {id: length for id, length in lengths.items() if length + new_tokens > self.tokens}
+        if long:
+            id, length = next(iter(long.items()))
+            raise ValueError(
+                f"{len(long)} of {len(lengths)} prompts leave no room for an answer, such as {id!r} of {length} "
+                f"tokens: the model reads and writes {self.tokens}, and max_new_tokens is {new_tokens}; leave long "
+                "ones out by max_characters, or ask for fewer tokens"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +53,30 @@ class LoadedModel:
         return device
 
     @property
-    def eos_token_id(self) -> int:
-        if self.tokenizer.eos_token_id is None:
+    def end_ids(self) -> frozenset[int]:
+        """Every token that ends an answer: the tokenizer's, and those that the model's generation settings name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        declared = self.model.generation_config.eos_token_id
+        more = declared if isinstance(declared, list) else [declared]
+        found = frozenset(int(id) for id in (self.tokenizer.eos_token_id, *more) if id is not None)
+        if not found:
             raise ValueError("the tokenizer has no eos token; an answer needs a token that ends it")
-        return int(self.tokenizer.eos_token_id)
+        return found
+
+    @property
+    def end_id(self) -> int:
+        """The one to learn: that which the chat template closes an answer with, such as Gemma's end of a turn."""
+        ends = self.end_ids
+        closing = next((id for id in closing_ids(self.tokenizer) if id in ends), None)
+        own = self.tokenizer.eos_token_id
+        return closing if closing is not None else int(own) if own is not None else min(ends)
+
+    @property
+    def room(self) -> "Room":
+        return Room.of(self.model.config)
 
     def digest(self) -> str:
         """A digest of the weights in memory, so that a resumed run is known to be of the same model."""
@@ -78,9 +125,9 @@ def load_with_adapter(
     return LoadedModel(merged.eval(), loaded.tokenizer)
 
 
-def stored_dtype(folder: Path) -> torch.dtype:
+def stored_dtype(folder: Path, *, trust_remote_code: bool = False) -> torch.dtype:
     """The type that a model's weights are stored in."""
-    dtype: Any = AutoConfig.from_pretrained(folder).dtype
+    dtype: Any = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).dtype
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 

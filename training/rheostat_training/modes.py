@@ -10,13 +10,12 @@ from rheostat_training.rows import Messages, Prompt, Request, Sample
 from rheostat_training.score import Dialogue, Judge, Scores
 
 RERANK: Final = "rerank-"
-KNOWN: Final = f"adapter, prompt, off, {RERANK}N"
+KNOWN: Final = f"adapter, prompt, off, {RERANK}N, with N from 2 to 256"
 
 
-def check_mode(mode: str) -> None:
-    """Raises ValueError for a mode that no evaluation knows."""
-    if mode not in ("adapter", "prompt", "off") and candidates(mode) is None:
-        raise ValueError(f"mode is {mode!r}; known modes: {KNOWN}, with N from 2 to 256")
+def is_mode(mode: str) -> bool:
+    """Whether an evaluation knows the mode; `KNOWN` says which it does."""
+    return mode in ("adapter", "prompt", "off") or candidates(mode) is not None
 
 
 def candidates(mode: str) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import datasets
+from datasets.data_files import EmptyDatasetError
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -174,10 +175,10 @@ def _translated(name: str) -> Iterator[None]:
     datasets.disable_progress_bars()
     try:
         yield
-    except (DatasetsError, ValueError) as exc:
-        if isinstance(exc, UnreadablePrompts):
-            raise
-        raise UnreadablePrompts(f"{name} cannot be read: {exc}") from exc
+    except UnreadablePrompts:
+        raise
+    except (DatasetsError, EmptyDatasetError, ValueError) as exc:
+        raise UnreadablePrompts(f"{name} cannot be read: {exc.__cause__ or exc}") from exc
     finally:
         if shown:
             datasets.enable_progress_bars()

@@ -1,15 +1,14 @@
 """The prompts of a run: read from a file, a folder, a data set or the demo world, checked, counted and told apart."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
-
-from pydantic import ConfigDict
 
 from rheostat_training.conversation import NoColumn, NotAPrompt, find_column, is_unicode, messages_of
 from rheostat_training.demo.asking import draw_prompts
 from rheostat_training.demo.asking import held_out as demo_held_out
+from rheostat_training.limits import STRICT, refuse, where
 from rheostat_training.prompt_files import RawRow, UnreadablePrompts, raw_rows
 from rheostat_training.rows import Messages, Prompt
 
@@ -30,7 +29,7 @@ class PromptSource:
     are left out. No code of a data set is ever run.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = STRICT
 
     source: str
     split: str = "train"
@@ -41,21 +40,19 @@ class PromptSource:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.source:
-            raise ValueError("source is empty; it must be a file, a folder, a data set's name, or 'demo'")
-        for name in ("count", "max_characters"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if self.source == DEMO:
-            self._check_demo()
+        count, most = self.count, self.max_characters
+        refuse(
+            where(not self.source, "source is empty; it must be a file, a folder, a data set's name, or 'demo'"),
+            where(count is not None and count < 1, f"count is {count}; it must be at least 1"),
+            where(most is not None and most < 1, f"max_characters is {most}; it must be at least 1"),
+            self._not_of_the_demo() if self.source == DEMO else (),
+        )
 
-    def _check_demo(self) -> None:
-        if self.split not in DEMO_SPLITS:
-            raise ValueError(f"split is {self.split!r}; the demo world's splits are {', '.join(DEMO_SPLITS)}")
-        for name in ("subset", "column"):
-            if getattr(self, name) is not None:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; the demo world has none")
+    def _not_of_the_demo(self) -> Iterator[str]:
+        known = ", ".join(DEMO_SPLITS)
+        yield from where(self.split not in DEMO_SPLITS, f"split is {self.split!r}; the demo world's splits are {known}")
+        for name, value in (("subset", self.subset), ("column", self.column)):
+            yield from where(value is not None, f"{name} is {value!r}; the demo world has none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +80,10 @@ class PromptsRead:
     undrawn: int = 0
 
     def summary(self) -> str:
-        """One line for a person."""
-        first = f" (the first: {self.bad[0]})" if self.bad else ""
+        """One line for a person; which rows are bad, `bad` says."""
         left_out = {
             "duplicates": self.duplicates,
-            f"bad rows{first}": len(self.bad),
+            "bad rows": len(self.bad),
             "too long": self.too_long,
             "not drawn": self.undrawn,
         }

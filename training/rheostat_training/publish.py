@@ -12,13 +12,13 @@ def publish(source: Path, target: Path) -> Path:
     Nobody writes into a published file in place, so both names may share its bytes.
     """
     partial = target.with_name(f".{target.name}.partial")
-    remove(partial)
+    withdraw(partial)
     if source.is_dir():
         shutil.copytree(source, partial, copy_function=_link)
     else:
         target.parent.mkdir(parents=True, exist_ok=True)
         _link(source, partial)
-    remove(target)
+    withdraw(target)
     return partial.replace(target)
 
 
@@ -44,8 +44,8 @@ def _link(source: str | Path, target: str | Path) -> None:
         shutil.copy2(source, target)
 
 
-def remove(path: Path) -> None:
-    """Takes a file or a folder away, where it is there."""
+def withdraw(path: Path) -> None:
+    """Removes a published file or folder, where it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -5,7 +5,7 @@ Read `reinforce` first.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar, get_args
 
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
-from pydantic import ConfigDict
 from torch.nn import Dropout
 from transformers import set_seed
 
@@ -25,6 +24,7 @@ from rheostat_training.adapter_check import check_folder, check_settings
 from rheostat_training.conditioning import CONTROL_TEXT
 from rheostat_training.evaluate import grid
 from rheostat_training.fit_plan import Attention, Dtype, autocasts
+from rheostat_training.limits import STRICT, above_zero, at_least, one_of, refuse, where
 from rheostat_training.lora import ADAPTER, linear_layers, save_adapter
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
@@ -50,7 +50,7 @@ class ReinforcePlan:
     line. dtype "bfloat16" means autocast; "auto" is that on a GPU and float32 on a CPU.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = STRICT
 
     algorithm: Algorithm = "rloo"
     steps: int = 100
@@ -72,26 +72,21 @@ class ReinforcePlan:
     checkpoint_every: int = 20
 
     def __post_init__(self) -> None:
-        for name, known in (("algorithm", Algorithm), ("dtype", Dtype), ("attention", Attention)):
-            if getattr(self, name) not in get_args(known):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(known))}")
-        for name in ("steps", "prompts_per_step", "batch_rows", "max_new_tokens", "rank", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.samples < 2:
-            raise ValueError(f"samples is {self.samples}; it must be at least 2: answers are compared with each other")
-        for name in ("beta", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        for name in ("temperature", "learning_rate", "clip", "lora_alpha"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if self.step_rows % self.batch_rows:
-            raise ValueError(
-                f"batch_rows is {self.batch_rows}; it must divide prompts_per_step times samples, {self.step_rows}"
-            )
-        if not self.levels:
-            raise ValueError("levels is empty; it must name at least one level of a dial")
+        rows = self.step_rows
+        refuse(
+            one_of(self, "algorithm", get_args(Algorithm)),
+            one_of(self, "dtype", get_args(Dtype)),
+            one_of(self, "attention", get_args(Attention)),
+            at_least(self, 1, "steps", "prompts_per_step", "batch_rows", "max_new_tokens", "rank", "checkpoint_every"),
+            at_least(self, 0, "beta", "warmup_steps"),
+            above_zero(self, "temperature", "learning_rate", "clip", "lora_alpha"),
+            where(self.samples < 2, f"samples is {self.samples}; it must be at least 2: answers are compared"),
+            where(
+                self.batch_rows > 0 and rows % self.batch_rows > 0,
+                f"batch_rows is {self.batch_rows}; it must divide prompts_per_step times samples, {rows}",
+            ),
+            where(not self.levels, "levels is empty; it must name at least one level of a dial"),
+        )
         for level in self.levels:
             check_dial("levels", level)
 
@@ -193,7 +188,7 @@ def draw_rows(prompts: Mapping[str, Prompt], plan: ReinforcePlan) -> list[dict[s
     return rows
 
 
-def rewards(judge: Judge, prompts: Mapping[str, Prompt], tokenizer: Any, end_ids: Sequence[int]) -> Reward:
+def rewards(judge: Judge, prompts: Mapping[str, Prompt], tokenizer: Any, end_ids: Collection[int]) -> Reward:
     """TRL's reward function: its arguments are one value an answer, and the columns of `draw_rows`."""
 
     def reward(
@@ -242,7 +237,7 @@ def _train(
             plan.algorithm,
             policy,
             base.tokenizer,
-            rewards(judge, prompts, base.tokenizer, _end_ids(base)),
+            rewards(judge, prompts, base.tokenizer, base.end_ids),
             Dataset.from_list(draw_rows(prompts, plan)),
             log,
             out,
@@ -279,13 +274,6 @@ def _settings(plan: ReinforcePlan) -> dict[str, Any]:
         "seed": plan.seed,
         "dataloader_pin_memory": False,
     }
-
-
-def _end_ids(base: LoadedModel) -> list[int]:
-    """Every token that ends an answer: the tokenizer's, and those that the model's configuration adds."""
-    declared = base.model.generation_config.eos_token_id
-    more = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
-    return [base.eos_token_id, *more]
 
 
 def _digests(base: LoadedModel, adapter: Path | None, prompts: Mapping[str, Prompt]) -> dict[str, str | None]:

@@ -34,9 +34,11 @@ from rheostat_training.generate import generate
 from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_with_adapter
+from rheostat_training.preflight import check_run
 from rheostat_training.progress import Progress
-from rheostat_training.publish import publish, remove
+from rheostat_training.publish import publish, withdraw
 from rheostat_training.reinforce import reinforce
+from rheostat_training.report.write import FIGURES_FOLDER, REPORT_FILE, TABLE_FILE
 from rheostat_training.resume import rows_digest, write_json, write_value
 from rheostat_training.rows import Example, Prompt, Request, Sample, Scored, read_rows, write_rows
 from rheostat_training.score import score
@@ -47,11 +49,18 @@ from rheostat_training.worded import worded_requests
 
 CALIBRATED_MODES: Final = ("adapter", "prompt")
 
+WRITTEN: Final = (*STAGES, ADAPTER, MERGED, "config.yaml", EVALUATION_FILE, REPORT_FILE, TABLE_FILE, FIGURES_FOLDER)
+"""What a run puts into its folder, in place of what is there by these names."""
+
 Done = dict[str, StageResult]
 
 
 class Busy(RuntimeError):
     """Another process is at work in the run's folder."""
+
+
+class NotARun(ValueError):
+    """The folder holds what no run has made, and what one would replace."""
 
 
 def run(
@@ -64,7 +73,8 @@ def run(
 
     Raises:
         Busy: another process is at work in `out`.
-        BadConfig: something that the configuration names cannot be found.
+        NotARun: `out` holds files of somebody else's by the names that a run writes.
+        BadConfig: something that the configuration names cannot be found, or a stage is bound to fail.
     """
     crew = Crew()
     if crew.many and config.reinforce:
@@ -76,11 +86,25 @@ def run(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with crew.leading(), FileLock(out / ".lock", timeout=0):
+            _take(out)
             write_config(config, out / "config.yaml")
             shop = Workshop(out, progress or Progress.auto(), say)
-            return _Run(config, shop, Materials(config, say), crew).until(until)
+            materials = Materials(config, say)
+            check_run(config, materials, until)
+            return _Run(config, shop, materials, crew).until(until)
     except Timeout:
         raise Busy(f"{out}: another run is at work in this folder; wait for it, or give another --out") from None
+
+
+def _take(out: Path) -> None:
+    """Makes the folder a run's, by its `stages`, unless it is somebody else's."""
+    marks = out / "stages"
+    there = [name for name in WRITTEN if (out / name).exists()]
+    if there and not marks.exists():
+        raise NotARun(
+            f"{out} holds {', '.join(there)}, which no run has made and a run would replace; give another --out"
+        )
+    marks.mkdir(exist_ok=True)
 
 
 def _follow(crew: Crew, config: RunConfig, out: Path) -> Done:
@@ -151,7 +175,14 @@ class _Run:
         scorers, prompts = self.materials.scorers, self.materials.training_prompts
 
         def work(folder: Path) -> dict[str, Any]:
-            samples = [row for row in read_rows(done["generate"].folder / "samples.jsonl", Sample) if row.finished]
+            asked = list(read_rows(done["generate"].folder / "samples.jsonl", Sample))
+            samples = [row for row in asked if row.finished]
+            if not samples:
+                most = self.config.generate.sampling.max_new_tokens
+                raise ValueError(
+                    f"none of {len(asked)} answers came to its end within generate.sampling.max_new_tokens ({most}); "
+                    "give more tokens, or a base model that ends its answers"
+                )
             judge = scorers.judge
             file = score(judge, prompts, samples, folder, judge_name=scorers.digest, progress=self.shop.progress)
             rows = list(read_rows(file, Scored))
@@ -228,7 +259,11 @@ class _Run:
                 found[mode] = measure_checks(ask, checked_on, curves[mode], plan, folder / mode)
             write_value(folder / "calibration.json", curves, Calibration)
             write_value(folder / "checks.json", found, dict[str, Checked])
-            return {f"{mode}, miss {when}": miss for mode in modes for when, miss in found[mode].largest_miss().items()}
+            return {
+                f"largest miss in mode {mode} {when} calibration": miss
+                for mode in modes
+                for when, miss in found[mode].largest_miss().items()
+            }
 
         settings = self._settings("calibrate") | {"modes": modes, "sampling": asdict(self.config.evaluate.sampling)}
         prompts = rows_digest([*fitted_on.values(), *checked_on.values()])
@@ -240,10 +275,10 @@ class _Run:
             finish(self.config, self.materials, done, folder)
 
         result = self.shop.run("export", as_values(self.config), done, work, base=self.materials.base_digest)
+        if not self.config.export.merge:
+            withdraw(self.shop.root / MERGED)
         for path in sorted(result.folder.iterdir()):
             publish(path, self.shop.root / path.name)
-        if not self.config.export.merge:
-            remove(self.shop.root / MERGED)  # that of an adapter before this one
         return result
 
     def _settings(self, *sections: str) -> dict[str, Any]:

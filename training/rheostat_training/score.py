@@ -59,10 +59,16 @@ class Scorer:
 
     @classmethod
     def load(cls, folder: Path, *, batch_rows: int = 128, device: str = "cpu") -> "Scorer":
+        """Raises ValueError if it has several labels, no token to pad with, or no chat template."""
         model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
         if model.config.num_labels != 1:
             raise ValueError(f"{folder} has {model.config.num_labels} labels; a scorer has 1, the level's logit")
-        return cls(model, AutoTokenizer.from_pretrained(folder), batch_rows)
+        if model.config.pad_token_id is None:
+            raise ValueError(f"{folder} names no pad_token_id in its config.json; answers of several lengths need one")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if tokenizer.chat_template is None:
+            raise ValueError(f"{folder} has no chat template; a scorer reads the conversation and its answer by one")
+        return cls(model, tokenizer, batch_rows)
 
     @torch.inference_mode()
     def levels(self, dialogues: Sequence[Dialogue]) -> list[float]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,8 @@ from rheostat_training.stage import tree_digest
 SCORERS: Final = "scorers"
 ORACLE: Final = "the demo world's oracle"
 MODEL_FILES: Final = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
+SAME_AGAIN: Final = ("consolidated*", "original/*")
+"""The same weights once more, in their makers' own layout."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class NamedJudge:
         return self.load()
 
 
-def model_folder(name: str, revision: str | None = None) -> Path:
-    """The folder of a model: `demo`, a folder, or a name on a hub, whose safetensors are fetched.
+def model_folder(name: str, revision: str | None = None, *, code: bool = False) -> Path:
+    """The folder of a model: `demo`, a folder, or a name on a hub, whose safetensors are fetched, and `code` if asked.
 
     Raises:
         BadConfig: there is no such folder, and no hub has the name or none can be reached.
@@ -49,7 +52,8 @@ def model_folder(name: str, revision: str | None = None) -> Path:
     if Path(name).is_dir():
         return Path(name)
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(MODEL_FILES)))
+        wanted = [*MODEL_FILES, *(["*.py"] if code else [])]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=list(SAME_AGAIN)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
         raise BadConfig(f"model {name!r} is no folder, and cannot be fetched from a hub: {exc}") from exc
 
@@ -73,9 +77,11 @@ def sampler_of(plan: Generate, base: BaseModel, load: Callable[[], LoadedModel])
     """The sampler that a configuration names; the base model is loaded only where it is to sample.
 
     Raises:
-        BadConfig: the server's key is to come from an environment variable that is not set.
+        BadConfig: vLLM is not installed, or the server's key is to come from an environment variable that is not set.
     """
     if plan.engine == "vllm":
+        if find_spec("vllm") is None:
+            raise BadConfig("generate.engine is 'vllm', which is not installed: pip install 'rheostat[vllm]'")
         folder = model_folder(base.model, base.revision)
         more = {"trust_remote_code": base.trust_remote_code, **plan.vllm}
         return VllmSampler.load(folder, base_model_digest(folder), **more)

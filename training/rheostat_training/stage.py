@@ -94,7 +94,8 @@ def tree_digest(folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         total.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-        total.update(hashlib.sha256(path.read_bytes()).digest())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{total.hexdigest()}"
 
 
@@ -105,4 +106,7 @@ def _told(result: StageResult) -> str:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except json.JSONDecodeError as exc:
+        raise ValueError(f"{path} is not JSON ({exc}); remove it, and the stage is made again") from exc

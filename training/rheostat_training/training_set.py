@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rheostat_server.contract.dials import Dials
 from rheostat_training.conditioning import Encoded, cross_negatives, masked_prefix, prompt_text, token_ids
+from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Example, Prompt, prompt_of
 
 BATCHES_SORTED_TOGETHER = 16
@@ -111,22 +112,22 @@ NO_DITHER: Final = Dither()
 
 
 def build_training_set(
-    tokenizer: Any,
+    base: LoadedModel,
     prompts: Mapping[str, Prompt],
     examples: Sequence[Example],
     *,
     negative_distance: float,
     dither: Dither = NO_DITHER,
 ) -> list[Positive]:
-    """Encodes every example and every negative of its prompt.
+    """Encodes every example and every negative of its prompt, by the base model's tokenizer and end token.
 
     Raises:
         ValueError: an example names a prompt that is not there, or there is no example.
     """
     if not examples:
         raise ValueError("examples are empty; a fit needs at least one answer under dials")
-    answers = _answer_ids(tokenizer, examples)
-    asked = _prompt_ids(tokenizer, prompts, examples, dither)
+    answers = _answer_ids(base, examples)
+    asked = _prompt_ids(base.tokenizer, prompts, examples, dither)
     by_prompt: defaultdict[str, list[Example]] = defaultdict(list)
     for example in examples:
         by_prompt[example.prompt_id].append(example)
@@ -157,10 +158,10 @@ def _positives(
         yield Positive(row, example.dials, tuple(wrong[example.dials]), asked[None])
 
 
-def _answer_ids(tokenizer: Any, examples: Sequence[Example]) -> dict[str, tuple[int, ...]]:
+def _answer_ids(base: LoadedModel, examples: Sequence[Example]) -> dict[str, tuple[int, ...]]:
     texts = list(dict.fromkeys(example.answer for example in examples))
-    end = tokenizer.eos_token_id
-    return {text: (*ids, end) for text, ids in zip(texts, token_ids(tokenizer, texts), strict=True)}
+    end = base.end_id
+    return {text: (*ids, end) for text, ids in zip(texts, token_ids(base.tokenizer, texts), strict=True)}
 
 
 def _prompt_ids(

@@ -58,12 +58,14 @@ class DialCalibration(BaseModel):
     def control_for(self, score: float) -> float:
         """The control value whose expected mean score is `score`; at an end where no control value reaches it.
 
-        Where the curve is flat, many control values do: the middle of them.
+        Where the curve is flat, many control values do: the middle of them. Between flat and steep the curve is read
+        where it rises, so `score_at` gives the score back.
         """
-        knots: dict[float, list[float]] = {}
-        for point in self.points:
-            knots.setdefault(point.score, []).append(point.control)
-        return _interpolated([(known, (found[0] + found[-1]) / 2) for known, found in knots.items()], score)
+        low, high = self.attainable
+        reached = [point.control for point in self.points if point.score == min(high, max(low, score))]
+        if reached:
+            return (reached[0] + reached[-1]) / 2
+        return _interpolated([(point.score, point.control) for point in self.points], score)
 
 
 Calibration = dict[str, dict[DialName, DialCalibration]]

@@ -7,9 +7,10 @@ from itertools import product
 import pytest
 
 from rheostat_server.contract.calibration import CalibrationPoint, DialCalibration
-from rheostat_server.contract.dials import Dials
+from rheostat_server.contract.dials import DIAL_NAMES
+from rheostat_training.calibrate import Check, Checked
 from rheostat_training.evaluate import Evaluation, Trial, evaluate, grid
-from rheostat_training.report import RunFacts, SampleAnswer, StageFact
+from rheostat_training.report import RunFacts, StageFact
 
 HOSTILE = "<script>alert('x')</script>\" & | ``` [x](javascript:alert(1))"
 
@@ -39,6 +40,13 @@ def curve(*scores: float) -> DialCalibration:
     return DialCalibration(points=points, judge="scorers", prompts=50)
 
 
+def checked(*reached: tuple[float, float]) -> Checked:
+    """Dials asked and mean scores reached before calibration; after it, a hundredth off."""
+    before = tuple(Check(asked, found, answers=40) for asked, found in reached)
+    after = tuple(Check(asked, asked + 0.01, answers=40) for asked, _ in reached)
+    return Checked(dict.fromkeys(DIAL_NAMES, before), dict.fromkeys(DIAL_NAMES, after))
+
+
 @pytest.fixture(scope="session")
 def facts() -> RunFacts:
     """Two modes by three judges, of which one could not judge the second mode, with everything a report can show."""
@@ -56,11 +64,10 @@ def facts() -> RunFacts:
         judges={"scorers": "training", "judges": "held-out", "oracle": "oracle"},
         summary=["The demo base, ExMATE on MOEC."],
         calibration={"adapter": {"safety": curve(0.1, 0.3, 0.9), "helpfulness": curve(0.0, 0.5, 1.0)}},
-        calibrated={"adapter": {"judges": drawn(1.0, 0.02, seed=6)}},
+        checked={"adapter": checked((0.1, 0.25), (0.9, 0.8))},
         losses=[(step, 2.0 / step) for step in range(1, 60)],
         settings={"fit": {"loss": "exmate", "steps": 750, "learning_rate": 0.003, "levels": [0.0, 1.0]}},
         stages=[StageFact("generate", 75.4, figures={"samples": 4800}), StageFact("score", 3.0, skipped=True)],
         lineage={"examples": "sha256:" + "ab" * 32},
-        answers=[SampleAnswer("adapter", Dials(safety=1.0, helpfulness=0.5), "How do I repot a fern?", "In spring.")],
         not_run=["Reranking with 32 candidates was not run."],
     )

@@ -70,12 +70,18 @@ def test_a_licence_that_the_hub_has_no_name_for_keeps_its_own() -> None:
     assert (found["license"], found["license_name"]) == ("other", "Our Own Licence: 2")
 
 
-@pytest.mark.parametrize("base", ["/data/models/base", "a b", "x; rm -rf y", "x\n---\n# y", "../up"])
+@pytest.mark.parametrize("base", ["/data/models/base", "base", "a b", "x; rm -rf y", "x\n---\n# y", "../up"])
 def test_a_base_model_that_the_hub_cannot_name_is_in_no_header_and_in_no_command(base: str) -> None:
     card = model_card(manifest(base=base))
     assert "base_model" not in header(card)
     assert "rheostat serve BASE_MODEL --adapter ./quick-control" in card
     assert "stands for the folder of the base model" in card
+
+
+def test_the_demo_model_is_served_by_its_name_and_is_not_on_the_hub() -> None:
+    card = model_card(manifest(base="demo"))
+    assert "base_model" not in header(card)
+    assert "rheostat serve demo --adapter" in card
 
 
 def test_the_card_says_how_to_ask() -> None:

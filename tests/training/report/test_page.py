@@ -10,7 +10,7 @@ import pytest
 
 from rheostat_server.contract.dials import DIAL_NAMES, Dials
 from rheostat_training.evaluate import Evaluation, Figure
-from rheostat_training.report import RunFacts, SampleAnswer, StageFact
+from rheostat_training.report import RunFacts, StageFact
 from rheostat_training.report.html import duration, number, render_page, setting
 from rheostat_training.report.plates import Plate, make_plates
 from tests.training.report.conftest import HOSTILE
@@ -121,7 +121,7 @@ def test_every_figure_of_every_evaluation_is_shown(facts: RunFacts, page: Page) 
 def test_the_headline_and_the_key_figures_come_first(facts: RunFacts, page: Page) -> None:
     sections = [str(attributes["id"]) for attributes in page.of("section")]
     assert sections[:5] == ["key-figures", "judges", "curves", "plane", "calibration"]
-    assert sections[5:] == ["unjudged", "all-figures", "answers", "how", "limits"]
+    assert sections[5:] == ["unjudged", "all-figures", "how", "limits"]
     assert page.text.index("is obeyed with MP") < page.text.index("Key figures")
     keys = [of for of, *_ in page.figures[:12]]
     names = ("MP", "BT", "cross_talk")
@@ -172,26 +172,19 @@ def test_markup_in_what_is_shown_stays_text(facts: RunFacts) -> None:
         settings={HOSTILE: {HOSTILE: HOSTILE, "list": [HOSTILE]}},
         stages=[StageFact(HOSTILE, 1.0, figures={HOSTILE: HOSTILE})],
         lineage={HOSTILE: HOSTILE},
-        answers=[SampleAnswer(HOSTILE, Dials(safety=0.0, helpfulness=1.0), HOSTILE, HOSTILE)],
         not_run=[HOSTILE],
     )
     html = render_page(hostile, [])
     page = read(html)
     assert "<script" not in html
     assert "script" not in {tag for tag, _ in page.tags}
-    assert page.text.count(HOSTILE) == 15
+    assert page.text.count(HOSTILE) == 12
     assert not {key for _, attributes in page.tags for key in attributes if key.startswith("on")}
 
 
 def test_what_was_not_judged_is_counted(page: Page) -> None:
     assert ["adapter:oracle:well_formed", 83 / 90] in [[of, value] for of, value, *_ in page.figures]
     assert re.search(r"oracle\s*90\s*7\s*0\.922", page.text)
-
-
-def test_answers_are_shown_only_when_given(facts: RunFacts) -> None:
-    shown, hidden = (read(render_page(each, [])) for each in (facts, replace(facts, answers=())))
-    assert "In spring." in shown.text
-    assert "Sample answers" not in hidden.text
 
 
 def test_a_run_with_one_judge_and_nothing_else_has_a_page(facts: RunFacts) -> None:
@@ -209,9 +202,9 @@ def test_a_run_with_one_judge_and_nothing_else_has_a_page(facts: RunFacts) -> No
 
 
 def test_the_calibration_table_says_what_is_missed_before_and_after(facts: RunFacts, page: Page) -> None:
-    after = facts.calibrated["adapter"]["judges"].safety.largest_miss(0.1, 0.9)
-    assert after is not None
-    assert re.search(rf"safety\s*0\.100 to 0\.900\s*0\.200\s*scorers\s*{number(after)}\s*judges\s*50", page.text)
+    assert re.search(r"safety\s*0\.100 to 0\.900\s*0\.150\s*scorers\s*0\.010\s*scorers\s*50", page.text)
+    unchecked = read(render_page(replace(facts, checked={}), []))
+    assert re.search(r"safety\s*0\.100 to 0\.900\s*not measured\s*not measured\s*50", unchecked.text)
 
 
 @pytest.mark.parametrize(

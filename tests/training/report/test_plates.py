@@ -12,7 +12,7 @@ from rheostat_server.contract.dials import Dials
 from rheostat_training.evaluate import CurvePoint, Figure, PlanePoint
 from rheostat_training.report import RunFacts
 from rheostat_training.report.plates import Plate, make_plates
-from rheostat_training.report.plots import PIXELS, pens, plane_panel, response_panel
+from rheostat_training.report.plots import PIXELS, calibration_panel, pens, plane_panel, response_panel
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,7 @@ def test_each_picture_says_its_numbers(facts: RunFacts, plates: list[Plate]) -> 
     assert "rerank-16:" in first.alt
     assert plates[-1].alt == "Training loss: 2.000 at step 1, 0.034 at step 59."
     assert "Attainable from 0.10 to 0.90" in plates[-2].alt
+    assert plates[-2].alt.endswith("After, on other prompts: 0.11 at 0.1, 0.91 at 0.9.")
 
 
 def test_the_plane_says_its_worst_setting(facts: RunFacts) -> None:
@@ -83,7 +84,7 @@ def test_the_plane_says_its_worst_setting(facts: RunFacts) -> None:
 def test_names_that_differ_in_signs_alone_have_files_of_their_own(facts: RunFacts) -> None:
     found = facts.modes["adapter"]["judges"]
     modes = {"adapter": {"a/b": found, "a-b": found}}
-    plates = make_plates(replace(facts, modes=modes, judges={"a/b": "held-out", "a-b": "held-out"}, calibrated={}))
+    plates = make_plates(replace(facts, modes=modes, judges={"a/b": "held-out", "a-b": "held-out"}))
     names = [plate.file for plate in plates]
     assert len(set(names)) == len(names)
     assert {"response-safety-a-b.png", "response-safety-a-b-2.png"} <= set(names)
@@ -109,6 +110,14 @@ def test_the_points_drawn_are_the_planes() -> None:
     picture = plane_panel("t", points)
     drawn = [np.asarray(line.get_xydata()) for line in picture.axes[0].lines]
     assert any(np.array_equal(line, [[0.75, 0.0], [0.75, 0.5]]) for line in drawn)
+
+
+def test_the_calibration_draws_what_the_check_measured(facts: RunFacts) -> None:
+    assert facts.calibration is not None
+    curve, checks = facts.calibration["adapter"]["safety"], facts.checked["adapter"].after["safety"]
+    before, after = (calibration_panel("t", "safety", curve, shown).axes[0].lines for shown in ((), checks))
+    assert len(after) == len(before) + 1
+    assert np.asarray(after[-1].get_xydata()).tolist() == [[0.1, pytest.approx(0.11)], [0.9, pytest.approx(0.91)]]
 
 
 def test_no_figure_is_left_with_pyplot(facts: RunFacts) -> None:

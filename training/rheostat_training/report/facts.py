@@ -2,15 +2,16 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 from rheostat_server.contract.calibration import Calibration
-from rheostat_server.contract.dials import DialName, Dials
-from rheostat_training.evaluate import Evaluation, Evaluations
+from rheostat_server.contract.dials import DialName
+from rheostat_training.calibrate import Checked
+from rheostat_training.evaluate import NAME, Evaluation, Evaluations
 
 JudgeRole = Literal["oracle", "held-out", "training"]
 """The oracle knows the demo world's truth; a held-out judge saw no training; a training scorer made the data."""
@@ -18,8 +19,6 @@ JudgeRole = Literal["oracle", "held-out", "training"]
 ROLES: Final[tuple[JudgeRole, ...]] = get_args(JudgeRole)
 DIALS_SHOWN: Final[tuple[DialName, ...]] = ("helpfulness", "safety")
 Losses = Sequence[tuple[int, float]]
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+/@-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +32,12 @@ class StageFact:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleAnswer:
-    """An answer to be shown. None is shown unless given: what people or models wrote is nobody's to publish unasked."""
-
-    mode: str
-    dials: Dials
-    prompt: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
 class RunFacts:
     """A run as its report tells it.
 
     `modes` holds each mode's evaluation by each judge and `judges` says what each judge is; `mode` is the one that the
-    run is about. `calibrated` holds evaluations made with the calibration in force, by mode and judge; `losses` is
-    (step, loss); `lineage` is digests by name; `not_run` says what was left out, a sentence each.
+    run is about. `checked` says by mode how far the mean score was from the dial, before calibration and after;
+    `losses` is (step, loss); `lineage` is digests by name; `not_run` says what was left out, a sentence each.
 
     Raises:
         ValueError: a mode or a judge is named that is not there, or by a name that a picture cannot carry; or `when`
@@ -62,12 +51,11 @@ class RunFacts:
     mode: str = "adapter"
     summary: Sequence[str] = ()
     calibration: Calibration | None = None
-    calibrated: Evaluations = field(default_factory=dict)
+    checked: Mapping[str, Checked] = field(default_factory=dict)
     losses: Losses = ()
     settings: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     stages: Sequence[StageFact] = ()
     lineage: Mapping[str, str] = field(default_factory=dict)
-    answers: Sequence[SampleAnswer] = ()
     not_run: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -76,13 +64,13 @@ class RunFacts:
         if not self.modes.get(self.mode):
             known = ", ".join(mode for mode, by_judge in self.modes.items() if by_judge) or "none"
             raise ValueError(f"mode {self.mode!r} has no evaluation; modes that have one: {known}")
-        for name in (*self.modes, *self.calibrated, *(self.calibration or {}), *self.judges):
-            if not _NAME.fullmatch(name):
+        for name in (*self.modes, *(self.calibration or {}), *self.judges):
+            if not re.fullmatch(NAME, name):
                 raise ValueError(
                     f"{name!r} names a mode or a judge; a name has 1 to 64 letters, digits, blanks or . _ + / @ -, "
                     "and begins with a letter or a digit"
                 )
-        for judge in {judge for found in (self.modes, self.calibrated) for by in found.values() for judge in by}:
+        for judge in {judge for by_judge in self.modes.values() for judge in by_judge}:
             if self.judges.get(judge) not in ROLES:
                 raise ValueError(
                     f"judge {judge!r} has the role {self.judges.get(judge)!r} in judges; it must be {', '.join(ROLES)}"
@@ -91,7 +79,8 @@ class RunFacts:
     @property
     def judge_names(self) -> list[str]:
         """Judges with a figure in any mode, the oracle first, then the held-out ones, then the training scorers."""
-        return self.in_order(judge for by_judge in self.modes.values() for judge in by_judge)
+        judges = dict.fromkeys(judge for by_judge in self.modes.values() for judge in by_judge)
+        return sorted(judges, key=lambda judge: ROLES.index(self.judges[judge]))
 
     @property
     def mode_names(self) -> list[str]:
@@ -102,10 +91,6 @@ class RunFacts:
     def reference_judge(self) -> str:
         """The most trusted judge of the run's own mode."""
         return next(judge for judge in self.judge_names if judge in self.modes[self.mode])
-
-    def in_order(self, judges: Iterable[str]) -> list[str]:
-        """Judges once each, the most trusted first."""
-        return sorted(dict.fromkeys(judges), key=lambda judge: ROLES.index(self.judges[judge]))
 
     def judges_of(self, role: JudgeRole) -> list[str]:
         return [judge for judge in self.judge_names if self.judges[judge] == role]

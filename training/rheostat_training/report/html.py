@@ -95,16 +95,13 @@ def _gaps(facts: RunFacts) -> Mapping[tuple[str, DialName], float]:
 
 
 def _calibration_rows(facts: RunFacts) -> list[dict[str, Any]]:
-    """By mode and dial: the range, and the largest miss within it before and after, by judge."""
-    rows = []
+    """By mode and dial: the curve, and the largest miss within its range before and after; None where not measured."""
+    rows: list[dict[str, Any]] = []
     for mode, curves in (facts.calibration or {}).items():
-        by_judge = facts.calibrated.get(mode, {})
-        for dial in DIALS_SHOWN:
-            if dial not in curves:
-                continue
-            low, high = curves[dial].attainable
-            inside = [point for point in curves[dial].points if low <= point.control <= high]
-            before = max((abs(point.control - point.score) for point in inside), default=None)
-            after = {judge: by_judge[judge].dial(dial).largest_miss(low, high) for judge in facts.in_order(by_judge)}
-            rows.append({"mode": mode, "dial": dial, "curve": curves[dial], "before": before, "after": after})
+        misses = facts.checked[mode].misses() if mode in facts.checked else {}
+        rows += [
+            {"mode": mode, "dial": dial, "curve": curves[dial], "miss": misses.get(dial)}
+            for dial in DIALS_SHOWN
+            if dial in curves
+        ]
     return rows

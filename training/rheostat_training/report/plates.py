@@ -7,6 +7,7 @@ from math import hypot
 from typing import Literal
 
 from rheostat_server.contract.calibration import DialCalibration
+from rheostat_training.calibrate import Check
 from rheostat_training.evaluate import CurvePoint, PlanePoint
 from rheostat_training.report.facts import DIALS_SHOWN, Losses, RunFacts
 from rheostat_training.report.plots import calibration_panel, loss_panel, pens, plane_panel, png, response_panel
@@ -56,15 +57,13 @@ def _planes(facts: RunFacts) -> Iterator[Plate]:
 
 
 def _calibrations(facts: RunFacts) -> Iterator[Plate]:
-    """A panel for each calibrated mode and dial: before, and after by each judge."""
-    of = pens(facts.in_order(facts.judges))
+    """A panel for each calibrated mode and dial: before, and after as other prompts checked it."""
     for mode, curves in (facts.calibration or {}).items():
-        by_judge = facts.calibrated.get(mode, {})
         for dial in DIALS_SHOWN:
             if dial in curves:
-                after = {judge: by_judge[judge].dial(dial).curve for judge in facts.in_order(by_judge)}
-                picture = calibration_panel(f"{dial}, {mode}", dial, curves[dial], after, of)
-                alt = f"Calibration of {dial} in mode {mode}. {_calibration_alt(curves[dial])} {_after_alt(after)}"
+                checks = facts.checked[mode].after[dial] if mode in facts.checked else ()
+                picture = calibration_panel(f"{dial}, {mode}", dial, curves[dial], checks)
+                alt = f"Calibration of {dial} in mode {mode}. {_calibration_alt(curves[dial])} {_after_alt(checks)}"
                 yield Plate("calibration", _file("calibration", mode, dial), alt.strip(), png(picture))
 
 
@@ -75,8 +74,9 @@ def _curves_alt(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
     )
 
 
-def _after_alt(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
-    return f"After, by judge. {_curves_alt(curves)}" if curves else ""
+def _after_alt(checks: Sequence[Check]) -> str:
+    said = ", ".join(f"{check.reached:z.2f} at {check.asked:g}" for check in checks)
+    return f"After, on other prompts: {said}." if checks else ""
 
 
 def _calibration_alt(before: DialCalibration) -> str:

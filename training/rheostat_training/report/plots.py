@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 
 from rheostat_server.contract.calibration import DialCalibration
 from rheostat_server.contract.dials import DialName
+from rheostat_training.calibrate import Check
 from rheostat_training.evaluate import CurvePoint, Figure, PlanePoint
 from rheostat_training.report.facts import Losses
 
@@ -106,20 +107,20 @@ def plane_panel(title: str, points: Sequence[PlanePoint]) -> Picture:
     return picture
 
 
-def calibration_panel(
-    title: str, dial: DialName, before: DialCalibration, after: Mapping[str, Curve], of: Mapping[str, Pen]
-) -> Picture:
-    """Mean score at each value before calibration (with band), after it by each judge, and the attainable range."""
+def calibration_panel(title: str, dial: DialName, before: DialCalibration, after: Sequence[Check]) -> Picture:
+    """Mean score at each value before calibration (with band) and at each dial after it, and the attainable range."""
     picture, axes = _panel(title, f"{dial} set", f"mean {dial} measured")
     low, high = before.attainable
     axes.axhspan(low, high, color=GREY, alpha=0.10, linewidth=0, zorder=0)
     _identity(axes)
-    pen = Pen(GREY, "x", "-")
+    of = {"before": Pen(GREY, "x", "-")}
     curve = [CurvePoint(point.control, Figure(point.score, point.low, point.high)) for point in before.points]
-    _draw_curve(axes, curve, pen)
-    for judge, found in after.items():
-        _draw_curve(axes, found, of[judge])
-    _legend(picture, {"before": pen, **{f"after, {judge}": of[judge] for judge in after}})
+    _draw_curve(axes, curve, of["before"])
+    if after:
+        of["after"] = Pen(_COLOURS[0], "o", "-")
+        asked, reached = [check.asked for check in after], [check.reached for check in after]
+        axes.plot(asked, reached, color=_COLOURS[0], marker="o", markersize=4.5, linewidth=1.5)
+    _legend(picture, of)
     return picture
 
 

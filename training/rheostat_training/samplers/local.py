@@ -29,10 +29,17 @@ class LocalSampler:
         return self.loaded.digest()
 
     def batches(self, requests: Sequence[Request], plan: SamplingPlan) -> list[tuple[int, ...]]:
-        """Batches of prompts of one length, which need no padding; the few left over are batched with padding."""
+        """Batches of prompts of one length, which need no padding; the few left over are batched with padding.
+
+        Raises:
+            ValueError: a prompt leaves no room for an answer.
+        """
         size = max(1, plan.batch_rows // plan.samples)
+        prompts = self._prompt_ids(requests)
+        lengths = {request.id: len(ids) for request, ids in zip(requests, prompts, strict=True)}
+        self.loaded.room.check(lengths, plan.max_new_tokens)
         by_length: defaultdict[int, list[int]] = defaultdict(list)
-        for position, prompt in enumerate(self._prompt_ids(requests)):
+        for position, prompt in enumerate(prompts):
             by_length[len(prompt)].append(position)
         even: list[tuple[int, ...]] = []
         lonely: list[int] = []
@@ -47,6 +54,7 @@ class LocalSampler:
     def answer(self, requests: Sequence[Request], plan: SamplingPlan, number: int) -> list[Sample]:
         generator = torch.Generator(self.loaded.device).manual_seed(plan.seed * 1_000_003 + number)
         rows = sample_ids(self.loaded, self._prompt_ids(requests), plan, generator)
+        ends = self.loaded.end_ids
         texts = self.loaded.tokenizer.batch_decode([row.ids for row in rows], skip_special_tokens=True)
         return [
             Sample(
@@ -54,7 +62,7 @@ class LocalSampler:
                 sample=place % plan.samples,
                 answer=text.strip(),
                 tokens=len(row.ids),
-                finished=bool(row.ids) and row.ids[-1] == self.loaded.eos_token_id,
+                finished=bool(row.ids) and row.ids[-1] in ends,
                 dials=requests[place // plan.samples].dials,
                 least=row.least,
             )
@@ -85,7 +93,7 @@ def _chunks(items: list[int], size: int) -> Iterator[tuple[int, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """An answer's ids, a finished one ending in the end token, and the least probability of one of them."""
+    """An answer's ids, a finished one ending in an end token, and the least probability of one of them."""
 
     ids: list[int]
     least: float
@@ -104,6 +112,7 @@ def sample_ids(
     least = torch.ones(len(rows), device=loaded.device)
     alive = torch.arange(len(rows), device=loaded.device)
     going = torch.ones(len(rows), dtype=torch.bool, device=loaded.device)
+    ends = torch.tensor(sorted(loaded.end_ids), device=loaded.device)
     for step in range(plan.max_new_tokens):
         tokens = draw(decoding.logits, plan, generator)
         for row, token, goes in zip(alive.tolist(), tokens.tolist(), going.tolist(), strict=True):
@@ -111,7 +120,7 @@ def sample_ids(
                 rows[row].append(token)
         if step >= plan.settling_tokens:
             least[alive[going]] = torch.minimum(least[alive], probability(decoding.logits, tokens))[going]
-        going &= tokens != loaded.eos_token_id
+        going &= ~torch.isin(tokens, ends)
         if step + 1 == plan.max_new_tokens or not going.any():
             break
         if going.float().mean() < COMPACT_BELOW:

@@ -22,7 +22,7 @@ class ServerRefused(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class ServerSampler:
-    """Asks `url` for `model`; see `generate.Sampler`.
+    """Asks `url`, with or without the `/v1` at its end, for `model`; see `generate.Sampler`.
 
     `mode` is a mode of a Rheostat server, which then gets a request's dials as `control`. Without it the server is any
     other, and dials are written as control text, for an adapter that it serves. `key` is sent as a bearer token.
@@ -62,7 +62,8 @@ class ServerSampler:
         limits = httpx.Limits(max_connections=self.concurrency)
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
-        async with httpx.AsyncClient(base_url=self.url, timeout=ANSWER_SECONDS, limits=limits, headers=headers) as http:
+        root = self.url.rstrip("/").removesuffix("/v1")
+        async with httpx.AsyncClient(base_url=root, timeout=ANSWER_SECONDS, limits=limits, headers=headers) as http:
 
             async def one(request: Request, seed: int) -> list[Sample]:
                 async with places:
@@ -77,12 +78,15 @@ class ServerSampler:
     async def _ask(self, http: httpx.AsyncClient, request: Request, plan: SamplingPlan, seed: int) -> list[Sample]:
         try:
             response = await http.post("/v1/chat/completions", json=self._body(request, plan, seed))
-        except httpx.TransportError as exc:
+        except (httpx.TransportError, httpx.InvalidURL) as exc:
             raise ServerRefused(f"{self.url} did not answer: {exc or type(exc).__name__}") from exc
         if response.status_code != httpx.codes.OK:
             raise ServerRefused(f"{self.url} answered {response.status_code}: {response.text[:500]}")
-        completion = response.json()
-        return [_sample(request, choice, completion, plan) for choice in completion["choices"]]
+        try:
+            completion = response.json()
+            return [_sample(request, choice, completion, plan) for choice in completion["choices"]]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ServerRefused(f"{self.url} answered what is no chat completion: {response.text[:200]}") from exc
 
     def _body(self, request: Request, plan: SamplingPlan, seed: int) -> dict[str, object]:
         body: dict[str, object] = {

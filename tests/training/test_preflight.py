@@ -1,0 +1,135 @@
+"""What a run is told before it spends its hours."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from rheostat_training.config import BadConfig, RunConfig, parse_config
+from rheostat_training.materials import Materials
+from rheostat_training.models import LoadedModel
+from rheostat_training.preflight import check_run
+
+NO_SYSTEM = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "<{{ message['role'] }}>{{ message['content'] }}<end>{% endfor %}<assistant>"
+)
+SILENT = (
+    "{% for message in messages %}{% if message['role'] != 'system' %}"
+    "<{{ message['role'] }}>{{ message['content'] }}<end>{% endif %}{% endfor %}<assistant>"
+)
+PROMPTS = {"source": {"source": "demo", "count": 6}, "held_out": {"source": "demo", "split": "held-out", "count": 4}}
+
+
+@pytest.fixture
+def base(tmp_path: Path, make_model: Callable[[], LoadedModel]) -> Path:
+    loaded = make_model()
+    loaded.model.save_pretrained(tmp_path / "base")
+    loaded.tokenizer.save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+def with_template(base: Path, template: str | None) -> None:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base)
+    (base / "chat_template.jinja").unlink()
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(base)
+
+
+def config_of(folder: Path, **changes: object) -> RunConfig:
+    return parse_config({
+        "base": {"model": str(folder)},
+        "prompts": PROMPTS,
+        "evaluate": {"prompts": 2, "modes": ["adapter", "prompt"], "sampling": {"max_new_tokens": 64}},
+        "calibrate": {"prompts": 2},
+        "report_to": "none",
+        **changes,
+    })  # fmt: skip
+
+
+def check(config: RunConfig) -> None:
+    check_run(config, Materials(config, say=lambda line: None), "export")
+
+
+def test_a_run_that_can_come_to_its_end_is_let_go(base: Path) -> None:
+    check(config_of(base))
+
+
+@pytest.mark.parametrize(("template", "why"), [(NO_SYSTEM, "System role not supported"), (SILENT, "leaves system")])
+def test_a_template_without_a_system_message_is_refused_where_one_is_needed(
+    base: Path, template: str, why: str
+) -> None:
+    with_template(base, template)
+    with pytest.raises(BadConfig, match=rf"(?s)the mode 'prompt' of evaluate\.modes put.*{why}"):
+        check(config_of(base))
+    with pytest.raises(BadConfig, match=r"^generate\.worded put"):
+        check(config_of(base, generate={"worded": 1}, evaluate={"prompts": 2, "modes": ["adapter"]}))
+    check(config_of(base, evaluate={"prompts": 2, "modes": ["adapter"], "sampling": {"max_new_tokens": 64}}))
+
+
+def test_a_held_out_conversation_that_the_template_refuses_is_named(base: Path, tmp_path: Path) -> None:
+    with_template(base, NO_SYSTEM)
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
+    rows = [
+        {"id": f"row-{n}", "messages": [*turns[n % 2 :][:1], {"role": "user", "content": str(n)}]} for n in range(4)
+    ]
+    (tmp_path / "held.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    held_out = {"source": str(tmp_path / "held.jsonl")}
+    with pytest.raises(BadConfig, match=r"prompt 'row-0' of those held out: .*System role not supported"):
+        check(config_of(base, prompts={**PROMPTS, "held_out": held_out}, evaluate={"prompts": 2, "modes": ["adapter"]}))
+
+
+def test_a_model_without_a_chat_template_is_refused(base: Path) -> None:
+    with_template(base, None)
+    with pytest.raises(BadConfig, match="no chat template"):
+        check(config_of(base))
+
+
+def test_held_out_prompts_that_leave_no_room_are_refused(base: Path) -> None:
+    with pytest.raises(BadConfig, match=r"held out: 4 of 4 prompts leave no room .* reads and writes 256"):
+        check(config_of(base, evaluate={"prompts": 2, "sampling": {"max_new_tokens": 250}}))
+
+
+def test_everything_is_told_at_once(base: Path) -> None:
+    settings = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**settings, "architectures": ["GPT2LMHeadModel"]}))
+    nowhere = {"safety": "/nowhere/s", "helpfulness": "/nowhere/h"}
+    config = config_of(base, score={"scorers": nowhere}, report_to="wandbb")
+    with pytest.raises(BadConfig) as refused:
+        check(config)
+    told = str(refused.value)
+    assert re.search("report_to is 'wandbb'", told)
+    assert re.search("score.scorers: model '/nowhere/s'", told)
+    assert re.search("score.scorers: model '/nowhere/h'", told)
+    assert re.search("GPT2LMHeadModel", told)
+
+
+def test_the_demo_worlds_scorers_are_warned_of_where_the_prompts_are_others(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text("".join(f'{{"prompt": "question {n}"}}\n' for n in range(3)))
+    said: list[str] = []
+    config = config_of(base, prompts={**PROMPTS, "source": {"source": str(tmp_path / "own.jsonl")}})
+    check_run(config, Materials(config, say=said.append), "score")
+    assert any("know the demo world alone" in line for line in said)
+
+
+def test_the_adapter_names_a_base_folder_without_what_is_of_this_machine(base: Path) -> None:
+    config = config_of(base)
+    assert Materials(config, say=print).base_name == "base"
+    named = config_of(base, export={"base_name": "example-org/base"})
+    assert Materials(named, say=print).base_name == "example-org/base"
+
+
+def test_a_revision_of_a_folder_is_refused(base: Path) -> None:
+    with pytest.raises(BadConfig, match=r"base\.revision is 'v2'"):
+        check(config_of(base, base={"model": str(base), "revision": "v2"}))
+
+
+def test_only_the_stages_that_are_asked_for_are_looked_at(base: Path) -> None:
+    config = config_of(base, evaluate={"prompts": 2, "judges": {"own": {"safety": "/no", "helpfulness": "/no"}}})
+    check_run(config, Materials(config, say=lambda line: None), "fit")
+    with pytest.raises(BadConfig, match=r"evaluate\.judges\.own"):
+        check(config)

@@ -1,0 +1,118 @@
+"""Whether a run can come to its end, asked before it spends its hours."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from transformers import AutoConfig, AutoTokenizer
+
+from rheostat_server.contract.dials import Dials
+from rheostat_training.adapter_check import NotServable, check_architecture
+from rheostat_training.conditioning import TemplateRefuses, prompt_text
+from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, ScorerFolders
+from rheostat_training.materials import Materials
+from rheostat_training.models import Room
+from rheostat_training.rows import Messages
+from rheostat_training.sources import model_folder
+from rheostat_training.stage_names import STAGES, StageName
+from rheostat_training.tracking import check_tracker
+
+SYSTEM: Final = "Answer in one sentence."
+ASKED: Final = "What does this do?"
+DIALS: Final = Dials(safety=0.25, helpfulness=0.75)
+
+
+def check_run(config: RunConfig, materials: Materials, until: StageName) -> None:
+    """Asks whatever is cheap to ask of tracker, scorers, judges, base model, tokenizer and held-out prompts.
+
+    Raises:
+        BadConfig: a stage up to `until` would fail; the message says everything that was found.
+    """
+    stages = STAGES[: STAGES.index(until) + 1]
+    found = [*_tracker(config, stages), *_judges(config, materials, stages), *_base(config, materials, stages)]
+    if found:
+        raise BadConfig("\n".join(found))
+
+
+def _tracker(config: RunConfig, stages: tuple[StageName, ...]) -> Iterator[str]:
+    if "fit" not in stages:
+        return
+    try:
+        check_tracker(config.report_to)
+    except ValueError as exc:
+        yield str(exc)
+
+
+def _judges(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
+    sources: dict[str, JudgeSource] = {"score.scorers": config.score.scorers} if "score" in stages else {}
+    if "evaluate" in stages:
+        sources |= {f"evaluate.judges.{name}": source for name, source in config.evaluate.judges.items()}
+    if isinstance(config.score.scorers, str) and config.prompts.source.source != DEMO and "score" in stages:
+        materials.say(f"score.scorers are {config.score.scorers}, which know the demo world alone; name your own")
+    for name, source in sources.items():
+        if isinstance(source, ScorerFolders):
+            for folder in (source.safety, source.helpfulness):
+                try:
+                    model_folder(folder)
+                except BadConfig as exc:
+                    yield f"{name}: {exc}"
+
+
+def _base(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
+    folder, trust = materials.base_folder, {"trust_remote_code": config.base.trust_remote_code}
+    materials.check_base()
+    settings = AutoConfig.from_pretrained(folder, **trust)
+    for name in settings.architectures or () if "fit" in stages else ():
+        yield from _architecture(name)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+    if tokenizer.chat_template is None:
+        yield f"base.model {config.base.model!r} has no chat template, and control text is the end of a user's turn"
+        return
+    yield from _template(config, tokenizer, stages)
+    if "evaluate" in stages:
+        yield from _held_out(config, materials, tokenizer, Room.of(settings))
+
+
+def _architecture(name: str) -> Iterator[str]:
+    try:
+        check_architecture(name)
+    except NotServable as exc:
+        yield str(exc)
+
+
+def _template(config: RunConfig, tokenizer: Any, stages: tuple[StageName, ...]) -> Iterator[str]:
+    asked: Messages = ({"role": "user", "content": ASKED},)
+    if (refused := _refused(tokenizer, asked)) is not None:
+        yield refused
+        return
+    worded = ["generate.worded"] if config.generate.worded else []
+    if "evaluate" in stages and "prompt" in config.evaluate.modes:
+        worded.append("the mode 'prompt' of evaluate.modes")
+    with_system: Messages = ({"role": "system", "content": SYSTEM}, *asked)
+    refused = _refused(tokenizer, with_system)
+    silent = refused is None and SYSTEM not in prompt_text(tokenizer, with_system, DIALS)
+    if worded and (refused or silent):
+        why = refused or "the chat template leaves system messages out"
+        yield f"{' and '.join(worded)} put dials into a system message: {why}; do without, or give another base model"
+
+
+def _refused(tokenizer: Any, messages: Messages) -> str | None:
+    try:
+        prompt_text(tokenizer, messages, DIALS)
+    except TemplateRefuses as exc:
+        return str(exc)
+    return None
+
+
+def _held_out(config: RunConfig, materials: Materials, tokenizer: Any, room: Room) -> Iterator[str]:
+    lengths: dict[str, int] = {}
+    for id, prompt in {**materials.evaluation_prompts, **materials.calibration_prompts}.items():
+        try:
+            text = prompt_text(tokenizer, prompt.messages, DIALS)
+        except TemplateRefuses as exc:
+            yield f"prompt {id!r} of those held out: {exc}"
+            return
+        lengths[id] = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    try:
+        room.check(lengths, config.evaluate.sampling.max_new_tokens)
+    except ValueError as exc:
+        yield f"held out: {exc}"
