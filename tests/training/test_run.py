@@ -138,7 +138,7 @@ def test_a_run_killed_at_every_stage_ends_as_one_that_was_not(whole: Path, tmp_p
     for name in (
         "generate/samples.jsonl", "score/scored.jsonl", "distil/examples.jsonl",
         "fit/adapter/adapter_model.safetensors",
-        "evaluate/evaluation.json", "calibrate/calibration.json", "adapter/control.json", "evaluation.json",
+        "evaluate/figures.json", "calibrate/calibration.json", "adapter/control.json", "evaluation.json",
     ):  # fmt: skip
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes(), name
 

@@ -7,13 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from transformers import AutoModelForSequenceClassification
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+)
 
 from rheostat_training import score as stage
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
-from rheostat_training.rows import Prompt, Sample, Scored, read_rows
+from rheostat_training.rows import Messages, Prompt, Sample, Scored, read_rows
 from rheostat_training.score import CallableJudge, Dialogue, Scorer, ScorerPair, Scores, score
 from rheostat_training.scorer_fit import ScorerFamily, ScorerPlan, ScorerRow, ScorerShape, fit_scorer
 
@@ -126,21 +132,26 @@ def test_a_folder_with_scores_of_another_prompt_is_refused(tmp_path: Path) -> No
         score(judge, {"p": Prompt.user("p", "other")}, samples, tmp_path, judge_name="fake", progress=QUIET)
 
 
-@pytest.mark.parametrize(
-    ("file", "key", "complaint"),
-    [
-        ("config.json", "pad_token_id", "names no pad_token_id"),
-        ("chat_template.jinja", "", "has no chat template"),
-    ],
-)
-def test_a_model_that_cannot_read_dialogues_is_refused_when_it_is_loaded(
-    tmp_path: Path, model: LoadedModel, file: str, key: str, complaint: str
-) -> None:
+def test_a_model_without_a_token_to_pad_with_is_refused_when_it_is_loaded(tmp_path: Path, model: LoadedModel) -> None:
     fit_scorer(rows_of_two_kinds(40), model.tokenizer, replace(PLAN, epochs=1), tmp_path)
-    path = tmp_path / "model" / file
-    if key:
-        path.write_text(json.dumps({**json.loads(path.read_text()), key: None}))
-    else:
-        path.unlink()
-    with pytest.raises(ValueError, match=complaint):
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token_id": None}))
+    with pytest.raises(ValueError, match="names no pad_token_id"):
         Scorer.load(tmp_path / "model")
+
+
+def test_a_cross_encoder_without_chat_template_reads_question_and_answer_as_a_pair(tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "how", "do", "i", "climb", "slowly", "fast", "now"]
+    tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}, model_max_length=12)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    encoder = BertForSequenceClassification(BertConfig(vocab_size=len(words), num_labels=1, **sizes)).eval()
+    encoder.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    question: Messages = ({"role": "system", "content": "now"}, {"role": "user", "content": "how do i climb"})
+    answers = ["slowly", "fast fast now", "slowly " * 40]
+    found = Scorer.load(tmp_path, batch_rows=2).levels([Dialogue(question, answer) for answer in answers])
+    for answer, level in zip(answers, found, strict=True):
+        read = tokenizer("how do i climb", answer, truncation="longest_first", max_length=12, return_tensors="pt")
+        assert read["token_type_ids"].any()
+        assert level == pytest.approx(torch.sigmoid(encoder(**read).logits)[0, 0].item(), abs=1e-6)

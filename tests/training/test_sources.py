@@ -12,9 +12,9 @@ def test_a_pair_of_scorers_is_loaded_once_and_only_when_it_is_to_judge(monkeypat
     loaded: list[tuple[Path, ...]] = []
     load = ScorerPair.load
 
-    def counting(*folders: Path, batch_rows: int) -> ScorerPair:
+    def counting(*folders: Path, batch_rows: int, device: str) -> ScorerPair:
         loaded.append(folders)
-        return load(*folders, batch_rows=batch_rows)
+        return load(*folders, batch_rows=batch_rows, device=device)
 
     monkeypatch.setattr(ScorerPair, "load", counting)
     named = judge_of("demo-scorers", batch_rows=3)

@@ -17,7 +17,7 @@ from rheostat_training.rows import Prompt, Request, Sample, prompt_of
 from rheostat_training.score import Dialogue, Judge
 
 __all__ = [
-    "EVALUATION_FILE",
+    "FIGURES_FILE",
     "FIGURE_NAMES",
     "NAME",
     "BadEvaluation",
@@ -35,7 +35,7 @@ __all__ = [
     "write_evaluations",
 ]
 
-EVALUATION_FILE: Final = "evaluation.json"
+FIGURES_FILE: Final = "figures.json"
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9 ._+/@-]{0,63}"
 """What a mode or a judge may be called: names that a picture and its file can carry."""
 FIGURE_NAMES: Final = ("mP", "MP", "Err", "BT", "BT_all", "cross_talk", "tau")

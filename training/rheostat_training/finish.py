@@ -11,7 +11,7 @@ from rheostat_server.contract.manifest import Manifest
 from rheostat_training.calibrate import Checked
 from rheostat_training.config import RunConfig, as_values
 from rheostat_training.distil import DistilPlan
-from rheostat_training.evaluate import EVALUATION_FILE, Evaluations, read_evaluations
+from rheostat_training.evaluate import FIGURES_FILE, Evaluations, read_evaluations
 from rheostat_training.export import ExportFacts, evaluation_rows, export_adapter, merge_adapter
 from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
@@ -20,12 +20,13 @@ from rheostat_training.resume import read_value, write_json
 from rheostat_training.sources import ORACLE, SCORERS
 from rheostat_training.stage import StageResult
 
+EVALUATION_FILE: Final = "evaluation.json"
 MERGED: Final = "merged"
 
 
 def finish(config: RunConfig, materials: Materials, done: Mapping[str, StageResult], out: Path) -> None:
     """Writes `adapter/`, `evaluation.json`, the report, and, where it is asked for, `merged/`."""
-    found = read_evaluations(done["evaluate"].folder / EVALUATION_FILE)
+    found = read_evaluations(done["evaluate"].folder / FIGURES_FILE)
     curves: Calibration = read_value(done["calibrate"].folder / "calibration.json", Calibration)
     checked: dict[str, Checked] = read_value(done["calibrate"].folder / "checks.json", dict[str, Checked])
     facts = _export_facts(config, materials, done, found, curves)

@@ -148,5 +148,7 @@ class Materials:
     def _judge(self, name: str) -> NamedJudge:
         if name not in self._judges:
             sources: dict[str, JudgeSource] = {SCORERS: self.config.score.scorers, **self.config.evaluate.judges}
-            self._judges[name] = judge_of(sources[name], batch_rows=self.config.score.batch_rows)
+            self._judges[name] = judge_of(
+                sources[name], batch_rows=self.config.score.batch_rows, device=self.loading["device"]
+            )
         return self._judges[name]

@@ -20,7 +20,7 @@ from rheostat_training.config import BadConfig, RunConfig, as_values, write_conf
 from rheostat_training.crew import Crew
 from rheostat_training.distil import distil
 from rheostat_training.evaluate import (
-    EVALUATION_FILE,
+    FIGURES_FILE,
     Evaluation,
     evaluate,
     grid,
@@ -28,7 +28,7 @@ from rheostat_training.evaluate import (
     trials,
     write_evaluations,
 )
-from rheostat_training.finish import MERGED, finish
+from rheostat_training.finish import EVALUATION_FILE, MERGED, finish
 from rheostat_training.fit import FitReport, fit
 from rheostat_training.generate import generate
 from rheostat_training.lora import ADAPTER
@@ -225,7 +225,9 @@ class _Run:
             return figures
 
         settings = self._settings("fit", "reinforce", "base")
-        return self.shop.run("fit", settings, {"distil": done["distil"]}, work, base=materials.base_digest)
+        return self.shop.run(
+            "fit", settings, {"distil": done["distil"]}, work, base=materials.base_digest, base_name=materials.base_name
+        )
 
     def evaluate(self, done: Done) -> StageResult:
         plan, prompts = self.config.evaluate, self.materials.evaluation_prompts
@@ -234,7 +236,7 @@ class _Run:
             asker = self._asker(done)
             requests = requests_for(prompts.values(), grid(plan.levels))
             found = {mode: self._judged(prompts, asker.answers(mode, requests, folder / mode)) for mode in plan.modes}
-            write_evaluations(folder / EVALUATION_FILE, found)
+            write_evaluations(folder / FIGURES_FILE, found)
             return _headline(found["adapter"])
 
         inputs = {

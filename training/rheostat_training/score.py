@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, rows_digest
 from rheostat_training.rows import Dialogue as Dialogue
 from rheostat_training.rows import Prompt, Sample, Scored, prompt_of, read_rows, write_rows
-from rheostat_training.scorer_text import dialogue_ids, pad_right
+from rheostat_training.scorer_text import dialogue_ids, pad_right, pair_ids
 from rheostat_training.scorers.text_scorer import SCORER_FILE, TextScorer
 
 SHARD_ROWS = 8192
@@ -51,7 +52,11 @@ class CallableJudge:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A sequence-classification model of one label; level = sigmoid(logit)."""
+    """A sequence-classification model of one label; level = sigmoid(logit).
+
+    It reads the conversation and its answer by its own chat template; one that has none, as most cross-encoders, reads
+    the last question and the answer as a pair of texts.
+    """
 
     model: Any
     tokenizer: Any
@@ -59,32 +64,50 @@ class Scorer:
 
     @classmethod
     def load(cls, folder: Path, *, batch_rows: int = 128, device: str = "cpu") -> "Scorer":
-        """Raises ValueError if it has several labels, no token to pad with, or no chat template."""
+        """Raises ValueError if it has several labels or no token to pad with."""
         model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
         if model.config.num_labels != 1:
             raise ValueError(f"{folder} has {model.config.num_labels} labels; a scorer has 1, the level's logit")
         if model.config.pad_token_id is None:
             raise ValueError(f"{folder} names no pad_token_id in its config.json; answers of several lengths need one")
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        if tokenizer.chat_template is None:
-            raise ValueError(f"{folder} has no chat template; a scorer reads the conversation and its answer by one")
-        return cls(model, tokenizer, batch_rows)
+        return cls(model, AutoTokenizer.from_pretrained(folder), batch_rows)
 
     @torch.inference_mode()
     def levels(self, dialogues: Sequence[Dialogue]) -> list[float]:
         """Levels of dialogues, read in batches of like length."""
-        pairs = [(dialogue.messages, dialogue.answer) for dialogue in dialogues]
-        ids = dialogue_ids(self.tokenizer, pairs, max_length=self.model.config.max_position_embeddings)
-        order = sorted(range(len(ids)), key=lambda position: len(ids[position]))
-        result = [0.0] * len(ids)
+        read = self._read(dialogues)
+        order = sorted(range(len(read)), key=lambda position: len(read[position][0]))
+        result = [0.0] * len(read)
         for start in range(0, len(order), self.batch_rows):
             chunk = order[start : start + self.batch_rows]
-            tokens, mask = pad_right([ids[position] for position in chunk], self.model.config.pad_token_id)
-            device = self.model.device
-            logits = self.model(input_ids=tokens.to(device), attention_mask=mask.to(device)).logits[:, 0]
+            logits = self._logits([read[position] for position in chunk])
             for position, level in zip(chunk, torch.sigmoid(logits.float()).tolist(), strict=True):
                 result[position] = level
         return result
+
+    def _read(self, dialogues: Sequence[Dialogue]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Ids and token types of each dialogue."""
+        longest = min(self.model.config.max_position_embeddings, self.tokenizer.model_max_length)
+        if self.tokenizer.chat_template is None:
+            pairs = [(Prompt("", dialogue.messages).text, dialogue.answer) for dialogue in dialogues]
+            return pair_ids(self.tokenizer, pairs, max_length=longest)
+        ids = dialogue_ids(
+            self.tokenizer, [(dialogue.messages, dialogue.answer) for dialogue in dialogues], max_length=longest
+        )
+        return [(row, (0,) * len(row)) for row in ids]
+
+    def _logits(self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> torch.Tensor:
+        tokens, mask = pad_right([ids for ids, _ in rows], self.model.config.pad_token_id)
+        more = {"token_type_ids": pad_right([types for _, types in rows], 0)[0]} if self._typed else {}
+        inputs = {"input_ids": tokens, "attention_mask": mask, **more}
+        logits: torch.Tensor = self.model(
+            **{name: value.to(self.model.device) for name, value in inputs.items()}
+        ).logits
+        return logits[:, 0]
+
+    @property
+    def _typed(self) -> bool:
+        return "token_type_ids" in signature(self.model.forward).parameters
 
 
 class LevelScorer(Protocol):

@@ -1,4 +1,4 @@
-"""What a scorer reads: the conversation and its answer as the scorer tokenizer's own chat template writes them."""
+"""What a scorer reads: a conversation and its answer, by the scorer's own chat template, or as a pair of texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +19,20 @@ def dialogue_ids(
         for messages, answer in dialogues
     ]
     return [ids[-max_length:] for ids in token_ids(tokenizer, texts)]
+
+
+def pair_ids(
+    tokenizer: Any, pairs: Sequence[tuple[str, str]], *, max_length: int
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Ids and token types of (question, answer), as cross-encoders read them; the longer of the two is cut first.
+
+    Types are 0 throughout where the tokenizer has none.
+    """
+    questions, answers = zip(*pairs, strict=True) if pairs else ((), ())
+    read = tokenizer([*questions], [*answers], truncation="longest_first", max_length=max_length) if pairs else {}
+    ids = read.get("input_ids", [])
+    types = read.get("token_type_ids") or [[0] * len(row) for row in ids]
+    return [(tuple(row), tuple(kinds)) for row, kinds in zip(ids, types, strict=True)]
 
 
 def pad_right(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

@@ -58,8 +58,8 @@ def model_folder(name: str, revision: str | None = None, *, code: bool = False) 
         raise BadConfig(f"model {name!r} is no folder, and cannot be fetched from a hub: {exc}") from exc
 
 
-def judge_of(source: JudgeSource, *, batch_rows: int = 128) -> NamedJudge:
-    """The judge that a configuration names, not loaded yet."""
+def judge_of(source: JudgeSource, *, batch_rows: int = 128, device: str = "cpu") -> NamedJudge:
+    """The judge that a configuration names, not loaded yet; scorers are put on `device`."""
     if isinstance(source, ScorerFolders):
         folders = model_folder(source.safety), model_folder(source.helpfulness)
     elif source == "demo-oracle":
@@ -70,7 +70,7 @@ def judge_of(source: JudgeSource, *, batch_rows: int = 128) -> NamedJudge:
         pair = demo.bundle_folder() / source.removeprefix("demo-")
         folders = pair / "safety", pair / "helpfulness"
     digest = " ".join(tree_digest(folder) for folder in folders)
-    return NamedJudge(lambda: ScorerPair.load(*folders, batch_rows=batch_rows), digest)
+    return NamedJudge(lambda: ScorerPair.load(*folders, batch_rows=batch_rows, device=device), digest)
 
 
 def sampler_of(plan: Generate, base: BaseModel, load: Callable[[], LoadedModel]) -> Sampler:

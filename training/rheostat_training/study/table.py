@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Final
 
 from rheostat_server.contract.dials import DIAL_NAMES, DialName
-from rheostat_training.evaluate import EVALUATION_FILE, Evaluation, Evaluations, read_evaluations
+from rheostat_training.evaluate import FIGURES_FILE, Evaluation, Evaluations, read_evaluations
 from rheostat_training.stage import DONE_FILE
 from rheostat_training.study.cells import Cell, Group
 
@@ -42,7 +42,7 @@ def tables(done: Sequence[Cell], out: Path) -> str:
 
 def evaluations_of(cell: Cell, out: Path) -> Evaluations:
     """A cell's figures by mode and judge."""
-    return read_evaluations(out / "cells" / cell.name / "evaluate" / EVALUATION_FILE)
+    return read_evaluations(out / "cells" / cell.name / "evaluate" / FIGURES_FILE)
 
 
 def _entries(done: Sequence[Cell], out: Path, *, baselines: bool) -> Iterator[Entry]:
