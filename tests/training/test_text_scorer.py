@@ -17,10 +17,16 @@ from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import BadRow, Dialogue, Prompt
 from rheostat_training.score import ScorerPair, load_scorer
 from rheostat_training.scorer_cli import scorer as command
+from rheostat_training.scorers.encoder import Encoder
+from rheostat_training.scorers.features import FeaturePlan, Material, answer_texts, dense_features
+from rheostat_training.scorers.head_fit import HeadPlan
 from rheostat_training.scorers.hold_out import folds, hold_outs, shares
 from rheostat_training.scorers.labelled import REFUSAL_CLASSES, judged_pairs, read_preferences, read_refusals
+from rheostat_training.scorers.ngrams import Ngrams
 from rheostat_training.scorers.phrases import PHRASE_FEATURES, phrase_features, spelled_out
-from rheostat_training.scorers.text_scorer import TextScorer
+from rheostat_training.scorers.stages import RefusalStage
+from rheostat_training.scorers.text_scorer import SCORER_FILE, TextScorer
+from rheostat_training.scorers.timing import milliseconds
 from rheostat_training.scorers.train import TextScorerPlan, train_text_scorer
 from tests.training.shared_data import sentence_encoder, shared_data
 
@@ -38,7 +44,7 @@ def encoder(tmp_path: Path, tiny_model: Path) -> str:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
     )
     BertModel(config).save_pretrained(tmp_path / "encoder")
     tokenizer.save_pretrained(tmp_path / "encoder")
@@ -152,6 +158,41 @@ def test_contractions_and_typographic_apostrophes_are_one_phrase() -> None:
     assert one[:70].tolist() == other[:70].tolist()
 
 
+def test_ngrams_built_again_from_what_they_tell_count_the_same() -> None:
+    texts = ["i cannot open it", "i cannot close it", "open it and close it"]
+    fitted = Ngrams.fit(texts, opening=8)
+    again = Ngrams.of(fitted.terms, fitted.rarity, opening=8)
+    assert {"i cannot", "it", "i"} <= {*fitted.terms["whole"]}
+    assert "close" not in fitted.terms["start"]
+    unseen = [*texts, "i cannot say"]
+    assert again.matrix(unseen).toarray() == pytest.approx(fitted.matrix(unseen).toarray())
+    assert again.matrix(["of no known word"]).nnz == 0
+
+
+def test_a_head_knows_no_word_of_the_rows_it_is_to_judge(tmp_path: Path, encoder: str) -> None:
+    stage = RefusalStage.read([refusal_file(tmp_path)])
+    plan = FeaturePlan()
+    dense = dense_features(Encoder.load(encoder), stage.dialogues, plan)
+    texts = [
+        f"{text} hidden" if row.model == "one" else text
+        for text, row in zip(answer_texts(stage.dialogues), stage.rows, strict=True)
+    ]
+    seen = [at for at, row in enumerate(stage.rows) if row.model != "one"]
+    head = stage.fit(Material(dense, texts), seen, HeadPlan(1.0, 1.0, 1.0), opening=plan.opening_characters, seed=0)
+    assert "hidden" not in head.ngrams.terms["whole"]
+    assert "steps" in head.ngrams.terms["whole"]
+
+
+def test_an_encoder_is_cut_after_the_layers_asked_for_and_reads_the_tokens_asked_for(encoder: str) -> None:
+    whole, lower = Encoder.load(encoder, layers=9), Encoder.load(encoder, layers=1)
+    assert (len(whole.model.encoder.layer), len(lower.model.encoder.layer)) == (2, 1)
+    states = whole.model(**whole.tokenizer("open the window", return_tensors="pt"), output_hidden_states=True)
+    mean = states.hidden_states[1][0].mean(0)
+    found = lower.vectors(["open the window", "open the window and the door"], max_tokens=3)
+    assert lower.vectors(["open the window"], max_tokens=9)[0] == pytest.approx((mean / mean.norm()).tolist(), abs=1e-5)
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
 def test_a_refusal_scorer_learns_and_its_folder_judges_the_same(tmp_path: Path, encoder: str) -> None:
     plan = TextScorerPlan("refusal", BOTH)
     report = train_text_scorer([refusal_file(tmp_path)], encoder, plan, tmp_path / "out", progress=QUIET)
@@ -164,7 +205,20 @@ def test_a_refusal_scorer_learns_and_its_folder_judges_the_same(tmp_path: Path, 
     assert 0 <= comply < partial < refuse <= 1
     alone = [loaded.levels([dialogue])[0] for dialogue in dialogues]
     assert alone == pytest.approx([comply, refuse, partial], abs=1e-5)
-    assert not list((tmp_path / "out").rglob("*.pkl"))
+    kinds = {file.suffix for file in (tmp_path / "out" / "scorer").rglob("*") if file.is_file()}
+    assert kinds <= {".json", ".safetensors", ".txt", ".model", ".jinja"}
+    taken = milliseconds(loaded, dialogues, seed=0)
+    assert taken.wall > 0
+    assert taken.cpu > 0
+
+
+def test_a_scorer_of_another_schema_is_to_be_trained_again(tmp_path: Path, encoder: str) -> None:
+    plan = TextScorerPlan("refusal", BOTH)
+    train_text_scorer([refusal_file(tmp_path)], encoder, plan, tmp_path / "out", progress=QUIET)
+    facts = tmp_path / "out" / "scorer" / SCORER_FILE
+    facts.write_text(facts.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(ValueError, match=r"schema_version 1 .* train the scorer again"):
+        load_scorer(tmp_path / "out" / "scorer")
 
 
 def test_two_text_scorers_make_a_judge(tmp_path: Path, encoder: str) -> None:
