@@ -23,7 +23,7 @@ class FeaturePlan:
     """How much of the encoder is used, how many tokens of the answer it reads, and how long an answer's opening is."""
 
     layers: int = 4
-    answer_tokens: int = 128
+    answer_tokens: int = 64
     opening_characters: int = 300
 
     def __post_init__(self) -> None:

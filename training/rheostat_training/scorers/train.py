@@ -29,7 +29,7 @@ PROMPT_PARTS = 5
 FEATURES_FILE = "features.safetensors"
 SCORER_FOLDER = "scorer"
 HEADS: dict[TextScorerKind, HeadPlan] = {
-    "refusal": HeadPlan(inverse_penalty=15.0, vector_weight=0.4, phrase_weight=0.4),
+    "refusal": HeadPlan(inverse_penalty=15.0, vector_weight=0.7, phrase_weight=0.7),
     "preference": HeadPlan(inverse_penalty=0.025, vector_weight=2.0, phrase_weight=2.0),
 }
 
