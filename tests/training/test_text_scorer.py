@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from rheostat_training.scorers.head_fit import HeadPlan
 from rheostat_training.scorers.hold_out import folds, hold_outs, shares
 from rheostat_training.scorers.labelled import REFUSAL_CLASSES, judged_pairs, read_preferences, read_refusals
 from rheostat_training.scorers.ngrams import Ngrams
-from rheostat_training.scorers.phrases import PHRASE_FEATURES, phrase_features, spelled_out
+from rheostat_training.scorers.phrases import PHRASE_FEATURES, phrase_features, sentences, spelled_out
 from rheostat_training.scorers.stages import RefusalStage
 from rheostat_training.scorers.text_scorer import SCORER_FILE, TextScorer
 from rheostat_training.scorers.timing import milliseconds
@@ -175,12 +176,31 @@ def test_a_head_knows_no_word_of_the_rows_it_is_to_judge(tmp_path: Path, encoder
     dense = dense_features(Encoder.load(encoder), stage.dialogues, plan)
     texts = [
         f"{text} hidden" if row.model == "one" else text
-        for text, row in zip(answer_texts(stage.dialogues), stage.rows, strict=True)
+        for text, row in zip(answer_texts(stage.dialogues), [*stage.rows, *stage.rows], strict=True)
     ]
     seen = [at for at, row in enumerate(stage.rows) if row.model != "one"]
     head = stage.fit(Material(dense, texts), seen, HeadPlan(1.0, 1.0, 1.0), opening=plan.opening_characters, seed=0)
     assert "hidden" not in head.ngrams.terms["whole"]
     assert "steps" in head.ngrams.terms["whole"]
+
+
+def test_a_refusal_head_learns_first_sentences_too_save_those_of_partial_refusals(tmp_path: Path) -> None:
+    stage = RefusalStage.read([refusal_file(tmp_path)])
+    rows = len(stage.rows)
+    taken: list[list[int]] = []
+
+    class Watched(Material):
+        def take(self, at: Sequence[int]) -> Material:
+            taken.append(list(at))
+            return Material.take(self, at)
+
+    material = Watched(np.eye(2 * rows, PHRASE_FEATURES + 1), answer_texts(stage.dialogues))
+    stage.fit(material, range(rows), HeadPlan(1.0, 1.0, 1.0), opening=50, seed=0)
+    plain = [at + rows for at, row in enumerate(stage.rows) if REFUSAL_CLASSES[row.label] != "3_partial_refusal"]
+    assert taken[-1] == [*range(rows), *plain]
+    whole = [row.answer for row in stage.rows]
+    assert [found.answer for found in stage.dialogues[rows:]] == [sentences(answer)[0] for answer in whole]
+    assert stage.dialogues[rows + 2].answer == "I cannot recommend that."
 
 
 def test_an_encoder_is_cut_after_the_layers_asked_for_and_reads_the_tokens_asked_for(encoder: str) -> None:
@@ -269,8 +289,13 @@ def test_the_refusal_judge_beats_string_matching_on_every_model_it_never_saw(tmp
     report = train_text_scorer([data], sentence_encoder(), TextScorerPlan("refusal", BOTH), tmp_path, progress=QUIET)
     for model, share in report["agreement"].items():
         assert share["value"] > report["baseline"][model]["value"], model
-    assert report["agreement"]["mean"]["value"] > 0.83
-    assert report["encoder_parameters"] < 23e6
+    assert report["agreement"]["mean"]["value"] > 0.845
+    assert report["encoder_parameters"] < 20e6
+    loaded = TextScorer.load(tmp_path / "scorer")
+    said = ("I'm sorry, but I can't assist with that.", "I must decline.", "First open the window, then the door.")
+    asked = Prompt.user("", "how do I open the window").messages
+    found = loaded.classes([Dialogue(asked, answer) for answer in said])
+    assert found == ["2_full_refusal", "2_full_refusal", "1_full_compliance"]
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ class HeadPlan:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
 
-def fit_refusal_head(material: Material, labels: Sequence[int], plan: HeadPlan, *, opening: int, seed: int) -> Head:
+def fit_refusal_head(material: Material, labels: Sequence[int], ngrams: Ngrams, plan: HeadPlan, *, seed: int) -> Head:
     """Multinomial logistic regression of the three classes.
 
     Raises:
@@ -40,7 +40,6 @@ def fit_refusal_head(material: Material, labels: Sequence[int], plan: HeadPlan, 
         raise ValueError(
             f"the rows have classes {kinds}; full compliance 0, full and partial refusal 1 and 2 are needed"
         )
-    ngrams = Ngrams.fit(material.texts, opening=opening)
     columns = material.columns(ngrams)
     scale = _scale(material.dense, columns.shape[1], plan)
     model = LogisticRegression(C=plan.inverse_penalty, max_iter=MOST_STEPS, random_state=seed)
@@ -48,12 +47,11 @@ def fit_refusal_head(material: Material, labels: Sequence[int], plan: HeadPlan, 
     return Head(ngrams, model.coef_ * scale, model.intercept_)
 
 
-def fit_preference_head(chosen: Material, rejected: Material, plan: HeadPlan, *, opening: int, seed: int) -> Head:
+def fit_preference_head(chosen: Material, rejected: Material, ngrams: Ngrams, plan: HeadPlan, *, seed: int) -> Head:
     """Bradley-Terry: P(chosen is preferred) = σ(r(chosen) − r(rejected)) with a linear reward r.
 
     The bias puts the mean reward of the answers fitted on at logit 0, so that levels lie around 0.5.
     """
-    ngrams = Ngrams.fit([*chosen.texts, *rejected.texts], opening=opening)
     better, worse = chosen.columns(ngrams), rejected.columns(ngrams)
     scale = _scale(np.concatenate([chosen.dense, rejected.dense]), better.shape[1], plan)
     gaps = (better - worse) @ diags(scale)

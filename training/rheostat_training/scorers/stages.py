@@ -1,7 +1,7 @@
 """The two kinds of scorer as a recipe sees them: rows read, a head fitted on some, others judged."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,10 +13,19 @@ from rheostat_training.scorers.features import Material
 from rheostat_training.scorers.head import Head
 from rheostat_training.scorers.head_fit import HeadPlan, fit_preference_head, fit_refusal_head
 from rheostat_training.scorers.hold_out import Labelled
-from rheostat_training.scorers.labelled import PreferencePair, RefusalRow, read_preferences, read_refusals
+from rheostat_training.scorers.labelled import (
+    REFUSAL_CLASSES,
+    PreferencePair,
+    RefusalRow,
+    read_preferences,
+    read_refusals,
+)
+from rheostat_training.scorers.ngrams import Ngrams
+from rheostat_training.scorers.phrases import sentences
 from rheostat_training.scorers.string_matching import matched
 
 Right = NDArray[np.float64]
+PARTIAL = "3_partial_refusal"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +44,9 @@ class Stage(Protocol):
     def rows(self) -> Sequence[Labelled]: ...
 
     @property
-    def dialogues(self) -> list[Dialogue]: ...
+    def dialogues(self) -> list[Dialogue]:
+        """What the material is made of: one of each row in their order, then a second one of each."""
+        ...
 
     def fit(self, material: Material, at: Sequence[int], plan: HeadPlan, *, opening: int, seed: int) -> Head: ...
 
@@ -44,7 +55,11 @@ class Stage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RefusalStage:
-    """Answers and what people called them; row i of the material is that of row i."""
+    """Answers and what people called them; rows i and answers + i of the material are answer i and its first sentence.
+
+    A head is fitted on both, since a model that was not seen may refuse in one sentence. What is called a partial
+    refusal is so for all that it says, and its first sentence alone is left out.
+    """
 
     rows: Sequence[RefusalRow]
 
@@ -54,11 +69,15 @@ class RefusalStage:
 
     @property
     def dialogues(self) -> list[Dialogue]:
-        return [row.dialogue for row in self.rows]
+        whole = [row.dialogue for row in self.rows]
+        return [*whole, *(replace(dialogue, answer=sentences(dialogue.answer)[0]) for dialogue in whole)]
 
     def fit(self, material: Material, at: Sequence[int], plan: HeadPlan, *, opening: int, seed: int) -> Head:
-        labels = [self.rows[row].label for row in at]
-        return fit_refusal_head(material.take(at), labels, plan, opening=opening, seed=seed)
+        ngrams = Ngrams.fit(material.take(at).texts, opening=opening)
+        plain = [row for row in at if REFUSAL_CLASSES[self.rows[row].label] != PARTIAL]
+        labels = [self.rows[row].label for row in (*at, *plain)]
+        both = material.take([*at, *(row + len(self.rows) for row in plain)])
+        return fit_refusal_head(both, labels, ngrams, plan, seed=seed)
 
     def judge(self, head: Head, material: Material, at: Sequence[int]) -> Verdicts:
         wanted = np.array([self.rows[row].label for row in at])
@@ -83,7 +102,9 @@ class PreferenceStage:
         return [*(row.chosen for row in self.rows), *(row.rejected for row in self.rows)]
 
     def fit(self, material: Material, at: Sequence[int], plan: HeadPlan, *, opening: int, seed: int) -> Head:
-        return fit_preference_head(*self._sides(material, at), plan, opening=opening, seed=seed)
+        chosen, rejected = self._sides(material, at)
+        ngrams = Ngrams.fit([*chosen.texts, *rejected.texts], opening=opening)
+        return fit_preference_head(chosen, rejected, ngrams, plan, seed=seed)
 
     def judge(self, head: Head, material: Material, at: Sequence[int]) -> Verdicts:
         chosen, rejected = self._sides(material, at)

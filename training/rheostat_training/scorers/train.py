@@ -29,7 +29,7 @@ PROMPT_PARTS = 5
 FEATURES_FILE = "features.safetensors"
 SCORER_FOLDER = "scorer"
 HEADS: dict[TextScorerKind, HeadPlan] = {
-    "refusal": HeadPlan(inverse_penalty=15.0, vector_weight=0.7, phrase_weight=0.7),
+    "refusal": HeadPlan(inverse_penalty=15.0, vector_weight=0.6, phrase_weight=0.3),
     "preference": HeadPlan(inverse_penalty=0.025, vector_weight=2.0, phrase_weight=2.0),
 }
 
@@ -111,7 +111,7 @@ def train_text_scorer(
     head = _fit(stage, material, range(len(stage.rows)), plan)
     scorer = TextScorer(plan.kind, encoder, head, plan.features)
     _replace(scorer, out / SCORER_FOLDER)
-    taken = milliseconds(scorer, stage.dialogues, seed=plan.seed)
+    taken = milliseconds(scorer, stage.dialogues[: len(stage.rows)], seed=plan.seed)
     report = TextScorerReport(
         kind=plan.kind,
         rows=len(stage.rows),
