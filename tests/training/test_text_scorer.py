@@ -172,7 +172,7 @@ def test_ngrams_built_again_from_what_they_tell_count_the_same() -> None:
 
 def test_a_head_knows_no_word_of_the_rows_it_is_to_judge(tmp_path: Path, encoder: str) -> None:
     stage = RefusalStage.read([refusal_file(tmp_path)])
-    plan = FeaturePlan()
+    plan = FeaturePlan(layers=2)
     dense = dense_features(Encoder.load(encoder), stage.dialogues, plan)
     texts = [
         f"{text} hidden" if row.model == "one" else text

@@ -22,7 +22,7 @@ FEWEST = {"layers": 1, "answer_tokens": 4, "opening_characters": 20}
 class FeaturePlan:
     """How much of the encoder is used, how many tokens of the answer it reads, and how long an answer's opening is."""
 
-    layers: int = 4
+    layers: int
     answer_tokens: int = 64
     opening_characters: int = 300
 

@@ -44,7 +44,7 @@ def fit_refusal_head(material: Material, labels: Sequence[int], ngrams: Ngrams, 
     scale = _scale(material.dense, columns.shape[1], plan)
     model = LogisticRegression(C=plan.inverse_penalty, max_iter=MOST_STEPS, random_state=seed)
     model.fit(columns @ diags(scale), labels)
-    return Head(ngrams, model.coef_ * scale, model.intercept_)
+    return Head(ngrams, model.coef_ * scale, np.asarray(model.intercept_, np.float64))
 
 
 def fit_preference_head(chosen: Material, rejected: Material, ngrams: Ngrams, plan: HeadPlan, *, seed: int) -> Head:

@@ -52,7 +52,8 @@ class Ngrams:
 
     def matrix(self, texts: Sequence[str]) -> Any:
         """Sparse [texts, terms of both counts]; each count of a text has length 1."""
-        return hstack([self.whole.transform(texts), self.start.transform(_cut(texts, self.opening))], format="csr")
+        counts: list[Any] = [self.whole.transform(texts), self.start.transform(_cut(texts, self.opening))]
+        return hstack(counts, format="csr")
 
 
 def _cut(texts: Sequence[str], opening: int) -> list[str]:

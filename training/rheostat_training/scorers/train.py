@@ -4,7 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from rheostat_training.scorers.timing import milliseconds
 PROMPT_PARTS = 5
 FEATURES_FILE = "features.safetensors"
 SCORER_FOLDER = "scorer"
+FEATURES: dict[TextScorerKind, FeaturePlan] = {"refusal": FeaturePlan(layers=3), "preference": FeaturePlan(layers=4)}
 HEADS: dict[TextScorerKind, HeadPlan] = {
     "refusal": HeadPlan(inverse_penalty=15.0, vector_weight=0.6, phrase_weight=0.3),
     "preference": HeadPlan(inverse_penalty=0.025, vector_weight=2.0, phrase_weight=2.0),
@@ -42,7 +43,7 @@ class TextScorerPlan:
     hold_out: frozenset[HoldOut]
     prompt_parts: int = PROMPT_PARTS
     seed: int = 0
-    features: FeaturePlan = field(default_factory=FeaturePlan)
+    features: FeaturePlan | None = None
     head: HeadPlan | None = None
 
     def __post_init__(self) -> None:
@@ -50,7 +51,13 @@ class TextScorerPlan:
             raise ValueError(f"prompt_parts is {self.prompt_parts}; it must be at least 2")
 
     def facts(self) -> dict[str, Any]:
-        return {**plan_facts(self), "hold_out": sorted(self.hold_out), "head": asdict(self.head_plan)}
+        used = {"features": asdict(self.feature_plan), "head": asdict(self.head_plan)}
+        return {**plan_facts(self), "hold_out": sorted(self.hold_out), **used}
+
+    @property
+    def feature_plan(self) -> FeaturePlan:
+        """The features' own plan, or the one found to do for the kind."""
+        return self.features or FEATURES[self.kind]
 
     @property
     def head_plan(self) -> HeadPlan:
@@ -99,17 +106,17 @@ def train_text_scorer(
     started = time.monotonic()
     shown = progress or Progress.auto()
     digests = {path.name: file_digest(path) for path in data}
-    encoder = Encoder.load(encoder_name, layers=plan.features.layers)
+    encoder = Encoder.load(encoder_name, layers=plan.feature_plan.layers)
     digest = LoadedModel(encoder.model, encoder.tokenizer).digest()
     claim(out, {"stage": "text scorer", "plan": plan.facts(), "data": digests, "encoder": digest})
     if (out / "report.json").exists():
         found: dict[str, Any] = json.loads((out / "report.json").read_text())
         return found
     stage: Stage = RefusalStage.read(data) if plan.kind == "refusal" else PreferenceStage.read(data)
-    material = Material(_dense(encoder, stage.dialogues, plan.features, out, shown), answer_texts(stage.dialogues))
+    material = Material(_dense(encoder, stage.dialogues, plan.feature_plan, out, shown), answer_texts(stage.dialogues))
     judged = _held_out(stage, material, plan, shown)
     head = _fit(stage, material, range(len(stage.rows)), plan)
-    scorer = TextScorer(plan.kind, encoder, head, plan.features)
+    scorer = TextScorer(plan.kind, encoder, head, plan.feature_plan)
     _replace(scorer, out / SCORER_FOLDER)
     taken = milliseconds(scorer, stage.dialogues[: len(stage.rows)], seed=plan.seed)
     report = TextScorerReport(
@@ -133,7 +140,7 @@ def train_text_scorer(
 
 
 def _fit(stage: Stage, material: Material, at: Sequence[int], plan: TextScorerPlan) -> Head:
-    return stage.fit(material, at, plan.head_plan, opening=plan.features.opening_characters, seed=plan.seed)
+    return stage.fit(material, at, plan.head_plan, opening=plan.feature_plan.opening_characters, seed=plan.seed)
 
 
 def _held_out(stage: Stage, material: Material, plan: TextScorerPlan, progress: Progress) -> _Judged:
