@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rheostat_training.scorers.labelled import read_refusals
 from rheostat_training.scorers.text_scorer import TextScorer
-from rheostat_training.scorers.train import milliseconds
+from rheostat_training.scorers.timing import milliseconds
 
 
 def main() -> None:
@@ -18,7 +18,8 @@ def main() -> None:
     for folder in options.folders:
         scorer = TextScorer.load(folder)
         taken = milliseconds(scorer, dialogues, seed=options.seed)
-        print(f"{folder}: {scorer.kind}, {taken:.1f} ms a response, median, one core")
+        times = f"{taken.wall:.1f} ms on the clock, {taken.cpu:.1f} ms of the processor's time"
+        print(f"{folder}: {scorer.kind}, a response takes {times}; medians, one core")
 
 
 if __name__ == "__main__":

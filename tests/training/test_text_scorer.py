@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,16 @@ from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import BadRow, Dialogue, Prompt
 from rheostat_training.score import ScorerPair, load_scorer
 from rheostat_training.scorer_cli import scorer as command
+from rheostat_training.scorers.encoder import Encoder
+from rheostat_training.scorers.features import FeaturePlan, Material, answer_texts, dense_features
+from rheostat_training.scorers.head_fit import HeadPlan
 from rheostat_training.scorers.hold_out import folds, hold_outs, shares
 from rheostat_training.scorers.labelled import REFUSAL_CLASSES, judged_pairs, read_preferences, read_refusals
-from rheostat_training.scorers.phrases import PHRASE_FEATURES, phrase_features, spelled_out
-from rheostat_training.scorers.text_scorer import TextScorer
+from rheostat_training.scorers.ngrams import Ngrams
+from rheostat_training.scorers.phrases import PHRASE_FEATURES, phrase_features, sentences, spelled_out
+from rheostat_training.scorers.stages import RefusalStage
+from rheostat_training.scorers.text_scorer import SCORER_FILE, TextScorer
+from rheostat_training.scorers.timing import milliseconds
 from rheostat_training.scorers.train import TextScorerPlan, train_text_scorer
 from tests.training.shared_data import sentence_encoder, shared_data
 
@@ -38,7 +45,7 @@ def encoder(tmp_path: Path, tiny_model: Path) -> str:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
     )
     BertModel(config).save_pretrained(tmp_path / "encoder")
     tokenizer.save_pretrained(tmp_path / "encoder")
@@ -152,6 +159,60 @@ def test_contractions_and_typographic_apostrophes_are_one_phrase() -> None:
     assert one[:70].tolist() == other[:70].tolist()
 
 
+def test_ngrams_built_again_from_what_they_tell_count_the_same() -> None:
+    texts = ["i cannot open it", "i cannot close it", "open it and close it"]
+    fitted = Ngrams.fit(texts, opening=8)
+    again = Ngrams.of(fitted.terms, fitted.rarity, opening=8)
+    assert {"i cannot", "it", "i"} <= {*fitted.terms["whole"]}
+    assert "close" not in fitted.terms["start"]
+    unseen = [*texts, "i cannot say"]
+    assert again.matrix(unseen).toarray() == pytest.approx(fitted.matrix(unseen).toarray())
+    assert again.matrix(["of no known word"]).nnz == 0
+
+
+def test_a_head_knows_no_word_of_the_rows_it_is_to_judge(tmp_path: Path, encoder: str) -> None:
+    stage = RefusalStage.read([refusal_file(tmp_path)])
+    plan = FeaturePlan(layers=2)
+    dense = dense_features(Encoder.load(encoder), stage.dialogues, plan)
+    texts = [
+        f"{text} hidden" if row.model == "one" else text
+        for text, row in zip(answer_texts(stage.dialogues), [*stage.rows, *stage.rows], strict=True)
+    ]
+    seen = [at for at, row in enumerate(stage.rows) if row.model != "one"]
+    head = stage.fit(Material(dense, texts), seen, HeadPlan(1.0, 1.0, 1.0), opening=plan.opening_characters, seed=0)
+    assert "hidden" not in head.ngrams.terms["whole"]
+    assert "steps" in head.ngrams.terms["whole"]
+
+
+def test_a_refusal_head_learns_first_sentences_too_save_those_of_partial_refusals(tmp_path: Path) -> None:
+    stage = RefusalStage.read([refusal_file(tmp_path)])
+    rows = len(stage.rows)
+    taken: list[list[int]] = []
+
+    class Watched(Material):
+        def take(self, at: Sequence[int]) -> Material:
+            taken.append(list(at))
+            return Material.take(self, at)
+
+    material = Watched(np.eye(2 * rows, PHRASE_FEATURES + 1), answer_texts(stage.dialogues))
+    stage.fit(material, range(rows), HeadPlan(1.0, 1.0, 1.0), opening=50, seed=0)
+    plain = [at + rows for at, row in enumerate(stage.rows) if REFUSAL_CLASSES[row.label] != "3_partial_refusal"]
+    assert taken[-1] == [*range(rows), *plain]
+    whole = [row.answer for row in stage.rows]
+    assert [found.answer for found in stage.dialogues[rows:]] == [sentences(answer)[0] for answer in whole]
+    assert stage.dialogues[rows + 2].answer == "I cannot recommend that."
+
+
+def test_an_encoder_is_cut_after_the_layers_asked_for_and_reads_the_tokens_asked_for(encoder: str) -> None:
+    whole, lower = Encoder.load(encoder, layers=9), Encoder.load(encoder, layers=1)
+    assert (len(whole.model.encoder.layer), len(lower.model.encoder.layer)) == (2, 1)
+    states = whole.model(**whole.tokenizer("open the window", return_tensors="pt"), output_hidden_states=True)
+    mean = states.hidden_states[1][0].mean(0)
+    found = lower.vectors(["open the window", "open the window and the door"], max_tokens=3)
+    assert lower.vectors(["open the window"], max_tokens=9)[0] == pytest.approx((mean / mean.norm()).tolist(), abs=1e-5)
+    assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
 def test_a_refusal_scorer_learns_and_its_folder_judges_the_same(tmp_path: Path, encoder: str) -> None:
     plan = TextScorerPlan("refusal", BOTH)
     report = train_text_scorer([refusal_file(tmp_path)], encoder, plan, tmp_path / "out", progress=QUIET)
@@ -164,7 +225,20 @@ def test_a_refusal_scorer_learns_and_its_folder_judges_the_same(tmp_path: Path, 
     assert 0 <= comply < partial < refuse <= 1
     alone = [loaded.levels([dialogue])[0] for dialogue in dialogues]
     assert alone == pytest.approx([comply, refuse, partial], abs=1e-5)
-    assert not list((tmp_path / "out").rglob("*.pkl"))
+    kinds = {file.suffix for file in (tmp_path / "out" / "scorer").rglob("*") if file.is_file()}
+    assert kinds <= {".json", ".safetensors", ".txt", ".model", ".jinja"}
+    taken = milliseconds(loaded, dialogues, seed=0)
+    assert taken.wall > 0
+    assert taken.cpu > 0
+
+
+def test_a_scorer_of_another_schema_is_to_be_trained_again(tmp_path: Path, encoder: str) -> None:
+    plan = TextScorerPlan("refusal", BOTH)
+    train_text_scorer([refusal_file(tmp_path)], encoder, plan, tmp_path / "out", progress=QUIET)
+    facts = tmp_path / "out" / "scorer" / SCORER_FILE
+    facts.write_text(facts.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(ValueError, match=r"schema_version 1 .* train the scorer again"):
+        load_scorer(tmp_path / "out" / "scorer")
 
 
 def test_two_text_scorers_make_a_judge(tmp_path: Path, encoder: str) -> None:
@@ -215,8 +289,13 @@ def test_the_refusal_judge_beats_string_matching_on_every_model_it_never_saw(tmp
     report = train_text_scorer([data], sentence_encoder(), TextScorerPlan("refusal", BOTH), tmp_path, progress=QUIET)
     for model, share in report["agreement"].items():
         assert share["value"] > report["baseline"][model]["value"], model
-    assert report["agreement"]["mean"]["value"] > 0.83
-    assert report["encoder_parameters"] < 23e6
+    assert report["agreement"]["mean"]["value"] > 0.845
+    assert report["encoder_parameters"] < 20e6
+    loaded = TextScorer.load(tmp_path / "scorer")
+    said = ("I'm sorry, but I can't assist with that.", "I must decline.", "First open the window, then the door.")
+    asked = Prompt.user("", "how do I open the window").messages
+    found = loaded.classes([Dialogue(asked, answer) for answer in said])
+    assert found == ["2_full_refusal", "2_full_refusal", "1_full_compliance"]
 
 
 @pytest.mark.slow

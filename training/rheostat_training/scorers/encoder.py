@@ -1,4 +1,4 @@
-"""A pretrained sentence encoder with mean pooling, kept frozen: texts in, unit vectors out."""
+"""The lower layers of a pretrained sentence encoder, kept frozen: texts in, unit vectors out."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from rheostat_training.progress import Progress
@@ -28,16 +27,22 @@ class Encoder:
     batch_rows: int = BATCH_TEXTS
 
     @classmethod
-    def load(cls, name: str, *, batch_rows: int = BATCH_TEXTS, device: str = "cpu") -> "Encoder":
-        """A folder, or a name on the Hub.
+    def load(
+        cls, name: str, *, layers: int | None = None, batch_rows: int = BATCH_TEXTS, device: str = "cpu"
+    ) -> "Encoder":
+        """The first `layers` layers of a folder, or of a name on the Hub; all of them where it has no more.
 
         Raises:
-            ValueError: the folder says that its vectors are pooled in another way than by the mean.
+            ValueError: the folder says that its vectors are pooled in another way than by the mean, or its layers
+                are not one list.
         """
         pooling = Path(name) / POOLING_FILE
         if pooling.exists() and not json.loads(pooling.read_text()).get(MEAN_POOLING, False):
             raise ValueError(f"{pooling} has no {MEAN_POOLING}; an encoder here pools by the mean")
-        return cls(AutoModel.from_pretrained(name).to(device).eval(), AutoTokenizer.from_pretrained(name), batch_rows)
+        model = AutoModel.from_pretrained(name).to(device).eval()
+        if layers is not None:
+            _keep_lower(model, layers)
+        return cls(model, AutoTokenizer.from_pretrained(name), batch_rows)
 
     @property
     def width(self) -> int:
@@ -52,36 +57,34 @@ class Encoder:
         self.tokenizer.save_pretrained(folder)
 
     @torch.inference_mode()
-    def pooled(
-        self,
-        texts: Sequence[str],
-        *,
-        max_tokens: int,
-        openings: Sequence[int] = (),
-        name: str = "encode",
-        progress: Progress | None = None,
+    def vectors(
+        self, texts: Sequence[str], *, max_tokens: int, progress: Progress | None = None
     ) -> NDArray[np.float32]:
-        """[texts, 1 + openings, width]: the mean over all tokens, then over the first `openings` ones, at length 1."""
-        result = np.zeros((len(texts), 1 + len(openings), self.width), dtype=np.float32)
+        """[texts, width]: the mean state of the first `max_tokens` tokens of each, at length 1."""
+        result = np.zeros((len(texts), self.width), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-        with (progress or Progress.silent()).task(name, len(texts), unit="texts") as task:
+        with (progress or Progress.silent()).task("encode", len(texts), unit="texts") as task:
             for start in range(0, len(order), self.batch_rows):
                 chunk = order[start : start + self.batch_rows]
-                result[chunk] = self._batch([texts[at] for at in chunk], max_tokens, openings)
+                result[chunk] = self._batch([texts[at] for at in chunk], max_tokens)
                 task.advance(len(chunk))
         return result
 
-    def _batch(self, texts: Sequence[str], max_tokens: int, openings: Sequence[int]) -> NDArray[np.float32]:
+    def _batch(self, texts: Sequence[str], max_tokens: int) -> NDArray[np.float32]:
         found = self.tokenizer(list(texts), truncation=True, max_length=max_tokens, padding=True, return_tensors="pt")
         found = found.to(self.model.device)
         mask = found["attention_mask"]
         states = self.model(input_ids=found["input_ids"], attention_mask=mask).last_hidden_state.float()
-        positions = torch.arange(mask.shape[1], device=mask.device)
-        masks = [mask, *(mask * (positions < opening) for opening in openings)]
-        pools = torch.stack([_mean(states, kept[..., None].float()) for kept in masks], dim=1)
-        values: NDArray[np.float32] = torch.nn.functional.normalize(pools, dim=-1).cpu().numpy()
+        kept = mask[..., None].float()
+        means = (states * kept).sum(1) / kept.sum(1).clamp(min=1)
+        values: NDArray[np.float32] = torch.nn.functional.normalize(means, dim=-1).cpu().numpy()
         return values
 
 
-def _mean(states: Tensor, kept: Tensor) -> Tensor:
-    return (states * kept).sum(1) / kept.sum(1).clamp(min=1)
+def _keep_lower(model: Any, layers: int) -> None:
+    count = model.config.num_hidden_layers
+    lists = [part for part in model.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == count]
+    if len(lists) != 1:
+        raise ValueError(f"{type(model).__name__} has {len(lists)} lists of its {count} layers; one can be cut")
+    del lists[0][layers:]
+    model.config.num_hidden_layers = len(lists[0])

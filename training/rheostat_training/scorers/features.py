@@ -1,41 +1,67 @@
-"""What a scorer's head reads of a dialogue: the encoder's vectors of the answer and of its opening, then phrases."""
+"""What a scorer's head reads of a dialogue: the encoder's vector of the answer, phrases, and n-grams."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, hstack
 
 from rheostat_training.progress import Progress
 from rheostat_training.rows import Dialogue, Prompt
 from rheostat_training.scorers.encoder import Encoder
-from rheostat_training.scorers.phrases import phrase_features
+from rheostat_training.scorers.ngrams import Ngrams
+from rheostat_training.scorers.phrases import phrase_features, spelled_out
 
 Matrix = NDArray[np.float64]
-VECTOR_BLOCKS = 2
-FEWEST_TOKENS = 4
+FEWEST = {"layers": 1, "answer_tokens": 4, "opening_characters": 20}
 
 
 @dataclass(frozen=True, slots=True)
 class FeaturePlan:
-    """How many tokens of the answer the encoder reads, and over how many first ones it pools once more."""
+    """How much of the encoder is used, how many tokens of the answer it reads, and how long an answer's opening is."""
 
-    answer_tokens: int = 128
-    opening_tokens: int = 24
+    layers: int
+    answer_tokens: int = 64
+    opening_characters: int = 300
 
     def __post_init__(self) -> None:
-        for name in ("answer_tokens", "opening_tokens"):
-            if getattr(self, name) < FEWEST_TOKENS:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {FEWEST_TOKENS}")
+        for name, fewest in FEWEST.items():
+            if getattr(self, name) < fewest:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {fewest}")
 
 
-def features(
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What is known of dialogues before anything is fitted: `dense` [rows, width + phrases], and the answers' words."""
+
+    dense: Matrix
+    texts: list[str]
+
+    def take(self, at: Sequence[int]) -> "Material":
+        return Material(self.dense[list(at)], [self.texts[row] for row in at])
+
+    def columns(self, ngrams: Ngrams) -> Any:
+        """Sparse [rows, width + phrases + n-grams], what a head is applied to."""
+        return hstack([csr_matrix(self.dense), ngrams.matrix(self.texts)], format="csr")
+
+
+def dense_features(
     encoder: Encoder, dialogues: Sequence[Dialogue], plan: FeaturePlan, *, progress: Progress | None = None
 ) -> Matrix:
-    """[dialogues, 2 · width + phrases]. The encoder reads the answer alone; phrases see the last user message too."""
+    """[dialogues, width + phrases]. The encoder reads the answer alone; phrases see the last user message too."""
     answers = [dialogue.answer for dialogue in dialogues]
-    vectors = encoder.pooled(
-        answers, max_tokens=plan.answer_tokens, openings=(plan.opening_tokens,), progress=progress
-    ).reshape(len(dialogues), -1)
+    vectors = encoder.vectors(answers, max_tokens=plan.answer_tokens, progress=progress)
     phrases = phrase_features([Prompt("", dialogue.messages).text for dialogue in dialogues], answers)
     return np.concatenate([vectors, phrases], axis=1).astype(np.float64)
+
+
+def read_material(encoder: Encoder, dialogues: Sequence[Dialogue], plan: FeaturePlan) -> Material:
+    """Material of dialogues, encoded now."""
+    return Material(dense_features(encoder, dialogues, plan), answer_texts(dialogues))
+
+
+def answer_texts(dialogues: Sequence[Dialogue]) -> list[str]:
+    """Answers as n-grams are counted in them: lower case, contractions written out."""
+    return [spelled_out(dialogue.answer) for dialogue in dialogues]

@@ -1,22 +1,24 @@
-"""The linear head of a scorer: one matrix and one vector, no library needed to apply it."""
+"""The linear head of a scorer: its n-grams, one matrix and one vector."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Matrix = NDArray[np.float64]
+from rheostat_training.scorers.features import Material, Matrix
+from rheostat_training.scorers.ngrams import Ngrams
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """logits = features · weightᵀ + bias; weight [outputs, features], bias [outputs]."""
+    """logits = columns · weightᵀ + bias; weight [outputs, columns], bias [outputs]."""
 
+    ngrams: Ngrams
     weight: Matrix
     bias: Matrix
 
-    def logits(self, features: Matrix) -> Matrix:
-        found: Matrix = features @ self.weight.T + self.bias
+    def logits(self, material: Material) -> Matrix:
+        """[rows, outputs]."""
+        found: Matrix = material.columns(self.ngrams) @ self.weight.T + self.bias
         return found
 
 

@@ -45,15 +45,6 @@ PHRASES = {
     "fiction": r"fictional|not a real|metaphor|literal|\bhumor|\bjoke",
 }
 
-PROMPT_OPENINGS = (
-    r"why (should|is it|was|were)",
-    r"why",
-    r"how (do|can|to|would)",
-    r"what",
-    r"where",
-    r"is\b|did\b|does\b",
-)
-OWN_PEOPLE = r"\b(is|are|was) my\b|\bmy \w+'s\b"
 ANSWER_OPENINGS = (r"i\b", r"to\b", r"it is\b", r"there is\b", r"as\b")
 FUNCTION_WORDS = frozenset(
     re.findall(
@@ -63,7 +54,7 @@ FUNCTION_WORDS = frozenset(
     )
 )
 FARTHEST = 600
-PHRASE_FEATURES = 5 * len(PHRASES) + 8 + len(ANSWER_OPENINGS) + 2 + len(PROMPT_OPENINGS) + 1
+PHRASE_FEATURES = 5 * len(PHRASES) + 8 + len(ANSWER_OPENINGS) + 2
 
 Row = list[float]
 
@@ -82,7 +73,7 @@ def sentences(text: str) -> list[str]:
 
 
 def phrase_features(prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float32]:
-    """[rows, features]: where and how often each kind of phrase comes, and the shapes of prompt and answer."""
+    """[rows, features]: where and how often each kind of phrase comes, and the shape of the answer."""
     rows = [_row(spelled_out(prompt), spelled_out(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
     return np.array(rows, dtype=np.float32)
 
@@ -90,7 +81,7 @@ def phrase_features(prompts: Sequence[str], answers: Sequence[str]) -> NDArray[n
 def _row(prompt: str, answer: str) -> Row:
     parts = sentences(answer)
     said = [value for pattern in PHRASES.values() for value in _phrase(re.compile(pattern), answer, parts)]
-    return [*said, *_answer_shape(answer, parts), *_echo(prompt, answer, parts[0]), *_prompt_shape(prompt)]
+    return [*said, *_answer_shape(answer, parts), *_echo(prompt, answer, parts[0])]
 
 
 def _phrase(pattern: re.Pattern[str], answer: str, parts: Sequence[str]) -> Row:
@@ -113,8 +104,3 @@ def _echo(prompt: str, answer: str, first: str) -> Row:
     """How much of what was asked comes again in the first sentence, and in the answer."""
     asked = {word for word in re.findall(r"[a-z]+", prompt) if word not in FUNCTION_WORDS}
     return [len(asked & {*re.findall(r"[a-z]+", text)}) / max(1, len(asked)) for text in (first, answer)]
-
-
-def _prompt_shape(prompt: str) -> Row:
-    openings = [float(bool(re.match(pattern, prompt))) for pattern in PROMPT_OPENINGS]
-    return [*openings, float(bool(re.search(OWN_PEOPLE, prompt)))]

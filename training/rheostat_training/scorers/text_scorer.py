@@ -1,4 +1,4 @@
-"""A scorer of real text: an encoder's folder, a linear head in safetensors, and a JSON file that says what they are."""
+"""A scorer of real text: an encoder's folder, a linear head in safetensors, its n-grams and what they are in JSON."""
 
 import json
 from collections.abc import Sequence
@@ -12,14 +12,16 @@ from safetensors.numpy import load_file, save_file
 from rheostat_training.resume import write_json
 from rheostat_training.rows import Dialogue
 from rheostat_training.scorers.encoder import BATCH_TEXTS, Encoder
-from rheostat_training.scorers.features import FeaturePlan, features
-from rheostat_training.scorers.head import Head, Matrix, probabilities
+from rheostat_training.scorers.features import FeaturePlan, Matrix, read_material
+from rheostat_training.scorers.head import Head, probabilities
 from rheostat_training.scorers.labelled import REFUSAL_CLASSES
+from rheostat_training.scorers.ngrams import Ngrams
 
 TextScorerKind = Literal["refusal", "preference"]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCORER_FILE = "scorer.json"
 HEAD_FILE = "head.safetensors"
+NGRAMS_FILE = "ngrams.json"
 ENCODER_FOLDER = "encoder"
 HOW_MUCH_REFUSED = np.array([0.0, 1.0, 0.5])
 
@@ -44,19 +46,15 @@ class TextScorer:
         if facts["schema_version"] != SCHEMA_VERSION or facts["kind"] not in get_args(TextScorerKind):
             found = f"schema_version {facts['schema_version']} and kind {facts['kind']!r}"
             known = f"{SCHEMA_VERSION} with {' or '.join(get_args(TextScorerKind))}"
-            raise ValueError(f"{folder / SCORER_FILE} has {found}; known are {known}")
-        weights = load_file(folder / HEAD_FILE)
-        head = Head(weights["weight"].astype(np.float64), weights["bias"].astype(np.float64))
+            raise ValueError(f"{folder / SCORER_FILE} has {found}; known are {known}: train the scorer again")
+        plan = FeaturePlan(**facts["features"])
         encoder = Encoder.load(str(folder / ENCODER_FOLDER), batch_rows=batch_rows, device=device)
-        return cls(facts["kind"], encoder, head, FeaturePlan(**facts["features"]))
+        return cls(facts["kind"], encoder, _load_head(folder, opening=plan.opening_characters), plan)
 
     def save(self, folder: Path) -> Path:
         """Writes a folder that `load` reads; the JSON file comes last, so that a folder with it is whole."""
         self.encoder.save(folder / ENCODER_FOLDER)
-        weights = {"weight": self.head.weight, "bias": self.head.bias}
-        save_file(
-            {name: np.ascontiguousarray(value, np.float32) for name, value in weights.items()}, folder / HEAD_FILE
-        )
+        _save_head(self.head, folder)
         facts = {"schema_version": SCHEMA_VERSION, "kind": self.kind, "features": asdict(self.plan)}
         named = {"classes": list(REFUSAL_CLASSES)} if self.kind == "refusal" else {}
         return write_json(folder / SCORER_FILE, {**facts, **named})
@@ -65,7 +63,7 @@ class TextScorer:
         """[dialogues, 3] of a refusal scorer, [dialogues, 1] of a preference scorer."""
         if not dialogues:
             return np.zeros((0, len(self.head.bias)))
-        return self.head.logits(features(self.encoder, dialogues, self.plan))
+        return self.head.logits(read_material(self.encoder, dialogues, self.plan))
 
     def classes(self, dialogues: Sequence[Dialogue]) -> list[str]:
         """The likeliest of REFUSAL_CLASSES of each.
@@ -87,3 +85,17 @@ def levels_of(kind: TextScorerKind, logits: Matrix) -> list[float]:
         found: list[float] = (probabilities(logits) @ HOW_MUCH_REFUSED).tolist()
         return found
     return [float(level) for level in 1 / (1 + np.exp(-np.clip(logits[:, 0], -60, 60)))]
+
+
+def _save_head(head: Head, folder: Path) -> None:
+    rarity = {f"rarity.{count}": values for count, values in head.ngrams.rarity.items()}
+    weights = {"weight": head.weight, "bias": head.bias, **rarity}
+    save_file({name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}, folder / HEAD_FILE)
+    write_json(folder / NGRAMS_FILE, head.ngrams.terms)
+
+
+def _load_head(folder: Path, *, opening: int) -> Head:
+    weights = {name: values.astype(np.float64) for name, values in load_file(folder / HEAD_FILE).items()}
+    terms = json.loads((folder / NGRAMS_FILE).read_text())
+    ngrams = Ngrams.of(terms, {count: weights[f"rarity.{count}"] for count in terms}, opening=opening)
+    return Head(ngrams, weights["weight"], weights["bias"])
