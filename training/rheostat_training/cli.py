@@ -1,6 +1,5 @@
 """`rheostat train`: a run from prompts to a served adapter, whole or stage by stage."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rheostat_training.quiet import quiet_libraries
 from rheostat_training.scorer_cli import scorer
 from rheostat_training.stage_names import STAGES, StageName
 
@@ -77,7 +77,7 @@ def run_whole_study(
     ] = None,
 ) -> None:
     """Compare methods, data and scales: many runs side by side, hours long. Prints the tables."""
-    _quiet_libraries()
+    quiet_libraries()
     from rheostat_training.progress import Progress
     from rheostat_training.study.cells import read_study, with_seeds
     from rheostat_training.study.run import run_study
@@ -96,7 +96,7 @@ def show_config(config: Config, overrides: Set = None) -> None:
     """Print the resolved configuration, every key with its value."""
     import yaml
 
-    _quiet_libraries()
+    quiet_libraries()
     from rheostat_training.config import as_values, read_config
 
     with _refusing():
@@ -104,7 +104,7 @@ def show_config(config: Config, overrides: Set = None) -> None:
 
 
 def _run(config: Path, out: Path | None, overrides: list[str] | None, *, until: StageName) -> None:
-    _quiet_libraries()
+    quiet_libraries()
     from rheostat_training.config import read_config
     from rheostat_training.run import run
 
@@ -113,14 +113,6 @@ def _run(config: Path, out: Path | None, overrides: list[str] | None, *, until: 
         run(read_config(config, overrides or ()), folder, until=until, say=typer.echo)
     if until == "export":
         typer.echo(f"adapter: {folder / 'adapter'}; report: {folder / 'report.html'}")
-
-
-def _quiet_libraries() -> None:
-    """Transformers draws a bar for every model that it loads, bitsandbytes tells of kernels that it could fetch."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from rheostat_server.demo import bundle_folder
+from rheostat_training.quiet import quiet_libraries
 
 app = typer.Typer(
     help="The demo world: a small model, its scorers and its adapter, made from nothing.", no_args_is_help=True
@@ -28,6 +29,7 @@ def build_bundle(
     fast: Annotated[bool, typer.Option("--fast", help="A miniature of every stage, in seconds.")] = False,
 ) -> None:
     """Make the demo bundle; aimed at less than ninety minutes on two cores."""
+    quiet_libraries()
     from rheostat_training.demo import recipe
     from rheostat_training.demo.build import build
 
@@ -44,6 +46,7 @@ def evaluate_bundle(
     prompts: Annotated[int, typer.Option(help="How many held-out prompts.", min=2)] = 300,
 ) -> None:
     """Print how well the dials are obeyed on held-out prompts, by adapter, by prompt and without control."""
+    quiet_libraries()
     from rheostat_training.demo.judging import evaluate
     from rheostat_training.samplers.server import ServerRefused
 

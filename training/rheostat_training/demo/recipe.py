@@ -11,6 +11,7 @@ from rheostat_training.distil import DistilPlan
 from rheostat_training.fit import FitPlan
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.prompts import PromptSource
+from rheostat_training.reinforce import ReinforcePlan
 from rheostat_training.scorer_fit import ScorerPlan, ScorerShape
 
 ANSWER_TOKENS = 160
@@ -44,22 +45,23 @@ DEMO_RUN: Final = RunConfig(
     generate=Generate(worded=16, sampling=SamplingPlan(samples=16, temperature=0.85, max_new_tokens=ANSWER_TOKENS)),
     distil=DistilPlan(per_cell=240, least_probability=0.04),
     fit=FitPlan(
-        steps=750,
-        head_steps=350,
+        steps=700,
+        head_steps=300,
         head_tokens=12,
         learning_rate=3e-3,
-        strength=0.7,
-        dither_share=0.25,
+        strength=0.8,
+        dither_share=0.5,
         dtype="bfloat16",
         attention="eager",
         checkpoint_every=50,
     ),
+    reinforce=ReinforcePlan(steps=40, learning_rate=5e-4, dtype="bfloat16", attention="eager"),
     evaluate=Evaluate(
         modes=("adapter", "prompt"),
         judges={"judges": "demo-judges", "oracle": "demo-oracle"},
         sampling=SamplingPlan(samples=1, temperature=0.7, max_new_tokens=ANSWER_TOKENS, seed=7),
     ),
-    calibrate=CalibratePlan(prompts=100),
+    calibrate=CalibratePlan(points=21, prompts=100),
     export=Export(base_name=DEMO),
 )
 """The run that makes the demo's adapter; the build puts its own base model and scorers in."""
@@ -107,6 +109,9 @@ def fast(seed: int = 0) -> Recipe:
             generate=Generate(worded=2, sampling=SamplingPlan(samples=4, max_new_tokens=24)),
             distil=DistilPlan(margin=0.0, per_cell=8),
             fit=FitPlan(steps=4, head_steps=2, batch_rows=4, rank=4, attention="eager"),
+            reinforce=ReinforcePlan(
+                steps=2, prompts_per_step=2, samples=2, batch_rows=4, max_new_tokens=24, attention="eager"
+            ),
             evaluate=replace(
                 DEMO_RUN.evaluate, prompts=4, sampling=SamplingPlan(samples=1, temperature=0.7, max_new_tokens=24)
             ),
