@@ -124,8 +124,14 @@ def test_every_attainable_score_is_read_back_through_flat_parts_too(scores: list
 
 
 def test_a_flat_part_is_read_in_its_middle_and_a_steep_one_beside_it_as_it_is() -> None:
-    curve = curve_of((0.0, 0.1), (0.5, 0.1), (1.0, 0.9))
-    assert [curve.control_for(score) for score in (0.0, 0.1, 0.5, 1.0)] == [0.25, 0.25, 0.75, 1.0]
+    curve = curve_of((0.0, 0.1), (0.25, 0.5), (0.75, 0.5), (1.0, 0.9))
+    assert [curve.control_for(score) for score in (0.3, 0.5, 0.7)] == pytest.approx([0.125, 0.5, 0.875])
+
+
+def test_the_ends_of_the_range_and_what_lies_outside_it_go_as_far_as_it_goes() -> None:
+    curve = curve_of((0.0, 0.1), (0.5, 0.1), (0.75, 0.9), (1.0, 0.9))
+    assert [curve.control_for(score) for score in (0.0, 0.1, 0.5, 0.9, 1.0)] == [0.0, 0.0, 0.625, 1.0, 1.0]
+    assert curve_of((0.0, 0.4), (1.0, 0.4)).control_for(0.7) == 0.5
 
 
 @pytest.mark.parametrize(

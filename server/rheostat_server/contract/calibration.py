@@ -56,13 +56,18 @@ class DialCalibration(BaseModel):
         return _interpolated([(point.control, point.score) for point in self.points], control)
 
     def control_for(self, score: float) -> float:
-        """The control value whose expected mean score is `score`; at an end where no control value reaches it.
+        """The control value whose expected mean score is `score`.
 
-        Where the curve is flat, many control values do: the middle of them. Between flat and steep the curve is read
-        where it rises, so `score_at` gives the score back.
+        At the ends of the attainable range, and outside it, the outermost control value: whoever asks for so much means
+        as far as it goes. Where the curve is flat in between, many control values reach the score: the middle of them.
+        Between flat and steep the curve is read where it rises, so `score_at` gives the score back.
         """
-        low, high = self.attainable
-        reached = [point.control for point in self.points if point.score == min(high, max(low, score))]
+        first, last = self.points[0], self.points[-1]
+        if first.score == last.score:
+            return (first.control + last.control) / 2
+        if not first.score < score < last.score:
+            return (first if score <= first.score else last).control
+        reached = [point.control for point in self.points if point.score == score]
         if reached:
             return (reached[0] + reached[-1]) / 2
         return _interpolated([(point.score, point.control) for point in self.points], score)
