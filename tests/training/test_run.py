@@ -12,7 +12,7 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
 from rheostat_server import demo
@@ -74,7 +74,7 @@ def test_a_second_run_does_nothing_again(whole: Path) -> None:
 
 def test_a_second_run_loads_no_model(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
-    for kind in (AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer):
+    for kind in (AutoModelForCausalLM, AutoModelForSequenceClassification):
         monkeypatch.setattr(kind, "from_pretrained", lambda folder, **_: loaded.append(str(folder)))
     make(whole)
     assert loaded == []
