@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from safetensors.torch import save_file
@@ -19,10 +21,22 @@ def processes_with_everything_imported() -> ForkServerContext:
     return context
 
 
+def begin(processes: ForkServerContext, work: Callable[..., None], *given: object) -> ForkServerProcess:
+    process = processes.Process(target=work, args=given)
+    process.start()
+    return process
+
+
 def ended(process: ForkServerProcess) -> int | None:
     """How a process ended."""
     process.join(120)
     return process.exitcode
+
+
+def replaced(moment: tuple[ModuleType, str, object] | None) -> None:
+    """Replaces the name of a module in this process, where a moment is given."""
+    if moment:
+        setattr(*moment)
 
 
 def die(*_: object, **__: object) -> Any:

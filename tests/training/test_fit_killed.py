@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rheostat_training import checkpoint, fit, lora
-from tests.training.killed import HalfAFile, die, ended
+from tests.training.killed import HalfAFile, begin, die, ended, replaced
 from tests.training.tiny_fit import PLAN, tiny_fit
 
 LONG = replace(PLAN, steps=150, checkpoint_every=2)
@@ -29,21 +29,13 @@ MOMENTS = {
 def whole(processes: ForkServerContext, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a fit that nothing ended."""
     out = tmp_path_factory.mktemp("whole")
-    assert ended(begin(processes, tiny_model, out)) == 0
+    assert ended(begin(processes, fit_and_die, tiny_model, out)) == 0
     return out
 
 
-def begin(processes: ForkServerContext, tokenizer: Path, out: Path, moment: str = "") -> ForkServerProcess:
-    process = processes.Process(target=fit_and_die, args=(tokenizer, out, moment))
-    process.start()
-    return process
-
-
-def fit_and_die(tokenizer: Path, out: Path, moment: str) -> None:
+def fit_and_die(tokenizer: Path, out: Path, moment: str = "") -> None:
     """Fits; where a moment is named, the process kills itself there."""
-    if moment:
-        module, name, replacement = MOMENTS[moment]
-        setattr(module, name, replacement)
+    replaced(MOMENTS.get(moment))
     tiny_fit(tokenizer, out, LONG)
 
 
@@ -60,13 +52,13 @@ def test_a_fit_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_
     chance = random.Random(4)
     log = tmp_path / "log.jsonl"
     for kill in range(1, KILLS + 1):
-        process = begin(processes, tiny_model, tmp_path)
+        process = begin(processes, fit_and_die, tiny_model, tmp_path)
         wait_for_lines(log, kill * LONG.steps // (KILLS + 2), process)
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
         assert ended(process) == -signal.SIGKILL
     assert (tmp_path / checkpoint.FILE).exists()
-    assert ended(begin(processes, tiny_model, tmp_path)) == 0
+    assert ended(begin(processes, fit_and_die, tiny_model, tmp_path)) == 0
     same(whole, tmp_path)
 
 
@@ -83,7 +75,7 @@ def wait_for_lines(log: Path, count: int, process: ForkServerProcess) -> None:
 def test_a_fit_killed_where_it_writes_ends_with_the_bytes_of_an_uninterrupted_one(
     processes: ForkServerContext, tiny_model: Path, whole: Path, tmp_path: Path, moment: str
 ) -> None:
-    assert ended(begin(processes, tiny_model, tmp_path, moment)) == -signal.SIGKILL
+    assert ended(begin(processes, fit_and_die, tiny_model, tmp_path, moment)) == -signal.SIGKILL
     assert not (tmp_path / "report.json").exists()
-    assert ended(begin(processes, tiny_model, tmp_path)) == 0
+    assert ended(begin(processes, fit_and_die, tiny_model, tmp_path)) == 0
     same(whole, tmp_path)

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from rheostat_training import checkpoint, scorer_fit
 from rheostat_training.progress import Progress
 from rheostat_training.scorer_fit import ScorerPlan, ScorerShape, fit_scorer
-from tests.training.killed import HalfAFile, die, ended
+from tests.training.killed import HalfAFile, begin, die, ended, replaced
 from tests.training.test_scorers import rows_of_two_kinds
 
 PLAN = ScorerPlan(
@@ -31,17 +31,9 @@ MOMENTS = {
 """What a process is named, and what of the training is replaced in it."""
 
 
-def begin(processes: ForkServerContext, tokenizer: Path, out: Path, moment: str = "") -> ForkServerProcess:
-    process = processes.Process(target=fit_and_die, args=(tokenizer, out, moment))
-    process.start()
-    return process
-
-
-def fit_and_die(tokenizer: Path, out: Path, moment: str) -> None:
+def fit_and_die(tokenizer: Path, out: Path, moment: str = "") -> None:
     """Trains; where a moment is named, the process kills itself there."""
-    if moment:
-        module, name, replacement = MOMENTS[moment]
-        setattr(module, name, replacement)
+    replaced(MOMENTS.get(moment))
     torch.set_num_threads(1)
     words = AutoTokenizer.from_pretrained(tokenizer)
     fit_scorer(rows_of_two_kinds(), words, PLAN, out, progress=Progress.silent())
@@ -51,7 +43,7 @@ def fit_and_die(tokenizer: Path, out: Path, moment: str) -> None:
 def whole(processes: ForkServerContext, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a training that nothing ended."""
     out = tmp_path_factory.mktemp("whole")
-    assert ended(begin(processes, tiny_model, out)) == 0
+    assert ended(begin(processes, fit_and_die, tiny_model, out)) == 0
     return out
 
 
@@ -74,13 +66,13 @@ def test_a_training_killed_at_random_moments_ends_with_the_bytes_of_an_uninterru
 ) -> None:
     chance = random.Random(4)
     for kill in range(1, KILLS + 1):
-        process = begin(processes, tiny_model, tmp_path)
+        process = begin(processes, fit_and_die, tiny_model, tmp_path)
         wait_for_steps(tmp_path, kill * STEPS // (KILLS + 2), process)
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
         assert ended(process) == -signal.SIGKILL
     assert steps_done(tmp_path) >= STEPS // 2
-    assert ended(begin(processes, tiny_model, tmp_path)) == 0
+    assert ended(begin(processes, fit_and_die, tiny_model, tmp_path)) == 0
     same(whole, tmp_path)
 
 
@@ -96,8 +88,8 @@ def wait_for_steps(out: Path, count: int, process: ForkServerProcess) -> None:
 def test_a_training_killed_where_it_writes_ends_with_the_bytes_of_an_uninterrupted_one(
     processes: ForkServerContext, tiny_model: Path, whole: Path, tmp_path: Path, moment: str
 ) -> None:
-    assert ended(begin(processes, tiny_model, tmp_path, moment)) == -signal.SIGKILL
+    assert ended(begin(processes, fit_and_die, tiny_model, tmp_path, moment)) == -signal.SIGKILL
     assert not (tmp_path / "report.json").exists()
     assert steps_done(tmp_path) > 0
-    assert ended(begin(processes, tiny_model, tmp_path)) == 0
+    assert ended(begin(processes, fit_and_die, tiny_model, tmp_path)) == 0
     same(whole, tmp_path)

@@ -59,7 +59,10 @@ def export(
         bool, typer.Option("--merge", help="Also write merged/: the base model with the adapter in its weights.")
     ] = False,
 ) -> None:
-    """Write the adapter with its manifest, figures and report. Stages before it are made first where they are not there."""  # noqa: E501
+    """Write the adapter with its manifest, figures and report.
+
+    Stages before it are made first where they are not there.
+    """
     merged = ["export.merge=true"] if merge else []
     _run(config, out, [*(overrides or ()), *merged], until="export")
 

@@ -28,9 +28,11 @@ def pair_ids(
 
     Types are 0 throughout where the tokenizer has none.
     """
-    questions, answers = zip(*pairs, strict=True) if pairs else ((), ())
-    read = tokenizer([*questions], [*answers], truncation="longest_first", max_length=max_length) if pairs else {}
-    ids = read.get("input_ids", [])
+    if not pairs:
+        return []
+    questions, answers = zip(*pairs, strict=True)
+    read = tokenizer([*questions], [*answers], truncation="longest_first", max_length=max_length)
+    ids = read["input_ids"]
     types = read.get("token_type_ids") or [[0] * len(row) for row in ids]
     return [(tuple(row), tuple(kinds)) for row, kinds in zip(ids, types, strict=True)]
 
