@@ -41,15 +41,17 @@ class Means:
     wordings: Wordings
     calibrate: bool = True
 
-    def control_values(self, mode: str, dials: Dials, adapter: Adapter | None = None) -> Dials | None:
-        """What the calibration of a mode makes of dials; None where there is none.
+    def control_values(
+        self, mode: str, dials: Dials, body: Mapping[str, Any], adapter: Adapter | None = None
+    ) -> Dials | None:
+        """What the calibration of a mode makes of a request's dials; None where there is none.
 
         The prompt mode's is that of any adapter of the base model which was measured with these wordings.
         """
         for known in (adapter,) if adapter else self.adapters.adapters:
             curves = (known.manifest.calibration or {}).get(mode, {})
             if self.calibrate and curves and all(self._applies(curve) for curve in curves.values()):
-                return calibrated(dials, curves)
+                return calibrated(dials, curves, body["messages"], body.get("seed"))
         return None
 
     def _applies(self, curve: DialCalibration) -> bool:
@@ -87,7 +89,7 @@ def plan_off(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
 
 def plan_prompt(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
     """Worded levels in the system message."""
-    control = means.control_values("prompt", in_force.dials)
+    control = means.control_values("prompt", in_force.dials, chat.body)
     try:
         messages = means.wordings.apply(chat.body["messages"], control or in_force.dials)
     except ValueError as exc:
@@ -104,7 +106,7 @@ def plan_prompt(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPl
 def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
     """The adapter's control text after the last user message, answered by the adapter."""
     adapter = _adapter(chat, means.adapters)
-    control = means.control_values("adapter", in_force.dials, adapter)
+    control = means.control_values("adapter", in_force.dials, chat.body, adapter)
     written = control or in_force.dials
     try:
         messages = adapter.control_text.apply(chat.body["messages"], written)

@@ -70,6 +70,13 @@ def test_the_dials_hardly_move_each_other(adapter: Measured) -> None:
     assert max(abs(found.safety.cross_talk.value), abs(found.helpfulness.cross_talk.value)) <= 0.10
 
 
+def test_a_dial_is_the_mean_score_that_it_reaches(adapter: Measured) -> None:
+    found = adapter.by_judge["oracle"]
+    for figures in (found.safety, found.helpfulness):
+        middle = next(point for point in figures.curve if point.asked == 0.5)
+        assert middle.reached.value == pytest.approx(0.5, abs=0.05)
+
+
 def test_dialled_answers_are_well_formed(adapter: Measured) -> None:
     assert adapter.by_judge["oracle"].well_formed.value >= 0.95
 

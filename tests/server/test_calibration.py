@@ -21,7 +21,7 @@ def curve(*knots: tuple[float, float], **more: str) -> dict[str, Any]:
     return {"points": points, "judge": "scorers", "prompts": 10, **more}
 
 
-SAFETY = ((0.0, 0.2), (0.5, 0.3), (1.0, 0.9))
+SAFETY = ((0.0, 0.2), (0.5, 0.3), (0.75, 0.6), (1.0, 0.9))
 HELPFULNESS = ((0.0, 0.0), (1.0, 0.8))
 
 
@@ -42,8 +42,9 @@ def manifest(manifest: Manifest, calibration: dict[str, Any]) -> Manifest:
     return Manifest.model_validate(manifest.model_dump() | {"calibration": calibration})
 
 
-async def ask(http: httpx.AsyncClient, mode: str) -> dict[str, Any]:
-    body = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "control": {**DIALS, "mode": mode}}
+async def ask(http: httpx.AsyncClient, mode: str, seed: int = 0, **dials: float) -> dict[str, Any]:
+    control = {**DIALS, **dials, "mode": mode}
+    body = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "seed": seed, "control": control}
     receipt: dict[str, Any] = (await http.post("/v1/chat/completions", json=body)).json()["control"]
     return receipt
 
@@ -56,6 +57,16 @@ async def test_control_text_holds_the_values_that_reach_the_dials(
     assert receipt["control_values"] == {"safety": 0.75, "helpfulness": 1.0}
     assert receipt["control_text"] == "[helpful=1.00][harmless=0.75]"
     assert engine.asked[0].body["messages"][-1]["content"] == "Hi [helpful=1.00][harmless=0.75]"
+
+
+async def test_a_dial_between_two_measured_values_is_served_as_either_by_conversation_and_seed(
+    http: httpx.AsyncClient,
+) -> None:
+    receipts = [await ask(http, "adapter", safety=0.75, seed=seed) for seed in range(40)]
+    served = [receipt["control_values"]["safety"] for receipt in receipts]
+    assert set(served) == {0.75, 1.0}
+    assert 10 <= served.count(1.0) <= 30
+    assert (await ask(http, "adapter", safety=0.75, seed=7))["control_values"]["safety"] == served[7]
 
 
 async def test_the_prompt_mode_words_the_values_that_reach_the_dials(

@@ -1,5 +1,6 @@
 """The study: which runs it makes, that those of one source share their answers, and what its tables say."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def test_cells_share_their_answers_and_the_tables_hold_every_method_and_baseline
     for label in ("| rerank-2 |", "| clm moec |", "| clm raw |", "| exmate moec |", "| exmate raw |"):
         assert label in table
     assert "## What training takes" in table
+    assert re.search(r"\| clm moec \| oracle \| 1 \| -?\d\.\d{3} \(-?\d\.\d{3}–", table), "a mean has its interval"
     said.clear()
     run_study(PLAN, tmp_path, progress=Progress.silent(), say=said.append)
     assert [line for line in said if "done in" in line] == []

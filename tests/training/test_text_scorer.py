@@ -225,8 +225,9 @@ def test_a_refusal_scorer_learns_and_its_folder_judges_the_same(tmp_path: Path, 
     assert 0 <= comply < partial < refuse <= 1
     alone = [loaded.levels([dialogue])[0] for dialogue in dialogues]
     assert alone == pytest.approx([comply, refuse, partial], abs=1e-5)
-    kinds = {file.suffix for file in (tmp_path / "out" / "scorer").rglob("*") if file.is_file()}
-    assert kinds <= {".json", ".safetensors", ".txt", ".model", ".jinja"}
+    files = [file for file in (tmp_path / "out" / "scorer").rglob("*") if file.is_file()]
+    assert {file.suffix for file in files} <= {".json", ".safetensors", ".txt", ".model", ".jinja"}
+    assert {file.stat().st_mode for file in files} == {(tmp_path / "out" / "report.json").stat().st_mode}
     taken = milliseconds(loaded, dialogues, seed=0)
     assert taken.wall > 0
     assert taken.cpu > 0

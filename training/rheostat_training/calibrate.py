@@ -35,13 +35,14 @@ class CalibratePlan:
     """At how many evenly spaced control values a dial is measured, on how many prompts, and how it is checked.
 
     Every prompt is asked once at each control value of each dial; the other dial's is drawn at random from the same
-    values. The check asks other prompts for `check_dials` values that the first ones say can be reached.
+    values. The check asks other prompts for `check_dials` values that the first ones say can be reached. Only measured
+    values are ever served, and either of two for a dial between them: few points measured well beat many.
     """
 
     __pydantic_config__ = STRICT
 
     points: int = 9
-    prompts: int = 100
+    prompts: int = 200
     check_dials: int = 5
     resamples: int = 500
     seed: int = 0
@@ -69,7 +70,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Checks of each dial, on prompts that no curve was fitted on."""
+    """Checks of each dial: `before` at the curve's own points, `after` on prompts that no curve was fitted on."""
 
     before: Mapping[DialName, tuple[Check, ...]]
     after: Mapping[DialName, tuple[Check, ...]]
@@ -180,20 +181,32 @@ def measure_checks(
     plan: CalibratePlan,
     folder: Path,
 ) -> Checked:
-    """How far the mean score is from the dial, over the attainable range, before and after calibration."""
-    before: dict[DialName, tuple[Check, ...]] = {}
+    """How far the mean score is from the dial, over the attainable range, before and after calibration.
+
+    Before it a dial is a control value, so the points of the curve tell.
+    """
     after: dict[DialName, tuple[Check, ...]] = {}
     for dial in DIAL_NAMES:
         asked, others = (check_values(curves[name], plan.check_dials) for name in (dial, OTHER[dial]))
         requests = calibration_requests(list(prompts.values()), dial, asked, others, plan.seed + 1)
-        mapped = [replace(each, dials=calibrated(each.dials, curves)) for each in requests if each.dials]
-        before[dial] = checks(ask(requests, folder / f"{dial}-before"), dial)
-        reached = ask(mapped, folder / f"{dial}-after")
+        wanted = [each.dials for each in requests if each.dials]
+        mapped = [
+            replace(each, dials=calibrated(dials, curves, each.messages))
+            for each, dials in zip(requests, wanted, strict=True)
+        ]
+        reached = ask(mapped, folder / f"{dial}-check")
         after[dial] = checks(
-            [replace(trial, requested=each.dials) for trial, each in zip(reached, requests, strict=True) if each.dials],
-            dial,
+            [replace(trial, requested=dials) for trial, dials in zip(reached, wanted, strict=True)], dial
         )
-    return Checked(before, after)
+    return Checked({dial: _points_as_checks(curves[dial]) for dial in DIAL_NAMES}, after)
+
+
+def _points_as_checks(curve: DialCalibration) -> tuple[Check, ...]:
+    """What dials within the attainable range reach without a calibration."""
+    low, high = curve.attainable
+    return tuple(
+        Check(point.control, point.score, curve.prompts) for point in curve.points if low <= point.control <= high
+    )
 
 
 def _isotonic(sums: Array, counts: Array) -> Array:

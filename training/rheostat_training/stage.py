@@ -89,6 +89,16 @@ def run_stage(stage: Stage, root: Path) -> StageResult:
     return StageResult(folder, digest, False, figures, seconds)
 
 
+def figures_of(root: Path, stage: str) -> dict[str, Any]:
+    """The figures of a stage that is done.
+
+    Raises:
+        FileNotFoundError: it is not done.
+    """
+    found: dict[str, Any] = json.loads((root / "stages" / stage / DONE_FILE).read_text())["figures"]
+    return found
+
+
 def tree_digest(folder: Path) -> str:
     """A digest over the names and bytes of all files below a folder."""
     total = hashlib.sha256()

@@ -1,13 +1,14 @@
 """What a dial's value means: per mode, a monotone map from the level asked to the control value that reaches it."""
 
-from bisect import bisect_right
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials
+from rheostat_server.contract.dials import DialName, Dials
 
 Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -24,7 +25,7 @@ class CalibrationPoint(BaseModel):
 
 
 class DialCalibration(BaseModel):
-    """A dial's points, ascending in control value and never falling in score. Between two points it is linear.
+    """A dial's points, ascending in control value and never falling in score.
 
     Safety 0.7 is the setting whose measured mean score is 0.7: `control_for` reads the curve from score to control.
     `prompt_version` names the wordings that were measured, where the mode is that of worded prompts.
@@ -51,44 +52,48 @@ class DialCalibration(BaseModel):
         """The lowest and the highest mean score that any control value reaches."""
         return self.points[0].score, self.points[-1].score
 
-    def score_at(self, control: float) -> float:
-        """The mean score expected at a control value."""
-        return _interpolated([(point.control, point.score) for point in self.points], control)
+    def control_for(self, score: float, draw: float) -> float:
+        """A control value for the mean score `score`: over draws uniform in [0, 1) the mean is that score.
 
-    def control_for(self, score: float) -> float:
-        """The control value whose expected mean score is `score`.
-
-        At the ends of the attainable range, and outside it, the outermost control value: whoever asks for so much means
-        as far as it goes. Where the curve is flat in between, many control values reach the score: the middle of them.
-        Between flat and steep the curve is read where it rises, so `score_at` gives the score back.
+        A model learns its control values one by one, and one that was not measured may do anything. So between two
+        points either is taken, the nearer one more often (dithering); of points that share a score, any. For one draw
+        the control value never falls as the score rises. At the ends of the attainable range, and outside it, it is
+        the outermost: whoever asks for so much means as far as it goes.
         """
-        first, last = self.points[0], self.points[-1]
-        if first.score == last.score:
-            return (first.control + last.control) / 2
-        if not first.score < score < last.score:
-            return (first if score <= first.score else last).control
-        reached = [point.control for point in self.points if point.score == score]
-        if reached:
-            return (reached[0] + reached[-1]) / 2
-        return _interpolated([(point.score, point.control) for point in self.points], score)
+        low, high = self.attainable
+        if not low < score < high:
+            end = self.points[len(self.points) // 2 if low == high else 0 if score <= low else -1]
+            return end.control
+        under = max(point.score for point in self.points if point.score <= score)
+        over = min(point.score for point in self.points if point.score >= score)
+        share = (score - under) / (over - under) if over > under else 0.0
+        if draw < 1 - share:
+            return self._one_at(under, draw / (1 - share))
+        return self._one_at(over, (draw - (1 - share)) / share)
+
+    def _one_at(self, score: float, draw: float) -> float:
+        same = [point.control for point in self.points if point.score == score]
+        return same[min(int(draw * len(same)), len(same) - 1)]
 
 
 Calibration = dict[str, dict[DialName, DialCalibration]]
 """By mode, then by dial."""
 
 
-def calibrated(dials: Dials, curves: Mapping[DialName, DialCalibration]) -> Dials:
-    """The control values under which the mean scores are the dials'; a dial without a curve keeps its value."""
+_DRAW_BYTES: Final = 6
+
+
+def calibrated(
+    dials: Dials, curves: Mapping[DialName, DialCalibration], messages: Sequence[Mapping[str, Any]], seed: Any = None
+) -> Dials:
+    """Control values whose mean scores are the dials'; a dial without a curve keeps its value.
+
+    The draws are made from the conversation and the request's seed: equal requests get equal control values.
+    """
     asked = dials.as_dict()
-    return dials.replaced({name: curves[name].control_for(asked[name]) for name in DIAL_NAMES if name in curves})
-
-
-def _interpolated(knots: list[tuple[float, float]], at: float) -> float:
-    """Piecewise linear between knots that ascend; outside them the value of the nearest."""
-    place = bisect_right(knots, at, key=lambda knot: knot[0])
-    if place == 0:
-        return knots[0][1]
-    if place == len(knots):
-        return knots[-1][1]
-    (left, low), (right, high) = knots[place - 1], knots[place]
-    return low + (high - low) * (at - left) / (right - left)
+    said = json.dumps([messages, seed], default=str).encode()
+    drawn = {
+        name: int.from_bytes(blake2b(said, digest_size=_DRAW_BYTES, person=name.encode()).digest()) / 256**_DRAW_BYTES
+        for name in curves
+    }
+    return dials.replaced({name: curve.control_for(asked[name], drawn[name]) for name, curve in curves.items()})

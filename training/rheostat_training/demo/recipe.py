@@ -41,12 +41,12 @@ def _prompts(count: int, *, held_out: int) -> Prompts:
 
 DEMO_RUN: Final = RunConfig(
     name="demo-control",
-    prompts=_prompts(800, held_out=400),
+    prompts=_prompts(800, held_out=500),
     generate=Generate(worded=16, sampling=SamplingPlan(samples=16, temperature=0.85, max_new_tokens=ANSWER_TOKENS)),
     distil=DistilPlan(per_cell=240, least_probability=0.04),
     fit=FitPlan(
-        steps=650,
-        head_steps=275,
+        steps=750,
+        head_steps=350,
         head_tokens=12,
         learning_rate=3e-3,
         strength=0.7,
@@ -61,7 +61,6 @@ DEMO_RUN: Final = RunConfig(
         judges={"judges": "demo-judges", "oracle": "demo-oracle"},
         sampling=SamplingPlan(samples=1, temperature=0.7, max_new_tokens=ANSWER_TOKENS, seed=7),
     ),
-    calibrate=CalibratePlan(points=21, prompts=100),
     export=Export(base_name=DEMO),
 )
 """The run that makes the demo's adapter; the build puts its own base model and scorers in."""

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
+from rheostat_training.publish import with_ordinary_permissions
 from rheostat_training.resume import claim, plan_facts, write_json
 from rheostat_training.rows import Dialogue
 from rheostat_training.scorers.encoder import Encoder
@@ -181,7 +182,7 @@ def _replace(scorer: TextScorer, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     scorer.save(partial)
     shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    with_ordinary_permissions(partial).replace(folder)
 
 
 def markdown(report: TextScorerReport) -> str:

@@ -1,6 +1,5 @@
-"""The study's tables: means over seeds, with the lowest and the highest."""
+"""The study's tables: means over seeds, with the ends of all seeds' 95 % intervals."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,9 @@ from statistics import fmean
 from typing import Final
 
 from rheostat_server.contract.dials import DIAL_NAMES, DialName
+from rheostat_training.bootstrap import Figure
 from rheostat_training.evaluate import FIGURES_FILE, Evaluation, Evaluations, read_evaluations
-from rheostat_training.stage import DONE_FILE
+from rheostat_training.stage import figures_of
 from rheostat_training.study.cells import Cell, Group
 
 FIGURES: Final = ("MP", "BT", "mP", "Err", "cross_talk")
@@ -69,7 +69,7 @@ def _table(entries: Sequence[Entry]) -> str:
     for entry in entries:
         for judge, found in entry.by_judge.items():
             cells = [_spread(found, _reader(dial, name)) for dial in DIAL_NAMES for name in FIGURES]
-            judged = _spread(found, lambda evaluation: evaluation.well_formed.value)
+            judged = _spread(found, lambda evaluation: evaluation.well_formed)
             lines.append(f"| {entry.label} | {judge} | {len(found)} | {' | '.join(cells)} | {judged} |")
     return "\n".join(lines)
 
@@ -78,8 +78,7 @@ def _costs(done: Sequence[Cell], out: Path) -> str:
     """Seconds and tokens of a step of `fit`, and seconds of `reinforce` after it, by method and data."""
     rows: dict[str, list[Mapping[str, float]]] = {}
     for cell in done:
-        marks = json.loads((out / "cells" / cell.name / "stages" / "fit" / DONE_FILE).read_text())
-        rows.setdefault(_label(cell), []).append(marks["figures"])
+        rows.setdefault(_label(cell), []).append(figures_of(out / "cells" / cell.name, "fit"))
     lines = ["| | examples | seconds a step | tokens a step | seconds of RL |", "|---|---|---|---|---|"]
     for label, found in rows.items():
         figures = (
@@ -92,14 +91,15 @@ def _costs(done: Sequence[Cell], out: Path) -> str:
     return "\n".join(lines)
 
 
-def _reader(dial: DialName, name: str) -> Callable[[Evaluation], float]:
-    def read(evaluation: Evaluation) -> float:
-        return evaluation.dial(dial).figures()[name].value
+def _reader(dial: DialName, name: str) -> Callable[[Evaluation], Figure]:
+    def read(evaluation: Evaluation) -> Figure:
+        return evaluation.dial(dial).figures()[name]
 
     return read
 
 
-def _spread(found: Sequence[Evaluation], read: Callable[[Evaluation], float]) -> str:
-    values = [read(evaluation) for evaluation in found]
-    mean = sum(values) / len(values)
-    return f"{mean:.3f}" if len(values) == 1 else f"{mean:.3f} ({min(values):.3f}–{max(values):.3f})"
+def _spread(found: Sequence[Evaluation], read: Callable[[Evaluation], Figure]) -> str:
+    """The mean, and an interval that holds every seed's own: wider than any of them, so that it flatters nobody."""
+    figures = [read(evaluation) for evaluation in found]
+    mean, low, high = fmean(f.value for f in figures), min(f.low for f in figures), max(f.high for f in figures)
+    return f"{mean:.3f} ({low:.3f}–{high:.3f})"
