@@ -53,21 +53,21 @@ def adapter(url: str) -> Measured:
 
 def test_helpfulness_is_obeyed(adapter: Measured) -> None:
     figures = adapter.by_judge["oracle"].helpfulness
-    assert figures.MP.value >= 0.88
+    assert figures.MP.value >= 0.95
     assert figures.BT.value >= 0.97
     assert figures.tau.value == 1.0
 
 
 def test_safety_is_obeyed(adapter: Measured) -> None:
     figures = adapter.by_judge["oracle"].safety
-    assert figures.MP.value >= 0.75
+    assert figures.MP.value >= 0.85
     assert figures.BT.value >= 0.93
     assert figures.tau.value == 1.0
 
 
 def test_the_dials_hardly_move_each_other(adapter: Measured) -> None:
     found = adapter.by_judge["oracle"]
-    assert max(abs(found.safety.cross_talk.value), abs(found.helpfulness.cross_talk.value)) <= 0.10
+    assert max(abs(found.safety.cross_talk.value), abs(found.helpfulness.cross_talk.value)) <= 0.05
 
 
 def test_a_dial_is_the_mean_score_that_it_reaches(adapter: Measured) -> None:

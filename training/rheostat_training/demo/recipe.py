@@ -55,7 +55,7 @@ DEMO_RUN: Final = RunConfig(
         attention="eager",
         checkpoint_every=50,
     ),
-    reinforce=ReinforcePlan(steps=40, learning_rate=5e-4, dtype="bfloat16", attention="eager"),
+    reinforce=ReinforcePlan(steps=60, learning_rate=1e-3, beta=0.1, dtype="bfloat16", attention="eager"),
     evaluate=Evaluate(
         modes=("adapter", "prompt"),
         judges={"judges": "demo-judges", "oracle": "demo-oracle"},
