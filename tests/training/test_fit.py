@@ -30,7 +30,7 @@ MakeModel = Callable[[], LoadedModel]
 Prompts = dict[str, Prompt]
 
 
-@pytest.mark.parametrize("loss", ["clm", "mate", "exmate", "unlikelihood", "dpo"])
+@pytest.mark.parametrize("loss", ["clm", "mate", "exmate", "unlikelihood", "dpo", "rpo"])
 def test_a_fit_makes_the_right_answer_likelier_under_its_dials(
     tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example], loss: LossName
 ) -> None:

@@ -55,6 +55,8 @@ def mean(values: list[float]) -> float:
 
 def slow_loss(name: str, rows: list[list[float]], positives: int) -> float:
     good, bad = rows[:positives], rows[positives:]
+    if name == "rpo":
+        return slow_loss("dpo", rows, positives) + slow_loss("clm", rows, positives)
     if name == "dpo":
         ratios = [sum(row) - float(reference) for row, reference in zip(rows, REFERENCE, strict=True)]
         margins = [chosen - rejected for chosen, rejected in zip(ratios[:positives], ratios[positives:], strict=True)]

@@ -21,7 +21,7 @@ from tests.training.conftest import HIGH, row_means
 
 PLAN = FitPlan(dtype="float32", alpha=0.3)
 PROMPT = (5, 6, 7)
-LOSSES: list[LossName] = ["clm", "mate", "exmate", "unlikelihood", "dpo"]
+LOSSES: list[LossName] = ["clm", "mate", "exmate", "unlikelihood", "dpo", "rpo"]
 
 Prompts = dict[str, Prompt]
 MakeModel = Callable[[], LoadedModel]

@@ -8,7 +8,7 @@ from rheostat_training.limits import STRICT, above_zero, at_least, one_of, refus
 from rheostat_training.losses import IN_PAIRS, NEEDS_NEGATIVES
 from rheostat_training.training_set import Dither
 
-LossName = Literal["clm", "mate", "exmate", "unlikelihood", "dpo"]
+LossName = Literal["clm", "mate", "exmate", "unlikelihood", "dpo", "rpo"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Attention = Literal["auto", "sdpa", "eager"]
 
@@ -22,9 +22,9 @@ def autocasts(dtype: Dtype, device: str) -> bool:
 class FitPlan:
     """Loss, adapter and optimiser.
 
-    `alpha` weighs the negatives of `mate`, `exmate` and `unlikelihood`; `beta` is the temperature of `dpo`, which
-    gives each positive one negative. The first `head_steps` steps learn from the first `head_tokens` of each answer
-    alone: they bind the dials where answers settle their levels early. `anchors` whole answers a step hold what
+    `alpha` weighs the negatives of `mate`, `exmate` and `unlikelihood`; `beta` is the temperature of `dpo` and `rpo`,
+    which give each positive one negative. The first `head_steps` steps learn from the first `head_tokens` of each
+    answer alone: they bind the dials where answers settle their levels early. `anchors` whole answers a step hold what
     follows the head to what the base says without control text, by `anchor_weight` times the divergence of the two.
     The adapter is saved at `strength` times what it learnt, by its `lora_alpha`: below 1 trades reach for form.
 

@@ -55,7 +55,7 @@ class RowLogs:
 
 
 Loss = Callable[[RowLogs, RowLogs, float], Tensor]
-"""Positives, negatives, and the loss's one weight (α, of `dpo` β) -> scalar."""
+"""Positives, negatives, and the loss's one weight (α, of `dpo` and `rpo` β) -> scalar."""
 
 
 def token_log_probs(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
@@ -113,6 +113,14 @@ def dpo(positive: RowLogs, negative: RowLogs, weight: float) -> Tensor:
     return -positive.over_step(functional.logsigmoid(weight * margins))
 
 
+def rpo(positive: RowLogs, negative: RowLogs, weight: float) -> Tensor:
+    """L = `dpo` + `clm`, eq. 3 of arXiv 2404.19733 with its α = 1.
+
+    DPO alone is content with answers that nobody would write, as long as the rejected ones are less likely still.
+    """
+    return dpo(positive, negative, weight) + clm(positive, negative, weight)
+
+
 def kl_to_reference(own: Tensor, reference: Tensor, of: int) -> Tensor:
     """(1/of)·Σ_t Σ_v p_ref(v)·(log p_ref(v) − log p(v)). Log probabilities, [tokens, vocabulary] twice -> scalar.
 
@@ -122,9 +130,16 @@ def kl_to_reference(own: Tensor, reference: Tensor, of: int) -> Tensor:
     return functional.kl_div(own, reference, reduction="sum", log_target=True) / max(1, of)
 
 
-LOSSES: dict[str, Loss] = {"clm": clm, "mate": mate, "exmate": exmate, "unlikelihood": unlikelihood, "dpo": dpo}
+LOSSES: dict[str, Loss] = {
+    "clm": clm,
+    "mate": mate,
+    "exmate": exmate,
+    "unlikelihood": unlikelihood,
+    "dpo": dpo,
+    "rpo": rpo,
+}
 NEEDS_NEGATIVES = frozenset({"mate", "exmate", "unlikelihood"})
-IN_PAIRS = frozenset({"dpo"})
+IN_PAIRS = frozenset({"dpo", "rpo"})
 """Losses that compare with a reference, a negative with its positive; these have as many of the one as of the other."""
 
 
