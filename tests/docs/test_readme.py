@@ -50,7 +50,8 @@ def test_the_snippet_prints_an_answer_and_its_receipt(url: str) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(snippet().replace(HOST, url), {})
-    assert "'control_text': '[helpful=1.00][harmless=0.90]'" in printed.getvalue()
+    assert "'effective': {'safety': 0.9, 'helpfulness': 1.0}" in printed.getvalue()
+    assert "'control_text': '[helpful=1.00][harmless=" in printed.getvalue()
 
 
 def test_the_questions_are_of_the_demo_models_world() -> None:
