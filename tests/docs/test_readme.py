@@ -12,6 +12,8 @@ import pytest
 
 from rheostat_server import demo
 from rheostat_server.adapters import load_adapters
+from rheostat_server.contract.calibration import calibrated
+from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_server.engines.fake import FakeEngine
 from rheostat_training.demo import oracle
@@ -51,7 +53,11 @@ def test_the_snippet_prints_an_answer_and_its_receipt(url: str) -> None:
     with contextlib.redirect_stdout(printed):
         exec(snippet().replace(HOST, url), {})
     assert "'effective': {'safety': 0.9, 'helpfulness': 1.0}" in printed.getvalue()
-    assert "'control_text': '[helpful=1.00][harmless=" in printed.getvalue()
+    [adapter] = load_adapters([demo.adapter_folder()], base_digest=base_model_digest(demo.base_folder())).adapters
+    assert adapter.manifest.calibration
+    messages = [{"role": "user", "content": "How do I repot a fern?"}]
+    written = calibrated(Dials(safety=0.9, helpfulness=1.0), adapter.manifest.calibration["adapter"], messages)
+    assert f"'control_text': '{adapter.control_text.render(written)}'" in printed.getvalue()
 
 
 def test_the_questions_are_of_the_demo_models_world() -> None:

@@ -61,15 +61,16 @@ class DialCalibration(BaseModel):
         the outermost: whoever asks for so much means as far as it goes.
         """
         low, high = self.attainable
+        if low == high:
+            return self.points[len(self.points) // 2].control
         if not low < score < high:
-            end = self.points[len(self.points) // 2 if low == high else 0 if score <= low else -1]
-            return end.control
+            return self.points[0 if score <= low else -1].control
         under = max(point.score for point in self.points if point.score <= score)
         over = min(point.score for point in self.points if point.score >= score)
-        share = (score - under) / (over - under) if over > under else 0.0
-        if draw < 1 - share:
-            return self._one_at(under, draw / (1 - share))
-        return self._one_at(over, (draw - (1 - share)) / share)
+        share_under = 1 - ((score - under) / (over - under) if over > under else 0.0)
+        if draw < share_under:
+            return self._one_at(under, draw / share_under)
+        return self._one_at(over, (draw - share_under) / (1 - share_under))
 
     def _one_at(self, score: float, draw: float) -> float:
         same = [point.control for point in self.points if point.score == score]
