@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from rheostat_server.adapters import Adapter, AdapterStore
 from rheostat_server.chat_request import ChatRequest
-from rheostat_server.contract.calibration import DialCalibration, calibrated
+from rheostat_server.contract.calibration import Calibration, calibrated
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import Wordings
 from rheostat_server.errors import InvalidField
@@ -42,20 +42,26 @@ class Means:
     calibrate: bool = True
 
     def control_values(
-        self, mode: str, dials: Dials, body: Mapping[str, Any], adapter: Adapter | None = None
+        self, mode: str, in_force: InForce, body: Mapping[str, Any], adapter: Adapter | None = None
     ) -> Dials | None:
         """What the calibration of a mode makes of a request's dials; None where there is none.
 
         The prompt mode's is that of any adapter of the base model which was measured with these wordings.
         """
         for known in (adapter,) if adapter else self.adapters.adapters:
-            curves = (known.manifest.calibration or {}).get(mode, {})
-            if self.calibrate and curves and all(self._applies(curve) for curve in curves.values()):
-                return calibrated(dials, curves, body["messages"], body.get("seed"))
+            if curves := self.curves(known).get(mode):
+                return calibrated(in_force.dials, curves, body["messages"], body.get("seed"), within=in_force.limits)
         return None
 
-    def _applies(self, curve: DialCalibration) -> bool:
-        return curve.prompt_version in (None, self.wordings.version)
+    def curves(self, adapter: Adapter) -> Calibration:
+        """The calibrations of an adapter's manifest that are in use, by mode."""
+        if not self.calibrate:
+            return {}
+        return {
+            mode: curves
+            for mode, curves in (adapter.manifest.calibration or {}).items()
+            if curves and all(curve.prompt_version in (None, self.wordings.version) for curve in curves.values())
+        }
 
 
 CUTS_CONTROL_OUT: Final = (
@@ -89,7 +95,7 @@ def plan_off(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
 
 def plan_prompt(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
     """Worded levels in the system message."""
-    control = means.control_values("prompt", in_force.dials, chat.body)
+    control = means.control_values("prompt", in_force, chat.body)
     try:
         messages = means.wordings.apply(chat.body["messages"], control or in_force.dials)
     except ValueError as exc:
@@ -106,7 +112,7 @@ def plan_prompt(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPl
 def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
     """The adapter's control text after the last user message, answered by the adapter."""
     adapter = _adapter(chat, means.adapters)
-    control = means.control_values("adapter", in_force.dials, chat.body, adapter)
+    control = means.control_values("adapter", in_force, chat.body, adapter)
     written = control or in_force.dials
     try:
         messages = adapter.control_text.apply(chat.body["messages"], written)

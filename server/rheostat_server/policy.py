@@ -27,6 +27,10 @@ class DialRange:
     def nearest(self, value: float) -> float:
         return min(max(value, self.minimum), self.maximum)
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.minimum, self.maximum
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -68,12 +72,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What holds for a request: the dials asked for, those in force, which of them were clamped, and the mode."""
+    """What holds for a request: the dials asked for, those in force, which of them were clamped, and the mode.
+
+    `limits` are the least and the greatest value that the caller may have in force.
+    """
 
     requested: Mapping[DialName, float]
     dials: Dials
     clamped: tuple[DialName, ...]
     mode: str
+    limits: Mapping[DialName, tuple[float, float]] = field(default_factory=dict)
 
 
 def resolve(asked: ControlRequest, policy: Policy) -> InForce:
@@ -87,7 +95,13 @@ def resolve(asked: ControlRequest, policy: Policy) -> InForce:
     requested: dict[DialName, float] = {**preset.dials, **asked.dials}
     dials, clamped = _within(requested, policy.envelope)
     mode = preset.mode if asked.mode is None else asked.mode
-    return InForce(requested=requested, dials=dials, clamped=clamped, mode=_mode(mode, policy.envelope))
+    return InForce(
+        requested=requested,
+        dials=dials,
+        clamped=clamped,
+        mode=_mode(mode, policy.envelope),
+        limits={name: allowed.ends for name, allowed in policy.envelope.ranges().items()},
+    )
 
 
 def _preset(name: str | None, presets: Mapping[str, Preset]) -> Preset:

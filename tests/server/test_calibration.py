@@ -10,6 +10,7 @@ import pytest
 from rheostat_server.adapters import Adapter, AdapterStore
 from rheostat_server.app import create_app
 from rheostat_server.contract.manifest import Manifest
+from rheostat_server.policy import DialRange, Envelope, Policy
 from rheostat_server.runtime import Runtime
 from tests.server.recording import RecordingEngine
 
@@ -99,6 +100,23 @@ async def test_an_adapter_without_a_calibration_takes_dials_as_they_are(runtime:
     app = create_app(replace(runtime, means=replace(runtime.means, adapters=adapters)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         assert "control_values" not in await ask(http, "adapter")
+
+
+async def test_no_draw_leaves_the_operators_limits(runtime: Runtime) -> None:
+    floor = Policy(Envelope(safety=DialRange(0.65, 1.0, 0.75)))
+    app = create_app(replace(runtime, policy=floor))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        receipts = [await ask(http, mode, safety=0.1, seed=seed) for mode in ("adapter", "prompt") for seed in range(9)]
+    assert {receipt["effective"]["safety"] for receipt in receipts} == {0.65}
+    assert {receipt["control_values"]["safety"] for receipt in receipts} == {1.0}
+
+
+@pytest.mark.parametrize("calibration", ["own-3"], indirect=True)
+async def test_a_calibration_that_is_not_used_is_not_told(http: httpx.AsyncClient, runtime: Runtime) -> None:
+    assert set((await http.get("/v1/control")).json()["adapters"][0]["calibrated"]) == {"adapter"}
+    app = create_app(replace(runtime, means=replace(runtime.means, calibrate=False)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as without:
+        assert (await without.get("/v1/control")).json()["adapters"][0]["calibrated"] == {}
 
 
 async def test_what_can_be_attained_is_told_by_mode(http: httpx.AsyncClient) -> None:

@@ -154,15 +154,34 @@ def test_a_flat_part_is_served_whole() -> None:
 
 @pytest.mark.parametrize("draw", [0.0, 0.5, 0.999])
 def test_the_ends_of_the_range_and_what_lies_outside_it_go_as_far_as_it_goes(draw: float) -> None:
-    curve = curve_of((0.0, 0.1), (0.5, 0.1), (0.75, 0.9), (1.0, 0.9))
+    curve = curve_of((0.0, 0.1), (0.5, 0.4), (1.0, 0.9))
     assert [curve.control_for(score, draw) for score in (0.0, 0.1, 0.9, 1.0)] == [0.0, 0.0, 1.0, 1.0]
-    assert curve_of((0.0, 0.4), (0.5, 0.4), (1.0, 0.4)).control_for(0.7, draw) == 0.5
+
+
+def test_an_end_that_several_values_share_is_served_whole_since_its_score_is_their_mean() -> None:
+    curve = curve_of((0.0, 0.1), (0.25, 0.1), (0.5, 0.6), (0.75, 0.85), (1.0, 0.85))
+    for score, values in ((0.0, {0.0, 0.25}), (0.1, {0.0, 0.25}), (0.85, {0.75, 1.0}), (1.0, {0.75, 1.0})):
+        drawn = Counter(curve.control_for(score, draw) for draw in DRAWS)
+        assert set(drawn) == values
+        assert min(drawn.values()) > 0.4 * len(DRAWS)
+
+
+def test_no_draw_goes_beyond_an_operators_limits() -> None:
+    curve = curve_of((0.0, 0.0), (0.25, 0.3), (0.5, 0.5), (1.0, 1.0))
+    assert {curve.control_for(0.2, draw) for draw in DRAWS} == {0.0, 0.25}
+    assert {curve.control_for(0.2, draw, (0.2, 1.0)) for draw in DRAWS} == {0.25}
+    assert {curve.control_for(0.8, draw, (0.0, 0.8)) for draw in DRAWS} == {0.5}
+    assert {curve.control_for(0.4, draw, (0.2, 0.8)) for draw in DRAWS} == {0.25, 0.5}
+    assert {curve.control_for(0.8, draw, (0.6, 0.8)) for draw in DRAWS} == {1.0}
+    assert calibrated(Dials(0.2, 0.2), {"safety": curve}, MESSAGES, within={"safety": (0.2, 1.0)}).safety == 0.25
 
 
 def test_equal_requests_get_equal_control_values_and_others_their_own() -> None:
     curves = dict.fromkeys(DIAL_NAMES, curve_of((0.0, 0.0), (1.0, 1.0)))
     half = Dials(0.5, 0.5)
-    assert calibrated(half, curves, MESSAGES, 1) == calibrated(half, curves, [dict(MESSAGES[0])], 1)
+    for seed in range(20):
+        turned = [dict(reversed(MESSAGES[0].items()))]
+        assert calibrated(half, curves, MESSAGES, seed) == calibrated(half, curves, turned, seed)
     by_seed = Counter(calibrated(half, curves, MESSAGES, seed) for seed in range(400))
     by_text = Counter(calibrated(half, curves, prompt.messages) for prompt in PROMPTS)
     assert len(by_seed) == len(by_text) == 4

@@ -13,6 +13,7 @@ from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import CHAT_BODY
 from rheostat_server.api.runtime import runtime_of
 from rheostat_server.contract.dials import DIAL_NAMES
+from rheostat_server.plan import Means
 from rheostat_server.policy import Envelope, Preset
 from rheostat_server.receipt import plan_parts
 
@@ -31,7 +32,7 @@ async def show_control(request: Request) -> Response:
             "modes": list(envelope.modes),
             "default_mode": envelope.default_mode,
             "presets": {name: _preset(preset) for name, preset in runtime.policy.presets.items()},
-            "adapters": [_adapter(adapter) for adapter in runtime.means.adapters.adapters],
+            "adapters": [_adapter(adapter, runtime.means) for adapter in runtime.means.adapters.adapters],
             "prompt_version": runtime.means.wordings.version,
         }
     )
@@ -58,7 +59,7 @@ def _preset(preset: Preset) -> dict[str, Any]:
     return {**shown, "mode": preset.mode} if preset.mode else shown
 
 
-def _adapter(adapter: Adapter) -> dict[str, Any]:
+def _adapter(adapter: Adapter, means: Means) -> dict[str, Any]:
     dials = adapter.manifest.dials
     return {
         "id": adapter.id,
@@ -68,6 +69,6 @@ def _adapter(adapter: Adapter) -> dict[str, Any]:
         "attainable": {name: dials[name].attainable for name in DIAL_NAMES if dials[name].attainable is not None},
         "calibrated": {
             mode: {name: curve.attainable for name, curve in curves.items()}
-            for mode, curves in (adapter.manifest.calibration or {}).items()
+            for mode, curves in means.curves(adapter).items()
         },
     }

@@ -52,21 +52,27 @@ class DialCalibration(BaseModel):
         """The lowest and the highest mean score that any control value reaches."""
         return self.points[0].score, self.points[-1].score
 
-    def control_for(self, score: float, draw: float) -> float:
+    def control_for(self, score: float, draw: float, within: tuple[float, float] = (0.0, 1.0)) -> float:
         """A control value for the mean score `score`: over draws uniform in [0, 1) the mean is that score.
 
         A model learns its control values one by one, and one that was not measured may do anything. So between two
         points either is taken, the nearer one more often (dithering); of points that share a score, any. For one draw
-        the control value never falls as the score rises. At the ends of the attainable range, and outside it, it is
-        the outermost: whoever asks for so much means as far as it goes.
+        the control value never falls as the score rises. Outside the attainable range it is that of its nearer end:
+        whoever asks for so much means as far as it goes.
+
+        `within` are an operator's limits, in which `score` lies. Of two points, one beyond them is never taken, so no
+        draw goes where the operator lets nobody go; the mean then lies inside of the score. Where both are beyond
+        them, it is the upper one.
         """
         low, high = self.attainable
-        if low == high:
-            return self.points[len(self.points) // 2].control
         if not low < score < high:
-            return self.points[0 if score <= low else -1].control
+            return self._one_at(low if score <= low else high, draw)
         under = max(point.score for point in self.points if point.score <= score)
         over = min(point.score for point in self.points if point.score >= score)
+        if under < within[0]:
+            return self._one_at(over, draw)
+        if over > within[1]:
+            return self._one_at(under, draw)
         share_under = 1 - ((score - under) / (over - under) if over > under else 0.0)
         if draw < share_under:
             return self._one_at(under, draw / share_under)
@@ -85,16 +91,29 @@ _DRAW_BYTES: Final = 6
 
 
 def calibrated(
-    dials: Dials, curves: Mapping[DialName, DialCalibration], messages: Sequence[Mapping[str, Any]], seed: Any = None
+    dials: Dials,
+    curves: Mapping[DialName, DialCalibration],
+    messages: Sequence[Mapping[str, Any]],
+    seed: Any = None,
+    *,
+    within: Mapping[DialName, tuple[float, float]] | None = None,
 ) -> Dials:
     """Control values whose mean scores are the dials'; a dial without a curve keeps its value.
 
-    The draws are made from the conversation and the request's seed: equal requests get equal control values.
+    The draws are made from the messages and the request's seed: equal requests get equal control values. `within` are
+    an operator's limits by dial, which no draw goes beyond.
     """
-    asked = dials.as_dict()
-    said = json.dumps([messages, seed], default=str).encode()
-    drawn = {
-        name: int.from_bytes(blake2b(said, digest_size=_DRAW_BYTES, person=name.encode()).digest()) / 256**_DRAW_BYTES
-        for name in curves
-    }
-    return dials.replaced({name: curve.control_for(asked[name], drawn[name]) for name, curve in curves.items()})
+    asked, limits = dials.as_dict(), within or {}
+    said = json.dumps([messages, seed], sort_keys=True, default=str).encode()
+    return dials.replaced(
+        {
+            name: curve.control_for(asked[name], _draw(said, name), limits.get(name, (0.0, 1.0)))
+            for name, curve in curves.items()
+        }
+    )
+
+
+def _draw(said: bytes, name: DialName) -> float:
+    """Uniform in [0, 1), another for each dial."""
+    drawn = blake2b(said, digest_size=_DRAW_BYTES, person=name.encode()).digest()
+    return int.from_bytes(drawn) / 256**_DRAW_BYTES
