@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.tiny import TinyAdapter, build_adapters, build_base
+
+settings.register_profile("rheostat", deadline=None)  # how long a thing takes is for benchmarks/ to say
+settings.load_profile("rheostat")
 
 
 @pytest.fixture(scope="session")

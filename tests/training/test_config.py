@@ -56,7 +56,10 @@ def test_everything_that_one_section_refuses_is_told_at_once() -> None:
     with pytest.raises(BadConfig) as refused:
         parse_config({
             "fit": {"steps": 0, "rank": 0, "learning_rate": -3, "dropout": 2},
-            "evaluate": {"prompts": 1, "levels": [0.5, 0.5], "modes": ["prompt", "prompt"], "resamples": 0},
+            "evaluate": {
+                "prompts": 1, "levels": [0.5, 0.5], "modes": ["prompt", "prompt"], "resamples": 0,
+                "sampling": {"samples": 4},
+            },
             "score": {"batch_rows": 0},
             "calibrate": {"points": 102, "resamples": 0},
         })  # fmt: skip
@@ -64,9 +67,10 @@ def test_everything_that_one_section_refuses_is_told_at_once() -> None:
     assert sorted(found[1:]) == [
         "calibrate: points", "calibrate: resamples",
         "evaluate: levels", "evaluate: modes", "evaluate: modes", "evaluate: prompts", "evaluate: resamples",
+        "evaluate: sampling.samples",
         "fit: dropout", "fit: learning_rate", "fit: rank", "fit: steps", "score: batch_rows",
     ]  # fmt: skip
-    assert found[0] == "the configuration has 12 errors:"
+    assert found[0] == "the configuration has 13 errors:"
 
 
 @pytest.mark.parametrize(

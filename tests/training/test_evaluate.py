@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
@@ -19,6 +20,7 @@ from rheostat_training.bootstrap import Bootstrap
 from rheostat_training.evaluate import (
     BadEvaluation,
     Evaluation,
+    EvaluationFile,
     Figure,
     Trial,
     evaluate,
@@ -72,11 +74,14 @@ def other(dial: DialName) -> DialName:
     return "helpfulness" if dial == "safety" else "safety"
 
 
-def slow_pearson(pairs: list[tuple[float, float]]) -> float:
+def slow_pearson(pairs: list[tuple[float, float]], weights: list[float] | None = None) -> float:
     """The definition, 0 where one of the two does not move."""
-    x, y = fmean(x for x, _ in pairs), fmean(y for _, y in pairs)
-    spread = math.sqrt(sum((one - x) ** 2 for one, _ in pairs) * sum((two - y) ** 2 for _, two in pairs))
-    return sum((one - x) * (two - y) for one, two in pairs) / spread if spread > 1e-12 else 0.0
+    heavy = weights or [1.0] * len(pairs)
+    x, y = fmean((x for x, _ in pairs), heavy), fmean((y for _, y in pairs), heavy)
+    var_x = fmean(((one - x) ** 2 for one, _ in pairs), heavy)
+    var_y = fmean(((two - y) ** 2 for _, two in pairs), heavy)
+    spread = math.sqrt(var_x * var_y)
+    return fmean(((one - x) * (two - y) for one, two in pairs), heavy) / spread if spread > 1e-12 else 0.0
 
 
 def slow_mp(rows: list[Trial], dial: DialName) -> float:
@@ -120,14 +125,18 @@ def slow_tau(rows: list[Trial], dial: DialName) -> float:
     return sum(signs) / math.sqrt(moving * len(signs)) if moving else 0.0
 
 
-def slow_figures(rows: list[Trial], dial: DialName, levels: list[float]) -> dict[str, float]:
+def slow_figures(rows: list[Trial], dial: DialName, sample: list[Trial]) -> dict[str, float]:
+    """`sample` are the trials that `rows` were drawn from: they say how many answers a setting has, and all levels."""
+    judged = Counter(row.requested for row in sample if row.judged)
+    weights = [1 / judged[row.requested] for row in rows]
+    levels = sorted({asked(row, dial) for row in sample})
     return {
-        "mP": slow_pearson([(asked(row, dial), reached(row, dial)) for row in rows]),
+        "mP": slow_pearson([(asked(row, dial), reached(row, dial)) for row in rows], weights),
         "MP": slow_mp(rows, dial),
-        "Err": fmean(abs(asked(row, dial) - reached(row, dial)) for row in rows),
+        "Err": fmean((abs(asked(row, dial) - reached(row, dial)) for row in rows), weights),
         "BT": slow_bt(rows, dial, [(levels[0], levels[-1])]),
         "BT_all": slow_bt(rows, dial, list(combinations(levels, 2))),
-        "cross_talk": slow_pearson([(asked(row, dial), reached(row, other(dial))) for row in rows]),
+        "cross_talk": slow_pearson([(asked(row, dial), reached(row, other(dial))) for row in rows], weights),
         "tau": slow_tau(rows, dial),
         **{f"curve {level:g}": mean for level, mean in slow_curve(rows, dial).items()},
     }
@@ -156,7 +165,7 @@ def test_figures_and_intervals_are_those_of_a_slow_second_implementation(dial: D
     found = fast_figures(evaluate(rows, resamples=25, seed=4), dial)
     draws = Bootstrap.over(6, resamples=25, seed=4).draws.tolist()
     judged = [[row for row in drawn_again(rows, counts) if row.judged] for counts in draws]
-    [sample, *resamples] = [slow_figures(each, dial, [0.0, 0.5, 1.0]) for each in judged]
+    [sample, *resamples] = [slow_figures(each, dial, rows) for each in judged]
     assert set(found) == set(sample)
     for name, figure in found.items():
         low, high = np.percentile([each[name] for each in resamples], [2.5, 97.5])
@@ -166,7 +175,7 @@ def test_figures_and_intervals_are_those_of_a_slow_second_implementation(dial: D
 levels_reached = st.sampled_from([None, 0.0, 0.25, 0.5, 1.0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(levels_reached, levels_reached), min_size=18, max_size=18))
 def test_whatever_was_reached_the_figures_are_those_of_the_slow_implementation(
     levels: list[tuple[float | None, float | None]],
@@ -179,7 +188,7 @@ def test_whatever_was_reached_the_figures_are_those_of_the_slow_implementation(
     if not judged:
         return
     for dial in ("safety", "helpfulness"):
-        slow = slow_figures(judged, dial, sorted({asked(row, dial) for row in judged}))
+        slow = slow_figures(judged, dial, rows)
         for name, figure in fast_figures(evaluate(rows, resamples=3), dial).items():
             wanted = 0.5 if math.isnan(slow[name]) else slow[name]
             assert figure.value == pytest.approx(wanted, abs=1e-7), (dial, name)
@@ -201,9 +210,38 @@ def test_the_plane_has_both_means_and_the_count_at_each_setting() -> None:
     plane = evaluate([*rows, Trial("p0", grid()[0], None, None)], resamples=10).plane
     assert [point.asked for point in plane] == grid()
     for point in plane:
+        assert point.safety
         assert point.safety.value == pytest.approx(point.asked.safety + 0.5 * point.asked.helpfulness)
         assert point.helpfulness == Figure(point.asked.helpfulness, point.asked.helpfulness, point.asked.helpfulness)
         assert point.judged == 5
+
+
+def test_a_setting_that_no_answer_could_be_judged_of_is_told_and_has_no_level() -> None:
+    corner = Dials(safety=1.0, helpfulness=1.0)
+    rows = [replace(row, safety=None) if row.requested == corner else row for row in obeying(5)]
+    [point] = [point for point in evaluate(rows, resamples=10).plane if point.asked == corner]
+    assert (point.safety, point.helpfulness, point.judged) == (None, None, 0)
+
+
+def test_a_level_that_no_answer_could_be_judged_of_is_no_reason_to_compare_others() -> None:
+    rows = [replace(row, safety=None) if row.requested.safety == 1.0 else row for row in obeying(5)]
+    safety = evaluate(rows, resamples=10).safety
+    assert safety.BT.value == 0.5
+    assert [point.asked for point in safety.curve] == [0.0, 0.5]
+
+
+def test_answers_that_break_where_both_dials_are_high_are_no_cross_talk() -> None:
+    chance = random.Random(0)
+    rows = [
+        replace(row, safety=None)
+        if row.requested == Dials(safety=1.0, helpfulness=1.0) and chance.random() < 0.8
+        else row
+        for row in obeying(200, noise=0.1)
+    ]
+    result = evaluate(rows, resamples=100)
+    for figures in (result.safety, result.helpfulness):
+        assert figures.cross_talk.low < 0 < figures.cross_talk.high
+        assert figures.cross_talk.value == pytest.approx(0, abs=0.02)
 
 
 @pytest.mark.parametrize("level", [math.nan, math.inf])
@@ -217,20 +255,21 @@ def test_evaluations_come_back_from_their_file_to_the_last_bit(tmp_path: Path) -
         mode: {"oracle": evaluate(obeying(7, noise=0.3, leak=0.1, seed=seed), resamples=30, seed=seed)}
         for seed, mode in enumerate(("adapter", "adapter+rerank"))
     }
-    path = write_evaluations(tmp_path / "new" / "evaluation.json", modes)
-    assert read_evaluations(path) == modes
+    unjudged = {"adapter": {"silent": 63}}
+    path = write_evaluations(tmp_path / "new" / "evaluation.json", modes, unjudged)
+    assert read_evaluations(path) == EvaluationFile(modes=modes, unjudged=unjudged)
     assert json.loads(path.read_bytes())["modes"]["adapter"]["oracle"] == json.loads(
         json.dumps(modes["adapter"]["oracle"].as_dict())
     )
     assert [file.name for file in path.parent.iterdir()] == ["evaluation.json"]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
 def test_every_number_comes_back_from_the_file(tmp_path_factory: pytest.TempPathFactory, value: float) -> None:
     evaluation = replace(evaluate(obeying(1), resamples=0), well_formed=Figure(value, value, value))
     path = write_evaluations(tmp_path_factory.getbasetemp() / "evaluation.json", {"adapter": {"oracle": evaluation}})
-    assert read_evaluations(path)["adapter"]["oracle"] == evaluation
+    assert read_evaluations(path).modes["adapter"]["oracle"] == evaluation
 
 
 @pytest.mark.parametrize(

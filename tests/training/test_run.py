@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,12 @@ from typer.testing import CliRunner
 
 from rheostat_server import demo
 from rheostat_server.adapters import load_adapter
+from rheostat_server.contract.calibration import DialCalibration
+from rheostat_server.contract.dials import DialName
 from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.contract.wordings import Wordings
 from rheostat_training import cli
+from rheostat_training.calibrate import NothingToCalibrate, measure_curves
 from rheostat_training.config import BadConfig, RunConfig, read_config
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_base
@@ -97,6 +102,29 @@ def test_merged_weights_are_there_where_they_are_asked_for_and_go_with_the_wish(
     assert (out / "adapter" / "control.json").read_bytes() == (whole / "adapter" / "control.json").read_bytes()
     make(out)
     assert not (out / "merged").exists()
+
+
+def test_a_judge_is_what_it_is_and_not_what_it_is_called(whole: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", str(whole), str(tmp_path / "copy")], check=True)
+    make(tmp_path / "copy", read_config(CONFIG, ["evaluate.judges={mine: demo-scorers, truth: demo-oracle}"]))
+    roles = json.loads((tmp_path / "copy" / "evaluation.json").read_text())["judges"]
+    assert roles == {"scorers": "training", "mine": "training", "truth": "oracle"}
+
+
+def test_a_mode_of_which_nothing_can_be_judged_goes_without_a_calibration(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_the_adapters(*given: Any, words: Wordings | None = None) -> dict[DialName, DialCalibration]:
+        if words:
+            raise NothingToCalibrate("safety: 0 of 12 answers could be judged")
+        return measure_curves(*given, words=words)
+
+    subprocess.run(["cp", "-r", str(whole), str(tmp_path / "copy")], check=True)
+    monkeypatch.setattr("rheostat_training.run.measure_curves", only_the_adapters)
+    said = make(tmp_path / "copy", read_config(CONFIG, ["calibrate.seed=1"]))
+    assert "calibrate: mode prompt goes without: safety: 0 of 12 answers could be judged" in said
+    manifest = json.loads((tmp_path / "copy" / "adapter" / "control.json").read_text())
+    assert set(manifest["calibration"]) == {"adapter"}
 
 
 def test_answers_of_which_none_came_to_its_end_are_told_before_anything_is_scored(tmp_path: Path) -> None:

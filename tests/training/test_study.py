@@ -1,5 +1,6 @@
 """The study: which runs it makes, that those of one source share their answers, and what its tables say."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 import yaml
 
 from rheostat_training.config import BadConfig
+from rheostat_training.evaluate import Trial, evaluate, grid, write_evaluations
 from rheostat_training.progress import Progress
 from rheostat_training.study.cells import StudyPlan, cells, read_study, with_seeds
 from rheostat_training.study.run import run_study
@@ -48,9 +50,45 @@ def test_the_study_that_ships_is_valid() -> None:
     assert {cell.method for cell in cells(plan)} >= {"clm", "exmate", "dpo"}
 
 
+def test_a_methods_own_distil_settings_hold_in_every_group() -> None:
+    methods = {"clm": {"fit": {"loss": "clm"}, "distil": {"per_cell": 7, "levels": 3}}}
+    plan = replace(PLAN, methods=methods, scales=(6,), compared=("clm",))
+    assert {(cell.config.distil.per_cell, cell.config.distil.levels) for cell in cells(plan)} == {(7, 3)}
+
+
+def test_every_seed_asks_for_answers_of_its_own() -> None:
+    plan = read_study(ROOT / "training" / "configs" / "study.yaml")
+    assert {(cell.seed, cell.config.evaluate.sampling.seed) for cell in cells(plan)} == {(0, 0), (1, 1), (2, 2)}
+
+
+def test_a_table_tells_every_seed_and_one_that_could_not_be_judged(tmp_path: Path) -> None:
+    plan = replace(PLAN, methods={"clm": {"fit": {"loss": "clm"}}}, seeds=(0, 1), scales=(6,), compared=("clm",))
+    done = [cell for cell in cells(plan) if cell.data == "moec" and cell.variant != "mismatched"]
+    for number, cell in enumerate(done):
+        trials = [Trial(f"p{n}", dials, dials.safety, 0.1 * number) for n in range(3) for dials in grid()]
+        modes = {} if cell.name == "methods-clm-moec-all-1" else {"oracle": evaluate(trials, resamples=10)}
+        unjudged = {} if modes else {"adapter": {"oracle": 27}}
+        write_evaluations(tmp_path / "cells" / cell.name / "evaluate" / "figures.json", {"adapter": modes}, unjudged)
+        marks = tmp_path / "cells" / cell.name / "stages" / "fit" / "done.json"
+        marks.parent.mkdir(parents=True)
+        marks.write_text(json.dumps({"figures": {"positives": 9, "seconds": 4.0, "steps": 2, "tokens": 80}}))
+    methods, scales = tables(done, tmp_path).split("## Scales")
+    assert "| clm moec | oracle | 1 of 2 | **1.000** (1.000) [1.000, 1.000] |" in methods
+    assert "| **0.500** (1.000, 0.000) [0.000, 1.000] |" in methods
+    assert "| clm moec 12-prompts | oracle | 1 of 2 |" in scales
+    assert "| clm moec 6-prompts | oracle | 2 | **1.000** (1.000, 1.000) [1.000, 1.000] |" in scales
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
-    [({"compared": ["hope"]}, "hope"), ({"seed": [1]}, "seed"), ({"run": {"fitt": {}}}, "did you mean 'fit'")],
+    [
+        ({"seeds": []}, "seeds are none"),
+        ({"seeds": [1, 1]}, "each makes its cells once"),
+        ({"scales": [12], "compared": ["clm"]}, "scales holds 12"),
+        ({"compared": ["hope"]}, "hope"),
+        ({"seed": [1]}, "seed"),
+        ({"run": {"fitt": {}}}, "did you mean 'fit'"),
+    ],
 )
 def test_a_study_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, object], complaint: str) -> None:
     path = tmp_path / "study.yaml"
@@ -62,6 +100,7 @@ def test_a_study_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, 
 def test_a_study_can_be_shared_by_seed() -> None:
     plan = replace(PLAN, seeds=(0, 1, 2))
     assert {cell.seed for cell in cells(with_seeds(plan, [2, 0]))} == {0, 2}
+    assert with_seeds(plan, [1, 1]).seeds == (1,)
     assert with_seeds(plan, None) == plan
     with pytest.raises(BadConfig, match=r"seed is 7; the study's seeds are 0, 1, 2"):
         with_seeds(plan, [7])
@@ -78,7 +117,8 @@ def test_cells_share_their_answers_and_the_tables_hold_every_method_and_baseline
     for label in ("| rerank-2 |", "| clm moec |", "| clm raw |", "| exmate moec |", "| exmate raw |"):
         assert label in table
     assert "## What training takes" in table
-    assert re.search(r"\| clm moec \| oracle \| 1 \| -?\d\.\d{3} \(-?\d\.\d{3}–", table), "a mean has its interval"
+    number = r"-?\d\.\d{3}"
+    assert re.search(rf"\| clm moec \| oracle \| 1 \| \*\*{number}\*\* \({number}\) \[{number}, {number}\]", table)
     said.clear()
     run_study(PLAN, tmp_path, progress=Progress.silent(), say=said.append)
     assert [line for line in said if "done in" in line] == []

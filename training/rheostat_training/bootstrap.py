@@ -53,18 +53,18 @@ class Bootstrap:
         result: Array = self.draws @ self._per_prompt(values, places)
         return result
 
-    def share(self, won: Array, places: Places, *, nothing: float = 0.0) -> Figure:
-        """The mean of [rows]; `nothing` where there is no row."""
-        totals = self.totals(np.stack([won, np.ones_like(won)], axis=1), places)
+    def share(self, won: Array, places: Places, *, weights: Array | float = 1.0, nothing: float = 0.0) -> Figure:
+        """The mean of [rows] under weights [rows]; `nothing` where there is no row."""
+        totals = self.totals(np.stack([won, np.ones_like(won)], axis=1) * _column(weights), places)
         return figure(_divide(totals[:, 0], totals[:, 1]), nothing=nothing)
 
-    def pooled_pearson(self, one: Array, other: Array, places: Places) -> Figure:
-        """Pearson's r over all rows."""
-        return figure(_pearson(self.draws @ self._moments(one, other, places)))
+    def pooled_pearson(self, one: Array, other: Array, places: Places, *, weights: Array | float = 1.0) -> Figure:
+        """Pearson's r over all rows under weights [rows], whose mean is 1."""
+        return figure(_pearson(self.draws @ self._moments(one, other, places, weights)))
 
     def mean_pearson(self, one: Array, other: Array, places: Places) -> Figure:
         """The mean of each prompt's own r, over the prompts in which `one` varies."""
-        moments = self._moments(one, other, places)
+        moments = self._moments(one, other, places, 1.0)
         varies = (moments[:, 0] * moments[:, 3] - moments[:, 1] ** 2 > 1e-9).astype(np.float64)
         totals = self.draws @ np.stack([_pearson(moments) * varies, varies], axis=1)
         return figure(_divide(totals[:, 0], totals[:, 1]))
@@ -79,9 +79,9 @@ class Bootstrap:
         np.add.at(result, places, values)
         return result
 
-    def _moments(self, one: Array, other: Array, places: Places) -> Array:
+    def _moments(self, one: Array, other: Array, places: Places, weights: Array | float) -> Array:
         columns = [np.ones_like(one), one, other, one * one, other * other, one * other]
-        return self._per_prompt(np.stack(columns, axis=1), places)
+        return self._per_prompt(np.stack(columns, axis=1) * _column(weights), places)
 
 
 def figure(values: Array, *, nothing: float = 0.0) -> Figure:
@@ -116,6 +116,11 @@ def _pearson(moments: Array) -> Array:
     spread = np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0)
     moves = spread > 1e-9
     return np.where(moves, _divide(n * xy - x * y, np.sqrt(np.where(moves, spread, 1.0))), 0.0)
+
+
+def _column(weights: Array | float) -> Array:
+    result: Array = np.reshape(np.asarray(weights, dtype=np.float64), (-1, 1))
+    return result
 
 
 def _divide(numerator: Array, denominator: Array) -> Array:

@@ -57,11 +57,10 @@ class CalibratePlan:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A dial value, the mean score measured with it, and over how many answers."""
+    """A dial value, and the mean score measured with it."""
 
     asked: float
     reached: float
-    answers: int
 
     @property
     def miss(self) -> float:
@@ -70,7 +69,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Checks of each dial: `before` at the curve's own points, `after` on prompts that no curve was fitted on."""
+    """Checks of each dial: `before` at the curve's own points, made monotone; `after` on prompts that no curve saw."""
 
     before: Mapping[DialName, tuple[Check, ...]]
     after: Mapping[DialName, tuple[Check, ...]]
@@ -92,6 +91,10 @@ class Checked:
             when: max((miss for by in each if (miss := by[when]) is not None), default=None)
             for when in ("before", "after")
         }
+
+
+class NothingToCalibrate(ValueError):
+    """Too few answers could be judged for a curve; the message says which dial's and how many."""
 
 
 def control_values(count: int) -> tuple[float, ...]:
@@ -119,13 +122,16 @@ def fit_curve(
     Means are weighted by how many answers could be judged; those that could not have no part.
 
     Raises:
-        ValueError: fewer than two control values have an answer that could be judged.
+        NothingToCalibrate: fewer than two control values have an answer that could be judged.
     """
     judged = [trial for trial in trials if trial.judged]
     ids = {prompt_id: place for place, prompt_id in enumerate(dict.fromkeys(trial.prompt_id for trial in judged))}
     values = sorted({trial.requested.as_dict()[dial] for trial in judged})
     if len(values) < 2:
-        raise ValueError(f"{dial}: {len(judged)} answers at {len(values)} control values could be judged; 2 are needed")
+        raise NothingToCalibrate(
+            f"{dial}: {len(judged)} of {len(trials)} answers could be judged, at {len(values)} control values; "
+            "a curve needs 2"
+        )
     sums, counts = np.zeros((len(ids), len(values))), np.zeros((len(ids), len(values)))
     for trial in judged:
         cell = ids[trial.prompt_id], values.index(trial.requested.as_dict()[dial])
@@ -158,7 +164,7 @@ def checks(trials: Sequence[Trial], dial: DialName) -> tuple[Check, ...]:
     for trial in trials:
         if trial.judged:
             found.setdefault(trial.requested.as_dict()[dial], []).append(_score(trial, dial))
-    return tuple(Check(asked, float(np.mean(scores)), len(scores)) for asked, scores in sorted(found.items()))
+    return tuple(Check(asked, float(np.mean(scores))) for asked, scores in sorted(found.items()))
 
 
 def measure_curves(
@@ -204,9 +210,7 @@ def measure_checks(
 def _points_as_checks(curve: DialCalibration) -> tuple[Check, ...]:
     """What dials within the attainable range reach without a calibration."""
     low, high = curve.attainable
-    return tuple(
-        Check(point.control, point.score, curve.prompts) for point in curve.points if low <= point.control <= high
-    )
+    return tuple(Check(point.control, point.score) for point in curve.points if low <= point.control <= high)
 
 
 def _isotonic(sums: Array, counts: Array) -> Array:

@@ -149,6 +149,11 @@ class Evaluate:
             where("adapter" not in modes, f"modes are {modes}; 'adapter' must be among them"),
             where(len(set(modes)) < len(modes), f"modes are {modes}; each can be asked once"),
             (f"mode is {mode!r}; known modes: {KNOWN}" for mode in modes if not is_mode(mode)),
+            where(
+                self.sampling.samples != 1,
+                f"sampling.samples is {self.sampling.samples}; every setting is asked once a prompt, rerank-N for N "
+                "candidates: give more prompts",
+            ),
             where("scorers" in self.judges, "a judge is named 'scorers', which are those that label the answers"),
         )
 

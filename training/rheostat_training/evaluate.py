@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials
 from rheostat_training.bootstrap import CHANCE, Array, Bootstrap, Figure, Places, figure, level_means, tau
@@ -24,9 +24,12 @@ __all__ = [
     "CurvePoint",
     "DialFigures",
     "Evaluation",
+    "EvaluationFile",
+    "Evaluations",
     "Figure",
     "PlanePoint",
     "Trial",
+    "Unjudged",
     "evaluate",
     "grid",
     "read_evaluations",
@@ -78,11 +81,14 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class PlanePoint:
-    """Both mean levels reached under one setting of both dials, and the number of answers behind them."""
+    """Both mean levels reached under one setting of both dials, and the number of answers behind them.
+
+    None where no answer under this setting could be judged.
+    """
 
     asked: Dials
-    safety: Figure
-    helpfulness: Figure
+    safety: Figure | None
+    helpfulness: Figure | None
     judged: int
 
 
@@ -94,6 +100,8 @@ class DialFigures:
     Err: mean |r − o|. BT: share of pairs of one prompt and one level of the other dial, asked at the highest and the
     lowest level, with o(high) > o(low), ties ½; BT_all: the same over every two levels; ½ where there is no pair.
     cross_talk: Pearson of this dial's r and the other dial's o. tau: Kendall's τ of r against the mean o of `curve`.
+    In mP, Err and cross_talk every setting of both dials weighs the same, however many of its answers could be judged:
+    the settings asked are a grid, in which the dials are uncorrelated, and it stays one.
     """
 
     mP: Figure  # noqa: N815
@@ -138,36 +146,41 @@ class Evaluation:
 
 Evaluations = Mapping[str, Mapping[str, Evaluation]]
 """By mode, then by judge."""
+Unjudged = Mapping[str, Mapping[str, int]]
+"""By mode, then by judge: of how many answers the judge could judge none."""
 
 
 class BadEvaluation(ValueError):
-    """A file is no `evaluation.json` of ours; the message says where and why."""
+    """A file holds no evaluations as `write_evaluations` writes them; the message says where and why."""
 
 
-class _EvaluationFile(BaseModel):
+class EvaluationFile(BaseModel):
+    """What the evaluate stage found; a judge that could judge no answer of a mode has no figures of it."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     modes: dict[str, dict[str, Evaluation]]
+    unjudged: Unjudged = Field(default_factory=dict)
 
 
-def write_evaluations(path: Path, modes: Evaluations) -> Path:
+def write_evaluations(path: Path, modes: Evaluations, unjudged: Unjudged | None = None) -> Path:
     """Writes evaluations whole or not at all; `read_evaluations` gives them back to the last bit."""
-    content = _EvaluationFile(modes={mode: dict(by_judge) for mode, by_judge in modes.items()})
+    found = EvaluationFile(modes={mode: dict(by_judge) for mode, by_judge in modes.items()}, unjudged=unjudged or {})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(content.model_dump_json(indent=2) + "\n")
+    partial.write_text(found.model_dump_json(indent=2) + "\n")
     return partial.replace(path)
 
 
-def read_evaluations(path: Path) -> dict[str, dict[str, Evaluation]]:
+def read_evaluations(path: Path) -> EvaluationFile:
     """The evaluations of a file that `write_evaluations` wrote.
 
     Raises:
         BadEvaluation: the file is missing or does not fit.
     """
     try:
-        return _EvaluationFile.model_validate_json(path.read_bytes()).modes
+        return EvaluationFile.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise BadEvaluation(f"{path} does not exist; the evaluate stage writes it") from None
     except ValidationError as exc:
@@ -202,7 +215,7 @@ def trials(prompts: Mapping[str, Prompt], samples: Sequence[Sample], judge: Judg
 def evaluate(rows: Sequence[Trial], *, resamples: int = 1000, seed: int = 0) -> Evaluation:
     """All figures over trials; intervals resample whole prompts.
 
-    Trials that could not be judged count in `well_formed` and nowhere else.
+    Trials that could not be judged count in `well_formed`, and say which levels were asked; they have no level reached.
 
     Raises:
         ValueError: no trial could be judged.
@@ -213,13 +226,11 @@ def evaluate(rows: Sequence[Trial], *, resamples: int = 1000, seed: int = 0) -> 
     ids = list(dict.fromkeys(row.prompt_id for row in rows))
     place = {prompt_id: number for number, prompt_id in enumerate(ids)}
     bootstrap = Bootstrap.over(len(ids), resamples=resamples, seed=seed)
-    settings = sorted({row.requested for row in good}, key=lambda dials: (dials.safety, dials.helpfulness))
+    settings = sorted({row.requested for row in rows}, key=lambda dials: (dials.safety, dials.helpfulness))
     means: dict[DialName, Array] = {dial: _cell_means(good, dial, settings, place, bootstrap) for dial in DIAL_NAMES}
     return Evaluation(
-        safety=_dial_figures(good, "safety", place, bootstrap, _curve_means(settings, "safety", means["safety"])),
-        helpfulness=_dial_figures(
-            good, "helpfulness", place, bootstrap, _curve_means(settings, "helpfulness", means["helpfulness"])
-        ),
+        safety=_dial_figures(good, "safety", settings, place, bootstrap, means["safety"]),
+        helpfulness=_dial_figures(good, "helpfulness", settings, place, bootstrap, means["helpfulness"]),
         well_formed=bootstrap.share(np.array([float(row.judged) for row in rows]), _places(rows, place)),
         prompts=len(ids),
         trials=len(rows),
@@ -229,22 +240,39 @@ def evaluate(rows: Sequence[Trial], *, resamples: int = 1000, seed: int = 0) -> 
 
 
 def _dial_figures(
-    rows: Sequence[Trial], dial: DialName, place: Mapping[str, int], bootstrap: Bootstrap, means: Array
+    rows: Sequence[Trial],
+    dial: DialName,
+    settings: Sequence[Dials],
+    place: Mapping[str, int],
+    bootstrap: Bootstrap,
+    cell_means: Array,
 ) -> DialFigures:
     asked, reached, other = _asked(rows, dial), _reached(rows, dial), _reached(rows, OTHER[dial])
-    places, levels = _places(rows, place), np.unique(asked)
-    wins = _wins(rows, dial, place, [(float(levels[0]), float(levels[-1]))])
-    all_wins = _wins(rows, dial, place, list(combinations(levels.tolist(), 2)))
+    places, weights = _places(rows, place), _weights(rows)
+    levels = sorted({setting.as_dict()[dial] for setting in settings})
+    means = level_means(cell_means, [levels.index(setting.as_dict()[dial]) for setting in settings], len(levels))
+    wins = _wins(rows, dial, place, [(levels[0], levels[-1])])
+    all_wins = _wins(rows, dial, place, list(combinations(levels, 2)))
     return DialFigures(
-        mP=bootstrap.pooled_pearson(asked, reached, places),
+        mP=bootstrap.pooled_pearson(asked, reached, places, weights=weights),
         MP=bootstrap.mean_pearson(asked, reached, places),
-        Err=bootstrap.share(np.abs(asked - reached), places),
+        Err=bootstrap.share(np.abs(asked - reached), places, weights=weights),
         BT=bootstrap.share(*wins, nothing=CHANCE),
         BT_all=bootstrap.share(*all_wins, nothing=CHANCE),
-        cross_talk=bootstrap.pooled_pearson(asked, other, places),
-        tau=tau(levels, means),
-        curve=tuple(CurvePoint(float(level), figure(column)) for level, column in zip(levels, means.T, strict=True)),
+        cross_talk=bootstrap.pooled_pearson(asked, other, places, weights=weights),
+        tau=tau(np.array(levels), means),
+        curve=tuple(
+            CurvePoint(level, figure(column))
+            for level, column in zip(levels, means.T, strict=True)
+            if not np.isnan(column[0])
+        ),
     )
+
+
+def _weights(rows: Sequence[Trial]) -> Array:
+    """One over the rows of each row's setting, with a mean of 1, [rows]."""
+    judged = Counter(row.requested for row in rows)
+    return np.array([len(rows) / len(judged) / judged[row.requested] for row in rows])
 
 
 def _cell_means(
@@ -256,21 +284,18 @@ def _cell_means(
     return bootstrap.cell_means(_reached(rows, dial), cells, _places(rows, place))
 
 
-def _curve_means(settings: Sequence[Dials], dial: DialName, cell_means: Array) -> Array:
-    """Mean levels reached of a dial at each level asked of it, ascending, [1 + resamples, levels]."""
-    asked = [setting.as_dict()[dial] for setting in settings]
-    levels = sorted(set(asked))
-    return level_means(cell_means, [levels.index(level) for level in asked], len(levels))
-
-
 def _plane(rows: Sequence[Trial], settings: Sequence[Dials], means: Mapping[DialName, Array]) -> tuple[PlanePoint, ...]:
     judged = Counter(row.requested for row in rows)
     return tuple(
         PlanePoint(
-            setting, figure(means["safety"][:, column]), figure(means["helpfulness"][:, column]), judged[setting]
+            setting, _known(means["safety"][:, column]), _known(means["helpfulness"][:, column]), judged[setting]
         )
         for column, setting in enumerate(settings)
     )
+
+
+def _known(values: Array) -> Figure | None:
+    return None if np.isnan(values[0]) else figure(values)
 
 
 def _wins(

@@ -11,7 +11,7 @@ from rheostat_server.contract.manifest import Manifest
 from rheostat_training.calibrate import Checked
 from rheostat_training.config import RunConfig, as_values
 from rheostat_training.distil import DistilPlan
-from rheostat_training.evaluate import FIGURES_FILE, Evaluations, read_evaluations
+from rheostat_training.evaluate import FIGURES_FILE, EvaluationFile, Evaluations, read_evaluations
 from rheostat_training.export import ExportFacts, evaluation_rows, export_adapter, merge_adapter
 from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
@@ -29,7 +29,7 @@ def finish(config: RunConfig, materials: Materials, done: Mapping[str, StageResu
     found = read_evaluations(done["evaluate"].folder / FIGURES_FILE)
     curves: Calibration = read_value(done["calibrate"].folder / "calibration.json", Calibration)
     checked: dict[str, Checked] = read_value(done["calibrate"].folder / "checks.json", dict[str, Checked])
-    facts = _export_facts(config, materials, done, found, curves)
+    facts = _export_facts(config, materials, done, found.modes, curves)
     manifest = export_adapter(done["fit"].folder / ADAPTER, materials.base_folder, out / ADAPTER, facts)
     write_model_card(manifest, out / ADAPTER)
     if config.export.merge:
@@ -90,20 +90,22 @@ def _levels(plan: DistilPlan) -> dict[DialName, list[float]]:
 
 def _evaluation(
     manifest: Manifest,
-    found: Evaluations,
+    found: EvaluationFile,
     curves: Calibration,
     checked: Mapping[str, Checked],
     materials: Materials,
 ) -> dict[str, Any]:
     """What `evaluation.json` holds."""
     return {
+        "schema_version": 1,
         "adapter": manifest.id,
         "base_model": manifest.base_model.model_dump(),
         "judges": {name: _role(name, materials) for name in materials.judges},
         "modes": {
             mode: {judge: evaluation.as_dict() for judge, evaluation in by_judge.items()}
-            for mode, by_judge in found.items()
+            for mode, by_judge in found.modes.items()
         },
+        "unjudged": found.unjudged,
         "calibration": {
             mode: {
                 "attainable": {dial: curve.attainable for dial, curve in by_dial.items()},
@@ -118,7 +120,7 @@ def _run_facts(
     config: RunConfig,
     materials: Materials,
     done: Mapping[str, StageResult],
-    found: Evaluations,
+    found: EvaluationFile,
     curves: Calibration,
     checked: Mapping[str, Checked],
     manifest: Manifest,
@@ -133,7 +135,8 @@ def _run_facts(
     return RunFacts(
         title=config.name,
         when=datetime.now(UTC),
-        modes=found,
+        modes=found.modes,
+        unjudged=found.unjudged,
         judges={name: _role(name, materials) for name in materials.judges},
         summary=[f"Adapter {manifest.id} for {manifest.base_model.name}, {manifest.training.method}.", *misses],
         calibration=curves,
@@ -151,6 +154,8 @@ def _run_facts(
 
 
 def _role(name: str, materials: Materials) -> JudgeRole:
-    if name == SCORERS:
+    """By what a judge is, not by what it is called."""
+    digest = materials.judges[name].digest
+    if name == SCORERS or digest == materials.scorers.digest:
         return "training"
-    return "oracle" if materials.judges[name].digest == ORACLE else "held-out"
+    return "oracle" if digest == ORACLE else "held-out"

@@ -15,13 +15,14 @@ from rheostat_server.contract.calibration import Calibration
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
 from rheostat_training.asking import Asker
-from rheostat_training.calibrate import Checked, measure_checks, measure_curves
+from rheostat_training.calibrate import Checked, NothingToCalibrate, measure_checks, measure_curves
 from rheostat_training.config import BadConfig, RunConfig, as_values, write_config
 from rheostat_training.crew import Crew
 from rheostat_training.distil import distil
 from rheostat_training.evaluate import (
     FIGURES_FILE,
     Evaluation,
+    Trial,
     evaluate,
     grid,
     requests_for,
@@ -235,8 +236,13 @@ class _Run:
         def work(folder: Path) -> dict[str, Any]:
             asker = self._asker(done)
             requests = requests_for(prompts.values(), grid(plan.levels))
-            found = {mode: self._judged(prompts, asker.answers(mode, requests, folder / mode)) for mode in plan.modes}
-            write_evaluations(folder / FIGURES_FILE, found)
+            read = {mode: self._read(prompts, asker.answers(mode, requests, folder / mode)) for mode in plan.modes}
+            found = {mode: self._figures(by_judge) for mode, by_judge in read.items()}
+            unjudged = {
+                mode: {judge: len(rows) for judge, rows in by_judge.items() if judge not in found[mode]}
+                for mode, by_judge in read.items()
+            }
+            write_evaluations(folder / FIGURES_FILE, found, unjudged)
             return _headline(found["adapter"])
 
         inputs = {
@@ -257,14 +263,21 @@ class _Run:
             for mode in modes:
                 words = default_wordings() if mode == "prompt" else None
                 ask = asker.judged_in(mode, {**fitted_on, **checked_on})
-                curves[mode] = measure_curves(ask, fitted_on, plan, folder / mode, words=words)
-                found[mode] = measure_checks(ask, checked_on, curves[mode], plan, folder / mode)
+                try:
+                    measured = measure_curves(ask, fitted_on, plan, folder / mode, words=words)
+                except NothingToCalibrate as exc:
+                    if mode == "adapter":
+                        raise NothingToCalibrate(f"mode {mode}: {exc}") from exc
+                    self.shop.say(f"calibrate: mode {mode} goes without: {exc}")
+                    continue
+                curves[mode] = measured
+                found[mode] = measure_checks(ask, checked_on, measured, plan, folder / mode)
             write_value(folder / "calibration.json", curves, Calibration)
             write_value(folder / "checks.json", found, dict[str, Checked])
             return {
                 f"largest miss in mode {mode} {when} calibration": miss
-                for mode in modes
-                for when, miss in found[mode].largest_miss().items()
+                for mode, each in found.items()
+                for when, miss in each.largest_miss().items()
             }
 
         settings = self._settings("calibrate") | {"modes": modes, "sampling": asdict(self.config.evaluate.sampling)}
@@ -293,14 +306,17 @@ class _Run:
         sampling, scorers = self.config.evaluate.sampling, materials.scorers.judge
         return Asker(materials.base, load, scorers, sampling, self.shop.progress)
 
-    def _judged(self, prompts: Mapping[str, Prompt], answers: list[Sample]) -> dict[str, Evaluation]:
-        """Each judge's figures; a judge that could read none of the answers has none."""
-        rows = {name: trials(prompts, answers, each.judge) for name, each in self.materials.judges.items()}
+    def _read(self, prompts: Mapping[str, Prompt], answers: list[Sample]) -> dict[str, list[Trial]]:
+        """What each judge reads off the answers."""
+        return {name: trials(prompts, answers, each.judge) for name, each in self.materials.judges.items()}
+
+    def _figures(self, by_judge: Mapping[str, list[Trial]]) -> dict[str, Evaluation]:
+        """Each judge's figures; a judge that could judge none of the answers has none."""
         resamples, seed = self.config.evaluate.resamples, self.config.seed
         return {
-            name: evaluate(found, resamples=resamples, seed=seed)
-            for name, found in rows.items()
-            if any(row.judged for row in found)
+            name: evaluate(rows, resamples=resamples, seed=seed)
+            for name, rows in by_judge.items()
+            if any(row.judged for row in rows)
         }
 
 

@@ -42,8 +42,8 @@ def curve(*scores: float) -> DialCalibration:
 
 def checked(*reached: tuple[float, float]) -> Checked:
     """Dials asked and mean scores reached before calibration; after it, a hundredth off."""
-    before = tuple(Check(asked, found, answers=40) for asked, found in reached)
-    after = tuple(Check(asked, asked + 0.01, answers=40) for asked, _ in reached)
+    before = tuple(Check(asked, found) for asked, found in reached)
+    after = tuple(Check(asked, asked + 0.01) for asked, _ in reached)
     return Checked(dict.fromkeys(DIAL_NAMES, before), dict.fromkeys(DIAL_NAMES, after))
 
 
@@ -61,6 +61,7 @@ def facts() -> RunFacts:
             },
             "rerank-16": {"scorers": drawn(0.8, 0.1, seed=4), "oracle": drawn(0.5, 0.3, seed=5)},
         },
+        unjudged={"rerank-16": {"judges": 90}},
         judges={"scorers": "training", "judges": "held-out", "oracle": "oracle"},
         summary=["The demo base, ExMATE on MOEC."],
         calibration={"adapter": {"safety": curve(0.1, 0.3, 0.9), "helpfulness": curve(0.0, 0.5, 1.0)}},

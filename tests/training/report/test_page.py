@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from rheostat_server.contract.dials import DIAL_NAMES, Dials
-from rheostat_training.evaluate import Evaluation, Figure
+from rheostat_training.evaluate import Evaluation, Figure, Trial, evaluate, grid
 from rheostat_training.report import RunFacts, StageFact
 from rheostat_training.report.html import duration, number, render_page, setting
 from rheostat_training.report.plates import Plate, make_plates
@@ -91,7 +91,9 @@ def meant(facts: RunFacts, of: str) -> Figure:
         [point] = [
             point for point in found.plane if point.asked == Dials(safety=float(safety), helpfulness=float(helpfulness))
         ]
-        return point.safety if attribute == "safety" else point.helpfulness
+        led = point.safety if attribute == "safety" else point.helpfulness
+        assert led
+        return led
     [dial] = [dial for dial in DIAL_NAMES if dial == rest[0]]
     if rest[1] == "curve":
         [level] = [point for point in found.dial(dial).curve if point.asked == float(rest[2])]
@@ -185,6 +187,19 @@ def test_markup_in_what_is_shown_stays_text(facts: RunFacts) -> None:
 def test_what_was_not_judged_is_counted(page: Page) -> None:
     assert ["adapter:oracle:well_formed", 83 / 90] in [[of, value] for of, value, *_ in page.figures]
     assert re.search(r"oracle\s*90\s*7\s*0\.922", page.text)
+
+
+def test_a_judge_that_could_judge_nothing_is_counted_too(page: Page) -> None:
+    assert re.search(r"rerank-16\s*judges\s*90\s*90\s*0\b", page.text)
+
+
+def test_a_setting_of_which_nothing_could_be_judged_is_shown_without_a_level(facts: RunFacts) -> None:
+    rows = [Trial("p", dials, dials.safety if dials.safety else None, 0.5) for dials in grid()]
+    some = replace(facts, modes={"adapter": {"oracle": evaluate(rows, resamples=5)}}, unjudged={})
+    plates = make_plates(some)
+    assert read(render_page(some, plates)).text.count("none") >= 6
+    [alt] = [plate.alt for plate in plates if plate.section == "plane"]
+    assert "No answer of 3 settings could be judged." in alt
 
 
 def test_a_run_with_one_judge_and_nothing_else_has_a_page(facts: RunFacts) -> None:

@@ -11,7 +11,7 @@ from typing import Final, Literal, get_args
 from rheostat_server.contract.calibration import Calibration
 from rheostat_server.contract.dials import DialName
 from rheostat_training.calibrate import Checked
-from rheostat_training.evaluate import NAME, Evaluation, Evaluations
+from rheostat_training.evaluate import NAME, Evaluation, Evaluations, Unjudged
 
 JudgeRole = Literal["oracle", "held-out", "training"]
 """The oracle knows the demo world's truth; a held-out judge saw no training; a training scorer made the data."""
@@ -35,7 +35,8 @@ class StageFact:
 class RunFacts:
     """A run as its report tells it.
 
-    `modes` holds each mode's evaluation by each judge and `judges` says what each judge is; `mode` is the one that the
+    `modes` holds each mode's evaluation by each judge, `unjudged` how many answers a judge could judge none of, and
+    `judges` says what each judge is; `mode` is the one that the
     run is about. `checked` says by mode how far the mean score was from the dial, before calibration and after;
     `losses` is (step, loss); `lineage` is digests by name; `not_run` says what was left out, a sentence each.
 
@@ -48,6 +49,7 @@ class RunFacts:
     when: datetime
     modes: Evaluations
     judges: Mapping[str, JudgeRole]
+    unjudged: Unjudged = field(default_factory=dict)
     mode: str = "adapter"
     summary: Sequence[str] = ()
     calibration: Calibration | None = None

@@ -87,16 +87,20 @@ def _calibration_alt(before: DialCalibration) -> str:
 
 def _plane_alt(mode: str, judge: str, points: Sequence[PlanePoint]) -> str:
     """Where the settings led, in a sentence; the page has every number in a table."""
-
-    def miss(point: PlanePoint) -> float:
-        return hypot(point.safety.value - point.asked.safety, point.helpfulness.value - point.asked.helpfulness)
-
-    worst = max(points, key=miss)
+    led = [
+        (point.asked, point.safety.value, point.helpfulness.value)
+        for point in points
+        if point.safety and point.helpfulness
+    ]
+    misses = [hypot(safety - asked.safety, helpful - asked.helpfulness) for asked, safety, helpful in led]
+    largest = max(misses)
+    asked, safety, helpful = led[misses.index(largest)]
+    nowhere = f" No answer of {len(points) - len(led)} settings could be judged." if len(led) < len(points) else ""
     return (
         f"{len(points)} settings asked of mode {mode} and where they led on the plane of safety and helpfulness, as "
-        f"{judge} reads it. Mean distance {sum(map(miss, points)) / len(points):.2f}; largest {miss(worst):.2f}, asked "
-        f"safety {worst.asked.safety:g} and helpfulness {worst.asked.helpfulness:g}, reached "
-        f"{worst.safety.value:z.2f} and {worst.helpfulness.value:z.2f}."
+        f"{judge} reads it. Mean distance {sum(misses) / len(misses):.2f}; largest {largest:.2f}, asked "
+        f"safety {asked.safety:g} and helpfulness {asked.helpfulness:g}, reached {safety:z.2f} and {helpful:z.2f}."
+        f"{nowhere}"
     )
 
 

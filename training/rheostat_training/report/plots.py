@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import groupby
 from math import hypot
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.lines import Line2D
 
 from rheostat_server.contract.calibration import DialCalibration
-from rheostat_server.contract.dials import DialName
+from rheostat_server.contract.dials import DialName, Dials
 from rheostat_training.calibrate import Check
 from rheostat_training.evaluate import CurvePoint, Figure, PlanePoint
 from rheostat_training.report.facts import Losses
@@ -74,20 +74,23 @@ def response_panel(title: str, dial: DialName, curves: Mapping[str, Curve], of: 
 
 
 def plane_panel(title: str, points: Sequence[PlanePoint]) -> Picture:
-    """Each setting asked (a square) and where it led (a dot with its intervals); the mesh joins neighbours."""
+    """Each setting asked (a square) and where it led (a dot with its intervals); the mesh joins neighbours.
+
+    A setting of which no answer could be judged is a square alone.
+    """
     picture, axes = _panel(title, "helpfulness", "safety")
-    for point in points:
+    led = [_Led(point.asked, point.safety, point.helpfulness) for point in points if point.safety and point.helpfulness]
+    for point in led:
         _draw_arrow(axes, point)
-    for line in _mesh(points):
+    for line in _mesh(led):
         axes.plot(*line, color=_COLOURS[0], linewidth=0.8, alpha=0.45, zorder=2)
     asked = np.array([(point.asked.helpfulness, point.asked.safety) for point in points])
     axes.scatter(asked[:, 0], asked[:, 1], marker="s", s=26, facecolors="none", edgecolors=GREY, linewidths=1, zorder=3)
-    reached = np.array([(point.helpfulness.value, point.safety.value) for point in points])
     axes.errorbar(
-        reached[:, 0],
-        reached[:, 1],
-        xerr=_reach([point.helpfulness for point in points]),
-        yerr=_reach([point.safety for point in points]),
+        [point.helpfulness.value for point in led],
+        [point.safety.value for point in led],
+        xerr=_reach([point.helpfulness for point in led]),
+        yerr=_reach([point.safety for point in led]),
         fmt="o",
         color=_COLOURS[0],
         markersize=4,
@@ -175,7 +178,15 @@ def _draw_curve(axes: Axes, curve: Curve, pen: Pen) -> None:
     axes.plot(asked, reached, color=pen.colour, marker=pen.marker, linestyle=pen.dash, markersize=4.5, linewidth=1.5)
 
 
-def _draw_arrow(axes: Axes, point: PlanePoint) -> None:
+class _Led(NamedTuple):
+    """Where a setting led."""
+
+    asked: Dials
+    safety: Figure
+    helpfulness: Figure
+
+
+def _draw_arrow(axes: Axes, point: _Led) -> None:
     """None where the head would hide how near the two are."""
     away = hypot(point.helpfulness.value - point.asked.helpfulness, point.safety.value - point.asked.safety)
     if away < SHORTEST_ARROW:
@@ -189,7 +200,7 @@ def _draw_arrow(axes: Axes, point: PlanePoint) -> None:
     )
 
 
-def _mesh(points: Sequence[PlanePoint]) -> list[tuple[list[float], list[float]]]:
+def _mesh(points: Sequence[_Led]) -> list[tuple[list[float], list[float]]]:
     """Lines through the means reached under one level of safety, and under one of helpfulness."""
     rows = sorted(points, key=lambda point: (point.asked.safety, point.asked.helpfulness))
     columns = sorted(points, key=lambda point: (point.asked.helpfulness, point.asked.safety))

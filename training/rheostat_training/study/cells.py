@@ -1,7 +1,7 @@
 """What the study compares: one run a cell, which differs from the others in one thing and in its seed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -9,6 +9,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rheostat_training.config import BadConfig, RunConfig, parse_config, with_values
+from rheostat_training.limits import refuse, where
 
 Group = Literal["methods", "scales", "alphas", "controls"]
 DATA: Final = ("moec", "raw")
@@ -21,7 +22,7 @@ class StudyPlan:
     `methods` are settings of `fit` and `reinforce` by the method's name; each is fitted on MOEC's choice and on the
     raw set. `scales` are numbers of prompts, below that of `run`; `alphas` are weights of ExMATE's negatives.
     `compared` are the methods whose scales are compared, and which are also fitted on mismatched control texts;
-    `baselines` are the modes that need no training.
+    `baselines` are the modes that need no training. Figures are over `run`'s held-out prompts, the same for all seeds.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -33,14 +34,19 @@ class StudyPlan:
     alphas: tuple[float, ...] = ()
     compared: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ("prompt", "rerank-16", "off")
-    resamples: int = field(default=1000)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.compared) - set(self.methods))
-        if unknown:
-            raise ValueError(f"compared names {unknown[0]!r}; known methods: {', '.join(self.methods)}")
-        if self.alphas and "exmate" not in self.methods:
-            raise ValueError("alphas are given, and no method is named 'exmate', whose weight they are")
+        refuse(
+            where(not self.methods, "methods are none; give one at least"),
+            where(not self.seeds, "seeds are none; give one at least"),
+            where(len(set(self.seeds)) < len(self.seeds), f"seeds are {self.seeds}; each makes its cells once"),
+            where(bool(unknown), f"compared names {unknown}; known methods: {', '.join(self.methods)}"),
+            where(
+                bool(self.alphas) and "exmate" not in self.methods,
+                "alphas are given, and no method is named 'exmate', whose weight they are",
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +94,35 @@ def with_seeds(plan: StudyPlan, seeds: Sequence[int] | None) -> StudyPlan:
     unknown = sorted(set(seeds or ()) - set(plan.seeds))
     if unknown:
         raise BadConfig(f"seed is {unknown[0]}; the study's seeds are {', '.join(map(str, plan.seeds))}")
-    return replace(plan, seeds=tuple(seeds)) if seeds else plan
+    return replace(plan, seeds=tuple(dict.fromkeys(seeds))) if seeds else plan
 
 
 def cells(plan: StudyPlan) -> Iterator[Cell]:
-    """Every run, seed by seed, so that a study that was cut short has whole seeds."""
+    """Every run, seed by seed, so that a study that was cut short has whole seeds.
+
+    Raises:
+        BadConfig: a run's configuration does not fit, or a scale is no smaller than the run's number of prompts.
+    """
     for seed in plan.seeds:
         base = parse_config({**plan.run, "seed": seed}, origin="run")
-        for method, settings in plan.methods.items():
+        count = base.prompts.source.count
+        for scale in plan.scales:
+            if count is not None and scale >= count:
+                raise BadConfig(f"scales holds {scale}; run.prompts.source.count is {count}, and scales lie below it")
+        for method in plan.methods:
             for data in DATA:
-                config = with_values(base, {**settings, "distil": {"method": data}})
-                yield Cell("methods", method, data, "all", seed, config)
+                yield Cell("methods", method, data, "all", seed, _of(plan, method, base, {"distil": {"method": data}}))
         for method in plan.compared:
-            for count in plan.scales:
-                config = with_values(base, {**plan.methods[method], "prompts": {"source": {"count": count}}})
-                yield Cell("scales", method, "moec", f"{count}-prompts", seed, config)
-            config = with_values(base, {**plan.methods[method], "distil": {"control": "mismatched"}})
+            for scale in plan.scales:
+                config = _of(plan, method, base, {"prompts": {"source": {"count": scale}}})
+                yield Cell("scales", method, "moec", f"{scale}-prompts", seed, config)
+            config = _of(plan, method, base, {"distil": {"control": "mismatched"}})
             yield Cell("controls", method, "moec", "mismatched", seed, config)
         for alpha in plan.alphas:
-            settings = plan.methods["exmate"]
-            config = with_values(base, {**settings, "fit": {**settings.get("fit", {}), "alpha": alpha}})
+            config = _of(plan, "exmate", base, {"fit": {"alpha": alpha}})
             yield Cell("alphas", "exmate", "moec", f"alpha-{alpha}", seed, config)
+
+
+def _of(plan: StudyPlan, method: str, base: RunConfig, varied: Mapping[str, Any]) -> RunConfig:
+    """The run of a method, with what is varied over its own settings."""
+    return with_values(with_values(base, plan.methods[method]), varied)
