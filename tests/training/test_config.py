@@ -165,9 +165,3 @@ def test_every_recipe_that_ships_is_valid_and_says_how_to_run_it(path: Path) -> 
         assert read_config(path).name
     else:
         assert yaml.safe_load(path.read_text())
-
-
-def test_the_documentation_shows_every_key_with_its_default() -> None:
-    text = (CONFIGS.parents[1] / "docs" / "training.md").read_text()
-    shown = text.split("<!-- config:begin -->\n```yaml\n")[1].split("```\n<!-- config:end -->")[0]
-    assert yaml.safe_load(shown) == as_values(RunConfig())

@@ -13,7 +13,7 @@ from rheostat_training.stage_names import STAGES, StageName
 
 app = typer.Typer(help="Make a control adapter from what a model itself says.", no_args_is_help=True)
 
-Config = Annotated[Path, typer.Argument(help="YAML file; docs/training.md has every key.", metavar="CONFIG")]
+Config = Annotated[Path, typer.Argument(help="YAML file; docs/training.md explains every key.", metavar="CONFIG")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; left out, runs/<the file's name>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One value in place of the file's: section.key=value.")]
 
@@ -72,7 +72,7 @@ app.command("scorer")(scorer)
 
 @app.command("study")
 def run_whole_study(
-    config: Annotated[Path, typer.Argument(help="YAML file of a study.", metavar="CONFIG")],
+    config: Annotated[Path, typer.Argument(help="YAML file, like training/configs/study.yaml.", metavar="CONFIG")],
     out: Annotated[Path, typer.Option(help="Folder of the study; a second run goes on.")] = Path("runs/study"),
     seeds: Annotated[
         list[int] | None,

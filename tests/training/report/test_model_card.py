@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from rheostat.cli import main
+from rheostat_server import demo, serve
+from rheostat_server.adapters import digest_of_base, load_adapters
 from rheostat_server.contract.manifest import (
     BaseModelReference,
     ControlTextSpec,
@@ -14,7 +17,9 @@ from rheostat_server.contract.manifest import (
     EvaluationRow,
     Manifest,
     TrainingRecord,
+    read_manifest,
 )
+from rheostat_server.settings import Settings
 from rheostat_training.report import RunFacts, model_card, write_model_card
 from tests.training.report.conftest import HOSTILE, curve
 
@@ -75,13 +80,31 @@ def test_a_base_model_that_the_hub_cannot_name_is_in_no_header_and_in_no_command
     card = model_card(manifest(base=base))
     assert "base_model" not in header(card)
     assert "rheostat serve BASE_MODEL --adapter ./quick-control" in card
-    assert "stands for the folder of the base model" in card
+    assert "`BASE_MODEL` for that of the base model" in card
 
 
-def test_the_demo_model_is_served_by_its_name_and_is_not_on_the_hub() -> None:
-    card = model_card(manifest(base="demo"))
+def test_the_shipped_card_is_that_of_the_shipped_manifest() -> None:
+    folder = demo.adapter_folder()
+    assert (folder / "README.md").read_text() == model_card(read_manifest(folder))
+
+
+def test_the_shipped_cards_command_serves_the_shipped_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = (demo.adapter_folder() / "README.md").read_text()
+    [command] = [line for line in card.splitlines() if line.startswith("rheostat serve")]
+    asked: list[Settings] = []
+    (tmp_path / "demo-control").symlink_to(demo.adapter_folder())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rheostat_server.__main__.configure_logging", lambda level: None)
+    monkeypatch.setattr("rheostat_server.__main__.start", lambda settings, engine_flags: asked.append(settings))
+    with pytest.raises(SystemExit) as ended:
+        main(command.split()[1:])
+    assert ended.value.code == 0
+    [settings] = asked
+    adapters = load_adapters(serve.adapter_folders(settings), base_digest=digest_of_base(demo.base_folder()))
+    assert adapters.ids == [read_manifest(demo.adapter_folder()).id]
+    assert (serve.engine_for(settings), serve.served_name(settings)) == ("embedded", "demo")
+    assert 'pip install ".[embedded]"' in card
     assert "base_model" not in header(card)
-    assert "rheostat serve demo --adapter" in card
 
 
 def test_the_card_says_how_to_ask() -> None:

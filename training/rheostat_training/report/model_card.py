@@ -19,7 +19,7 @@ TAGS: Final = ("lora", "rheostat", "controllable-generation", "safety", "helpful
 EXAMPLE: Final = Dials(safety=0.9, helpfulness=0.6)
 STAND_IN: Final = "BASE_MODEL"
 DEMO: Final = "demo"
-"""The server's own name for the model that comes with it."""
+"""The server's own name for the model that comes with it, which it serves where none is named, without vLLM."""
 
 # Of https://huggingface.co/docs/hub/repositories-licenses, those that are a common licence's name in small letters.
 _HUB_LICENCES: Final = frozenset(
@@ -50,7 +50,8 @@ def model_card(manifest: Manifest) -> str:
     """The card. What the manifest holds is text there: it can neither end a code block nor add a line to the header."""
     name = manifest.base_model.name
     on_hub = _HUB_NAME.fullmatch(name) is not None
-    known = on_hub or name == DEMO
+    demo = name == DEMO
+    stand_in = None if on_hub or demo else STAND_IN
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=False,  # noqa: S701  # Markdown, where `cell` escapes what a Markdown reader would take for markup
@@ -63,8 +64,10 @@ def model_card(manifest: Manifest) -> str:
     return environment.get_template("model_card.md.jinja").render(
         header=_header(manifest, on_hub=on_hub),
         manifest=manifest,
-        base=name if known else STAND_IN,
-        stand_in=None if known else STAND_IN,
+        extra="embedded" if demo else "vllm",
+        base=stand_in or name,
+        named=not demo,
+        stand_in=stand_in,
         example=EXAMPLE,
         control_text=ControlText(manifest.control_text.template).render(EXAMPLE),
         evaluation=_evaluation_table(manifest.evaluation),
