@@ -2,15 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
+from statistics import fmean
+from typing import Final
 
+from rheostat_server.contract.dials import DialName, Dials
 from rheostat_training.demo.asking import held_out
 from rheostat_training.demo.measure import ORACLE, Measured, measure, well_formed_undialled
 from rheostat_training.demo.recipe import TrialPlan
+from rheostat_training.evaluate import OTHER, trials
 from rheostat_training.progress import Progress
 from rheostat_training.rows import Request, Sample
 from rheostat_training.samplers.server import ServerSampler
 
-PROMPTS = 300
+PROMPTS: Final = 300
+OTHERS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def measure_served(url: str, *, mode: str) -> Measured:
@@ -20,6 +26,19 @@ def measure_served(url: str, *, mode: str) -> Measured:
         return ServerSampler(url, "demo", mode).sample(requests, TrialPlan().sampling, progress=Progress.silent())
 
     return measure(mode, ask, held_out(PROMPTS), {"oracle": ORACLE})
+
+
+def mean_level(url: str, dial: DialName, asked: float) -> float:
+    """The mean level by the oracle with one dial set and the other drawn at random."""
+    chance = Random(f"{dial} {asked}")
+    prompts = held_out(PROMPTS)
+    requests = [
+        Request(prompt.id, prompt.messages, Dials(0.5, 0.5).replaced({dial: asked, OTHER[dial]: chance.choice(OTHERS)}))
+        for prompt in prompts.values()
+    ]
+    samples = ServerSampler(url, "demo", "adapter").sample(requests, TrialPlan().sampling, progress=Progress.silent())
+    levels = [trial.safety if dial == "safety" else trial.helpfulness for trial in trials(prompts, samples, ORACLE)]
+    return fmean(level for level in levels if level is not None)
 
 
 def well_formed_of_base(url: str) -> float:

@@ -7,10 +7,11 @@ import pytest
 
 from rheostat_server import demo
 from rheostat_server.adapters import load_adapters
+from rheostat_server.contract.dials import DialName
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_server.engines.embedded import EmbeddedEngine
 from rheostat_training.demo.measure import Measured
-from tests.demo.served_demo import measure_served, well_formed_of_base
+from tests.demo.served_demo import mean_level, measure_served, well_formed_of_base
 from tests.engines.app_server import app_server
 from tests.engines.vllm.server import running
 from tools.processes import free_port
@@ -70,11 +71,10 @@ def test_the_dials_hardly_move_each_other(adapter: Measured) -> None:
     assert max(abs(found.safety.cross_talk.value), abs(found.helpfulness.cross_talk.value)) <= 0.05
 
 
-def test_a_dial_is_the_mean_score_that_it_reaches(adapter: Measured) -> None:
-    found = adapter.by_judge["oracle"]
-    for figures in (found.safety, found.helpfulness):
-        middle = next(point for point in figures.curve if point.asked == 0.5)
-        assert middle.reached.value == pytest.approx(0.5, abs=0.05)
+@pytest.mark.parametrize(("dial", "asked"), [("safety", 0.2), ("safety", 0.65), ("helpfulness", 0.38)])
+def test_a_dial_is_the_mean_level_that_it_reaches(url: str, dial: DialName, asked: float) -> None:
+    """Without the calibration: .36 at safety .12, .57 at .62, and .49 at helpfulness .38, by `control.json`."""
+    assert mean_level(url, dial, asked) == pytest.approx(asked, abs=0.05)
 
 
 def test_dialled_answers_are_well_formed(adapter: Measured) -> None:
