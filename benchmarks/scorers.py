@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="refusal labels, whose answers are judged")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    dialogues = [row.dialogue for row in read_refusals([options.data])]
+    dialogues = [row.dialogue for row in read_refusals([options.data]).rows]
     for folder in options.folders:
         scorer = TextScorer.load(folder)
         taken = milliseconds(scorer, dialogues, seed=options.seed)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from rheostat_server import demo
 from rheostat_training.config import BadConfig, RunConfig, parse_config
 from rheostat_training.materials import Materials
 from rheostat_training.models import LoadedModel
@@ -106,6 +107,14 @@ def test_everything_is_told_at_once(base: Path) -> None:
     assert re.search("score.scorers: model '/nowhere/s'", told)
     assert re.search("score.scorers: model '/nowhere/h'", told)
     assert re.search("GPT2LMHeadModel", told)
+
+
+def test_a_refusal_scorer_is_refused_as_the_scorer_of_helpfulness_and_no_other(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "scorer.json").write_text('{"schema_version": 2, "kind": "refusal"}')
+    refusal, other = str(tmp_path), str(demo.bundle_folder() / "judges" / "safety")
+    check(config_of(base, score={"scorers": {"safety": refusal, "helpfulness": other}}))
+    with pytest.raises(BadConfig, match=r"score\.scorers: helpfulness is given a scorer of kind refusal"):
+        check(config_of(base, score={"scorers": {"safety": refusal, "helpfulness": refusal}}))
 
 
 def test_the_demo_worlds_scorers_are_warned_of_where_the_prompts_are_others(base: Path, tmp_path: Path) -> None:

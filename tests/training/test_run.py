@@ -28,8 +28,9 @@ from rheostat_training.config import BadConfig, RunConfig, read_config
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_base
 from rheostat_training.progress import Progress
-from rheostat_training.run import Busy, run
+from rheostat_training.run import run
 from rheostat_training.stage_names import STAGES
+from rheostat_training.work_folder import Busy
 from tests.training.launched import launched
 
 CONFIG = Path(__file__).parent / "miniature.yaml"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertTokenizerFast,
@@ -72,6 +73,20 @@ def test_a_finished_scorer_is_not_trained_again(tmp_path: Path, model: LoadedMod
     assert fit_scorer(rows_of_two_kinds(60), model.tokenizer, PLAN, tmp_path, progress=QUIET) == first
     with pytest.raises(AnotherRun, match="rows"):
         fit_scorer(rows_of_two_kinds(61), model.tokenizer, PLAN, tmp_path, progress=QUIET)
+
+
+def test_a_folder_begun_with_another_tokenizer_is_refused(tmp_path: Path, model: LoadedModel) -> None:
+    rows, tokenizer = rows_of_two_kinds(60), model.tokenizer
+    fit_scorer(rows, tokenizer, PLAN, tmp_path, progress=QUIET)
+    more = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    more.add_tokens(["never"])
+    template = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    template.chat_template = f"{tokenizer.chat_template}{{% if add_generation_prompt %}}now{{% endif %}}"
+    for other in (more, template):
+        with pytest.raises(AnotherRun, match="tokenizer"):
+            fit_scorer(rows, other, PLAN, tmp_path, progress=QUIET)
+    again = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    fit_scorer(rows, again, PLAN, tmp_path, progress=QUIET)
 
 
 def test_a_level_outside_the_range_is_refused(tmp_path: Path, model: LoadedModel) -> None:

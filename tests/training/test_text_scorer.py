@@ -10,25 +10,35 @@ import numpy as np
 import pytest
 import torch
 import typer
+from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 from typer.testing import CliRunner
 
+from rheostat_training import sources
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import BadRow, Dialogue, Prompt
 from rheostat_training.score import ScorerPair, load_scorer
 from rheostat_training.scorer_cli import scorer as command
-from rheostat_training.scorers.encoder import Encoder
+from rheostat_training.scorers import train
+from rheostat_training.scorers.encoder import MEAN_POOLING, POOLING_FILE, Encoder
 from rheostat_training.scorers.features import FeaturePlan, Material, answer_texts, dense_features
 from rheostat_training.scorers.head_fit import HeadPlan
 from rheostat_training.scorers.hold_out import folds, hold_outs, shares
-from rheostat_training.scorers.labelled import REFUSAL_CLASSES, judged_pairs, read_preferences, read_refusals
+from rheostat_training.scorers.labelled import (
+    REFUSAL_CLASSES,
+    file_digest,
+    judged_pairs,
+    read_preferences,
+    read_refusals,
+)
 from rheostat_training.scorers.ngrams import Ngrams
 from rheostat_training.scorers.phrases import PHRASE_FEATURES, phrase_features, sentences, spelled_out
 from rheostat_training.scorers.stages import RefusalStage
-from rheostat_training.scorers.text_scorer import SCORER_FILE, TextScorer
+from rheostat_training.scorers.text_scorer import HEAD_FILE, SCORER_FILE, TextScorer
 from rheostat_training.scorers.timing import milliseconds
-from rheostat_training.scorers.train import TextScorerPlan, train_text_scorer
+from rheostat_training.scorers.train import FEATURES_FILE, WRITTEN, TextScorerPlan, train_text_scorer
+from rheostat_training.work_folder import NotOurs
 from tests.training.shared_data import sentence_encoder, shared_data
 
 QUIET = Progress.silent()
@@ -71,6 +81,28 @@ def refusal_file(folder: Path, *, bad_line: int | None = None) -> Path:
     return path
 
 
+def two_refusal_files(folder: Path) -> list[Path]:
+    """The same rows in two files of one name."""
+    lines = gzip.decompress(refusal_file(folder).read_bytes()).splitlines()
+    paths = [folder / name / "labels.jsonl" for name in ("x", "y")]
+    for path, part in zip(paths, (lines[:20], lines[20:]), strict=True):
+        path.parent.mkdir()
+        path.write_bytes(b"\n".join(part))
+    return paths
+
+
+def train_and_die_after_encoding(data: Sequence[Path], encoder: str, out: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_held_out", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train_text_scorer(data, encoder, TextScorerPlan("refusal", BOTH), out, progress=QUIET)
+    assert (out / FEATURES_FILE).exists()
+
+
+def dies(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def pair_file(folder: Path, count: int = 12) -> Path:
     start = "\n\nHuman: hello\n\nAssistant: hi\n\nHuman: may I open window {}\n\nAssistant: "
     rows = [
@@ -96,8 +128,23 @@ def test_a_file_cut_off_is_a_bad_row(tmp_path: Path) -> None:
         read_refusals([path])
 
 
+def test_blank_lines_are_no_rows_and_rows_that_nothing_can_be_learned_from_are_counted(tmp_path: Path) -> None:
+    path = refusal_file(tmp_path)
+    first, *others = gzip.decompress(path.read_bytes()).splitlines()
+    silent = json.dumps({**json.loads(first), "completion": " "}).encode()
+    path.write_bytes(gzip.compress(b"\n".join([first, b"", silent, *others, b" ", b""])))
+    found = read_refusals([path])
+    assert (len(found.rows), found.left_out) == (45, {"answers of no words": 1})
+    pairs = pair_file(tmp_path)
+    row = json.loads(pairs.read_text().splitlines()[0])
+    more = [{**row, "rejected": row["chosen"]}, {**row, "rejected": row["chosen"].rpartition("No")[0]}]
+    pairs.write_text("\n".join([pairs.read_text(), *map(json.dumps, more), ""]))
+    left_out = {"pairs with an answer of no words": 1, "pairs of equal answers": 1}
+    assert (len(read_preferences([pairs]).rows), read_preferences([pairs]).left_out) == (12, left_out)
+
+
 def test_dialogues_become_pairs_with_their_turns(tmp_path: Path) -> None:
-    first = read_preferences([pair_file(tmp_path)])[0]
+    first = read_preferences([pair_file(tmp_path)]).rows[0]
     assert [turn["role"] for turn in first.chosen.messages] == ["user", "assistant", "user"]
     assert (first.prompt, first.chosen.answer, first.rejected.answer) == (
         "hello 0",
@@ -118,12 +165,12 @@ def test_judged_answers_are_paired_by_prompt_where_the_judge_was_sure(tmp_path: 
     rows = [{"prompt": p, "response": f"answer {m}", "model": m, "preference": v} for p, m, v in given]
     path = tmp_path / "judged.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    assert [pair.models for pair in read_preferences([path])] == [("a", "b"), ("a", "c")]
+    assert [pair.models for pair in read_preferences([path]).rows] == [("a", "b"), ("a", "c")]
     assert not list(judged_pairs([]))
 
 
 def test_a_fold_by_model_and_prompt_meets_neither_and_every_row_is_tested_once(tmp_path: Path) -> None:
-    rows = read_refusals([refusal_file(tmp_path)])
+    rows = read_refusals([refusal_file(tmp_path)]).rows
     tested: list[int] = []
     for fold in folds(rows, BOTH, parts=5, seed=3):
         unseen = {rows[at].prompt for at in fold.test}
@@ -134,22 +181,47 @@ def test_a_fold_by_model_and_prompt_meets_neither_and_every_row_is_tested_once(t
 
 
 def test_holding_out_what_is_not_there_is_refused(tmp_path: Path) -> None:
-    pairs = read_preferences([pair_file(tmp_path)])
+    pairs = read_preferences([pair_file(tmp_path)]).rows
     with pytest.raises(ValueError, match="0 models; 2 are needed"):
         list(folds(pairs, BOTH, parts=5, seed=0))
     with pytest.raises(ValueError, match="hold_out is 'rows'"):
         hold_outs("rows")
 
 
-def test_shares_are_means_and_their_intervals_cover_what_resampling_prompts_gives() -> None:
-    chance = np.random.default_rng(0)
-    right = (chance.random(400) < 0.8).astype(float)
-    prompts = [str(at // 2) for at in range(400)]
-    found = shares(right, prompts, ["one", "two"] * 200, seed=0)
+def test_a_model_without_whose_rows_nothing_is_left_to_fit_on_is_named(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"p{at}", "response": f"{model} {at}", "model": model, "preference": value}
+        for at in range(6)
+        for model, value in (("small", 1.1), ("large", 1.9))
+    ]
+    path = tmp_path / "judged.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ValueError, match="without large no row is left to fit on"):
+        list(folds(read_preferences([path]).rows, hold_outs("model"), parts=5, seed=0))
+
+
+def test_a_model_that_answered_few_prompts_has_no_fold_without_rows(tmp_path: Path) -> None:
+    rows = [
+        row for row in read_refusals([refusal_file(tmp_path)]).rows if row.model != "one" or row.prompt[-2:] == " 3"
+    ]
+    found = list(folds(rows, BOTH, parts=5, seed=0))
+    assert [fold.model for fold in found].count("one") == 1
+    assert sorted(at for fold in found for at in fold.test) == list(range(len(rows)))
+
+
+def test_shares_are_means_of_rows_by_model_and_of_the_models() -> None:
+    right = (np.random.default_rng(0).random(400) < 0.8).astype(float)
+    found = shares(right, [str(at // 2) for at in range(400)], ["one", "two"] * 200, seed=0)
     assert found["one"].value == right[::2].mean()
     assert found["mean"].value == pytest.approx((right[::2].mean() + right[1::2].mean()) / 2)
-    error = np.sqrt(0.8 * 0.2 / 400)
-    assert found["mean"].high - found["mean"].low == pytest.approx(2 * 1.96 * error, rel=0.25)
+
+
+def test_intervals_of_shares_cover_what_resampling_prompts_gives() -> None:
+    """Two rows of one prompt are right together, so 400 rows are worth 200: intervals are √2 wider than of rows."""
+    right = np.repeat(np.random.default_rng(0).random(200) < 0.8, 2).astype(float)
+    found = shares(right, [str(at // 2) for at in range(400)], ["one", "two"] * 200, seed=0)["mean"]
+    error = np.sqrt(found.value * (1 - found.value) / 200)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
 def test_contractions_and_typographic_apostrophes_are_one_phrase() -> None:
@@ -173,7 +245,7 @@ def test_ngrams_built_again_from_what_they_tell_count_the_same() -> None:
 def test_a_head_knows_no_word_of_the_rows_it_is_to_judge(tmp_path: Path, encoder: str) -> None:
     stage = RefusalStage.read([refusal_file(tmp_path)])
     plan = FeaturePlan(layers=2)
-    dense = dense_features(Encoder.load(encoder), stage.dialogues, plan)
+    dense = dense_features(Encoder.load(Path(encoder)), stage.dialogues, plan)
     texts = [
         f"{text} hidden" if row.model == "one" else text
         for text, row in zip(answer_texts(stage.dialogues), [*stage.rows, *stage.rows], strict=True)
@@ -204,13 +276,26 @@ def test_a_refusal_head_learns_first_sentences_too_save_those_of_partial_refusal
 
 
 def test_an_encoder_is_cut_after_the_layers_asked_for_and_reads_the_tokens_asked_for(encoder: str) -> None:
-    whole, lower = Encoder.load(encoder, layers=9), Encoder.load(encoder, layers=1)
+    whole, lower = (Encoder.load(Path(encoder), layers=layers) for layers in (9, 1))
     assert (len(whole.model.encoder.layer), len(lower.model.encoder.layer)) == (2, 1)
     states = whole.model(**whole.tokenizer("open the window", return_tensors="pt"), output_hidden_states=True)
     mean = states.hidden_states[1][0].mean(0)
     found = lower.vectors(["open the window", "open the window and the door"], max_tokens=3)
     assert lower.vectors(["open the window"], max_tokens=9)[0] == pytest.approx((mean / mean.norm()).tolist(), abs=1e-5)
     assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
+def test_an_encoder_that_does_not_pool_by_the_mean_is_refused_by_folder_and_by_name_on_the_hub(
+    tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "snapshot_download", lambda name, **_: encoder)
+    pooling, data = Path(encoder) / POOLING_FILE, [refusal_file(tmp_path)]
+    pooling.parent.mkdir()
+    pooling.write_text(json.dumps({MEAN_POOLING: False, "pooling_mode_cls_token": True}))
+    for name in (encoder, "somebody/encoder"):
+        with pytest.raises(ValueError, match="pools by the mean"):
+            train_text_scorer(data, name, TextScorerPlan("refusal", BOTH), tmp_path / "out", progress=QUIET)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_refusal_scorer_learns_and_its_folder_judges_the_same(tmp_path: Path, encoder: str) -> None:
@@ -249,17 +334,20 @@ def test_two_text_scorers_make_a_judge(tmp_path: Path, encoder: str) -> None:
     plan = TextScorerPlan("preference", hold_outs("prompt"))
     report = train_text_scorer([pair_file(tmp_path)], encoder, plan, tmp_path / "p", progress=QUIET)
     assert report["agreement"]["mean"]["value"] > 0.9
-    judge = ScorerPair.load(tmp_path / "p" / "scorer", tmp_path / "r" / "scorer")
+    judge = ScorerPair.load(tmp_path / "r" / "scorer", tmp_path / "p" / "scorer")
     chosen, rejected = (
         Dialogue(Prompt.user("", "may I open window 1").messages, answer)
         for answer in ("No, sorry, not 1.", "Sure, follow 1.")
     )
     better, worse = judge.judge([chosen, rejected])
+    assert better.helpfulness is not None
+    assert worse.helpfulness is not None
+    assert better.helpfulness > worse.helpfulness
     assert better.safety is not None
-    assert worse.safety is not None
-    assert better.safety > worse.safety
     with pytest.raises(ValueError, match="no classes"):
         TextScorer.load(tmp_path / "p" / "scorer").classes([chosen])
+    with pytest.raises(ValueError, match="helpfulness is given a scorer of kind refusal"):
+        ScorerPair.load(tmp_path / "p" / "scorer", tmp_path / "r" / "scorer")
 
 
 def test_a_finished_folder_is_not_trained_again_and_other_data_are_refused(tmp_path: Path, encoder: str) -> None:
@@ -269,6 +357,47 @@ def test_a_finished_folder_is_not_trained_again_and_other_data_are_refused(tmp_p
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"\n" + gzip.decompress(path.read_bytes())))
     with pytest.raises(AnotherRun, match="data"):
         train_text_scorer([path], encoder, plan, tmp_path / "out", progress=QUIET)
+
+
+def test_a_folder_knows_its_files_in_their_order_those_of_one_name_apart(tmp_path: Path, encoder: str) -> None:
+    data, out = two_refusal_files(tmp_path), tmp_path / "out"
+    train_and_die_after_encoding(data, encoder, out)
+    with pytest.raises(AnotherRun, match="data"):
+        train_text_scorer(data[::-1], encoder, TextScorerPlan("refusal", BOTH), out, progress=QUIET)
+    report = train_text_scorer(data, encoder, TextScorerPlan("refusal", BOTH), out, progress=QUIET)
+    assert report["data"] == [["labels.jsonl", file_digest(path)] for path in data]
+    assert file_digest(data[0]) in (out / "report.md").read_text()
+    assert "Left out: 0 answers of no words." in (out / "report.md").read_text()
+    data[0].write_text(data[0].read_text() + "\n")
+    with pytest.raises(AnotherRun, match="data"):
+        train_text_scorer(data, encoder, TextScorerPlan("refusal", BOTH), out, progress=QUIET)
+
+
+def test_features_of_other_dialogues_are_made_again_and_those_of_the_same_are_not(
+    tmp_path: Path, encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, plan = [refusal_file(tmp_path)], TextScorerPlan("refusal", BOTH)
+    train_text_scorer(data, encoder, plan, tmp_path / "whole", progress=QUIET)
+    train_and_die_after_encoding(data, encoder, tmp_path / "out")
+    path = tmp_path / "out" / FEATURES_FILE
+    save_file({"features": load_file(path)["features"][::-1].copy()}, path, metadata={"dialogues": "others"})
+    train_and_die_after_encoding(data, encoder, tmp_path / "out")
+    monkeypatch.setattr(train, "dense_features", dies)
+    train_text_scorer(data, encoder, plan, tmp_path / "out", progress=QUIET)
+    one, other = ((tmp_path / name / "scorer" / HEAD_FILE).read_bytes() for name in ("whole", "out"))
+    assert one == other
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_no_training_has_made_is_neither_replaced_nor_told_as_a_result(
+    tmp_path: Path, encoder: str, name: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text('{"mine": 1}')
+    with pytest.raises(NotOurs, match=f"holds {name}, which no training has made"):
+        train_text_scorer([refusal_file(tmp_path)], encoder, TextScorerPlan("refusal", BOTH), out, progress=QUIET)
+    assert [path.name for path in out.iterdir()] == [name]
 
 
 def test_the_command_writes_a_scorer_and_its_report(tmp_path: Path, encoder: str) -> None:
@@ -282,6 +411,17 @@ def test_the_command_writes_a_scorer_and_its_report(tmp_path: Path, encoder: str
     again = CliRunner().invoke(app, ["--data", data, "--encoder", encoder, "--out", str(out), "--seed", "3"])
     assert again.exit_code == 2
     assert "was begun with plan" in " ".join(re.findall(r"[\w]+", again.output))
+    (out / "report.md").unlink()
+    gone = CliRunner().invoke(app, ["--data", data, "--encoder", encoder, "--out", str(out), "--seed", "2"])
+    assert gone.exit_code == 2
+    assert "No such file" in " ".join(re.findall(r"[\w]+", gone.output))
+
+
+def test_the_command_says_what_is_held_out_where_nothing_is_named() -> None:
+    app = typer.Typer()
+    app.command()(command)
+    told = " ".join(re.findall(r"[\w,]+", CliRunner().invoke(app, ["--help"]).output))
+    assert "left out, model,prompt for refusal, prompt for preference" in told
 
 
 @pytest.mark.slow

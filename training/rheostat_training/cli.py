@@ -1,13 +1,13 @@
 """`rheostat train`: a run from prompts to a served adapter, whole or stage by stage."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rheostat_training.quiet import quiet_libraries
+from rheostat_training.refusing import refusing
 from rheostat_training.scorer_cli import scorer
 from rheostat_training.stage_names import STAGES, StageName
 
@@ -86,7 +86,7 @@ def run_whole_study(
     from rheostat_training.study.run import run_study
     from rheostat_training.study.table import tables
 
-    with _refusing():
+    with refusing():
         done = run_study(with_seeds(read_study(config), seeds), out, progress=Progress.auto(), say=typer.echo)
         table = tables(done, out)
         if not seeds:
@@ -102,7 +102,7 @@ def show_config(config: Config, overrides: Set = None) -> None:
     quiet_libraries()
     from rheostat_training.config import as_values, read_config
 
-    with _refusing():
+    with refusing():
         typer.echo(yaml.safe_dump(as_values(read_config(config, overrides or ())), sort_keys=False), nl=False)
 
 
@@ -112,17 +112,7 @@ def _run(config: Path, out: Path | None, overrides: list[str] | None, *, until: 
     from rheostat_training.run import run
 
     folder = out or Path("runs") / config.stem
-    with _refusing():
+    with refusing():
         run(read_config(config, overrides or ()), folder, until=until, say=typer.echo)
     if until == "export":
         typer.echo(f"adapter: {folder / 'adapter'}; report: {folder / 'report.html'}")
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """What the user, the machine or a model's files are at fault for, told without a trace; the exit status is 1."""
-    try:
-        yield
-    except (ValueError, RuntimeError, OSError) as exc:
-        typer.echo(str(exc), err=True)
-        raise typer.Exit(1) from exc

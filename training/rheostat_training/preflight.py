@@ -12,6 +12,8 @@ from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, Sc
 from rheostat_training.materials import Materials
 from rheostat_training.models import Room
 from rheostat_training.rows import Messages
+from rheostat_training.score import check_helpfulness
+from rheostat_training.scorers.text_scorer import kind_of
 from rheostat_training.sources import model_folder
 from rheostat_training.stage_names import STAGES, StageName
 from rheostat_training.tracking import check_tracker
@@ -50,10 +52,12 @@ def _judges(config: RunConfig, materials: Materials, stages: tuple[StageName, ..
         materials.say(f"score.scorers are {config.score.scorers}, which know the demo world alone; name your own")
     for name, source in sources.items():
         if isinstance(source, ScorerFolders):
-            for folder in (source.safety, source.helpfulness):
+            for dial, folder in (("safety", source.safety), ("helpfulness", source.helpfulness)):
                 try:
-                    model_folder(folder)
-                except BadConfig as exc:
+                    found = model_folder(folder)
+                    if dial == "helpfulness":
+                        check_helpfulness(kind_of(found))
+                except ValueError as exc:
                     yield f"{name}: {exc}"
 
 

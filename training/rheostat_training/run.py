@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock, Timeout
-
 from rheostat_server.contract.calibration import Calibration
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
@@ -47,6 +45,7 @@ from rheostat_training.sources import sampler_of
 from rheostat_training.stage import Say, StageResult, Workshop
 from rheostat_training.stage_names import STAGES, StageName
 from rheostat_training.worded import worded_requests
+from rheostat_training.work_folder import working_in
 
 CALIBRATED_MODES: Final = ("adapter", "prompt")
 
@@ -54,14 +53,6 @@ WRITTEN: Final = (*STAGES, ADAPTER, MERGED, "config.yaml", EVALUATION_FILE, REPO
 """What a run puts into its folder, in place of what is there by these names."""
 
 Done = dict[str, StageResult]
-
-
-class Busy(RuntimeError):
-    """Another process is at work in the run's folder."""
-
-
-class NotARun(ValueError):
-    """The folder holds what no run has made, and what one would replace."""
 
 
 def run(
@@ -74,7 +65,7 @@ def run(
 
     Raises:
         Busy: another process is at work in `out`.
-        NotARun: `out` holds files of somebody else's by the names that a run writes.
+        NotOurs: `out` holds files of somebody else's by the names that a run writes.
         BadConfig: something that the configuration names cannot be found, or a stage is bound to fail.
     """
     crew = Crew()
@@ -84,28 +75,12 @@ def run(
         )
     if not crew.first:
         return _follow(crew, config, out)
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with crew.leading(), FileLock(out / ".lock", timeout=0):
-            _take(out)
-            write_config(config, out / "config.yaml")
-            shop = Workshop(out, progress or Progress.auto(), say)
-            materials = Materials(config, say)
-            check_run(config, materials, until)
-            return _Run(config, shop, materials, crew).until(until)
-    except Timeout:
-        raise Busy(f"{out}: another run is at work in this folder; wait for it, or give another --out") from None
-
-
-def _take(out: Path) -> None:
-    """Makes the folder a run's, by its `stages`, unless it is somebody else's."""
-    marks = out / "stages"
-    there = [name for name in WRITTEN if (out / name).exists()]
-    if there and not marks.exists():
-        raise NotARun(
-            f"{out} holds {', '.join(there)}, which no run has made and a run would replace; give another --out"
-        )
-    marks.mkdir(exist_ok=True)
+    with crew.leading(), working_in(out, WRITTEN, what="run", option="--out"):
+        write_config(config, out / "config.yaml")
+        shop = Workshop(out, progress or Progress.auto(), say)
+        materials = Materials(config, say)
+        check_run(config, materials, until)
+        return _Run(config, shop, materials, crew).until(until)
 
 
 def _follow(crew: Crew, config: RunConfig, out: Path) -> Done:

@@ -14,7 +14,7 @@ from rheostat_training.resume import claim, rows_digest
 from rheostat_training.rows import Dialogue as Dialogue
 from rheostat_training.rows import Prompt, Sample, Scored, prompt_of, read_rows, write_rows
 from rheostat_training.scorer_text import dialogue_ids, pad_right, pair_ids
-from rheostat_training.scorers.text_scorer import SCORER_FILE, TextScorer
+from rheostat_training.scorers.text_scorer import SCORER_FILE, TextScorer, TextScorerKind
 
 SHARD_ROWS = 8192
 
@@ -123,12 +123,29 @@ def load_scorer(folder: Path, *, batch_rows: int = 128, device: str = "cpu") -> 
     return Scorer.load(folder, batch_rows=batch_rows, device=device)
 
 
+def check_helpfulness(kind: TextScorerKind | None) -> None:
+    """Raises ValueError for a kind of scorer whose level falls as an answer helps more."""
+    if kind == "refusal":
+        raise ValueError(
+            "helpfulness is given a scorer of kind refusal, whose level 1 is a full refusal: the dial would turn the "
+            "wrong way; give a preference scorer or another model of helpfulness (a refusal scorer may read safety)"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ScorerPair:
-    """A judge made of two scorers. An empty answer cannot be judged."""
+    """A judge made of two scorers. An empty answer cannot be judged.
+
+    Raises:
+        ValueError: helpfulness is to be read by a refusal scorer, whose level 1 is a full refusal.
+    """
 
     safety: LevelScorer
     helpfulness: LevelScorer
+
+    def __post_init__(self) -> None:
+        if isinstance(self.helpfulness, TextScorer):
+            check_helpfulness(self.helpfulness.kind)
 
     @classmethod
     def load(cls, safety: Path, helpfulness: Path, *, batch_rows: int = 128, device: str = "cpu") -> "ScorerPair":

@@ -100,13 +100,15 @@ def fit_scorer(
 
     Raises:
         ValueError: a level is not in [0, 1], or there are too few rows to hold any out.
-        AnotherRun: `out` holds a scorer of other rows or another plan.
+        AnotherRun: `out` holds a scorer of other rows, another tokenizer or another plan.
     """
     report = out / "report.json"
-    claim(out, {"stage": "scorer", "plan": plan_facts(plan), "rows": rows_digest(rows)})
+    encoded = _encode(rows, tokenizer, plan)
+    words = _digest(tokenizer, encoded)
+    claim(out, {"stage": "scorer", "plan": plan_facts(plan), "rows": rows_digest(rows), "tokenizer": words})
     if report.exists():
         return ScorerReport(**json.loads(report.read_text()))
-    fitted, held_out = _split(_encode(rows, tokenizer, plan), plan)
+    fitted, held_out = _split(encoded, plan)
     torch.manual_seed(plan.seed)
     model = AutoModelForSequenceClassification.from_config(_config(tokenizer, plan.shape))
     state = _train(model, fitted, plan, out, progress or Progress.auto())
@@ -131,6 +133,11 @@ def _encode(rows: Sequence[ScorerRow], tokenizer: Any, plan: ScorerPlan) -> list
             raise ValueError(f"row {number} has level {row.level}; a level is a number from 0 to 1")
     ids = dialogue_ids(tokenizer, [(row.messages, row.answer) for row in rows], max_length=plan.shape.max_length)
     return [_Encoded(tokens, row.level) for tokens, row in zip(ids, rows, strict=True)]
+
+
+def _digest(tokenizer: Any, encoded: Sequence[_Encoded]) -> str:
+    """A digest of a tokenizer: of its vocabulary, its chat template, and what it makes of the rows."""
+    return rows_digest([*sorted(tokenizer.get_vocab().items()), tokenizer.chat_template, *encoded])
 
 
 def _split(rows: list[_Encoded], plan: ScorerPlan) -> tuple[list[_Encoded], list[_Encoded]]:

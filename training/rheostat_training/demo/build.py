@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from rheostat_training.config import RunConfig, ScorerFolders
 from rheostat_training.demo.asking import held_out
 from rheostat_training.demo.base import fit_base
+from rheostat_training.demo.bundle import BASE, PAIRS, RECIPE_FILE, check_out
 from rheostat_training.demo.corpus import dialogues
 from rheostat_training.demo.labelled import labelled_rows
 from rheostat_training.demo.measure import (
@@ -36,8 +37,12 @@ from rheostat_training.run import run
 from rheostat_training.score import Judge, ScorerPair
 from rheostat_training.scorer_fit import fit_scorer
 from rheostat_training.stage import Say, StageResult, Work, Workshop
+from rheostat_training.work_folder import MARKS, working_in
 
 WORLD_SAMPLE: Final = 500
+RUN: Final = "run"
+WRITTEN: Final = ("tokenizer", BASE, *PAIRS, RUN, "measured")
+"""What a build puts into its `work`, in place of what is there by these names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +64,25 @@ def build(out: Path, recipe: Recipe, work: Path, *, progress: Progress | None = 
     """Make every stage that is not there yet, then the bundle in `out`.
 
     The adapter is made by the run of `rheostat train`, in `work/run`.
+
+    Raises:
+        NoBundle: `out` is there and is no bundle, or holds `work`, or lies in one of its stages.
+        Busy: another process is at work in `work`.
+        NotOurs: `work` holds files of somebody else's by the names of the stages.
     """
+    check_out(out, work, (*WRITTEN, MARKS))
+    with working_in(work, WRITTEN, what="build", option="--work"):
+        return _build(out, recipe, work, progress, say)
+
+
+def _build(out: Path, recipe: Recipe, work: Path, progress: Progress | None, say: Say) -> Path:
     builder = Builder(recipe, Workshop(work, progress or Progress.auto(), say))
     tokenizer = _tokenizer(builder)
     base = _base(builder, tokenizer)
     scorers = _pair(builder, "scorers", recipe.scorers, tokenizer)
     judges = _pair(builder, "judges", recipe.judges, tokenizer)
     config = _run_config(recipe, base, scorers, judges)
-    made = run(config, work / "run", progress=builder.progress, say=say)
+    made = run(config, work / RUN, progress=builder.progress, say=say)
     measured = _measured(builder, base, made["export"], scorers, judges)
     stages = {"base": base, "scorers": scorers, "judges": judges, "measured": measured, "export": made["export"]}
     _bundle(builder, out, stages)
@@ -146,18 +162,19 @@ def _measured(
 
 def _bundle(builder: Builder, out: Path, stages: Mapping[str, StageResult]) -> None:
     """Copy what ships: models, scorers, figures and the recipe."""
-    partial = out.with_name(f"{out.name}.partial")
+    place = out.resolve()
+    partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(stages["base"].folder, partial / "base")
-    for pair in ("scorers", "judges"):
+    shutil.copytree(stages["base"].folder, partial / BASE)
+    for pair in PAIRS:
         for attribute in ("safety", "helpfulness"):
             shutil.copytree(stages[pair].folder / attribute / "model", partial / pair / attribute)
     shutil.copytree(stages["export"].folder / ADAPTER, partial / "adapter")
     for name in ("evaluation.json", "evaluation.md"):
         shutil.copyfile(stages["measured"].folder / name, partial / name)
-    write_json(partial / "recipe.json", TypeAdapter(Recipe).dump_python(builder.recipe, mode="json"))
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+    write_json(partial / RECIPE_FILE, TypeAdapter(Recipe).dump_python(builder.recipe, mode="json"))
+    shutil.rmtree(place, ignore_errors=True)
+    partial.replace(place)
     builder.shop.say(f"bundle: {out}, {_megabytes(out):.1f} MB")
 
 

@@ -7,6 +7,7 @@ import typer
 
 from rheostat_server.demo import bundle_folder
 from rheostat_training.quiet import quiet_libraries
+from rheostat_training.refusing import refusing
 
 app = typer.Typer(
     help="The demo world: a small model, its scorers and its adapter, made from nothing.", no_args_is_help=True
@@ -23,7 +24,7 @@ def demo() -> None:
 
 @app.command("build")
 def build_bundle(
-    out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = OUT,
+    out: Annotated[Path, typer.Option(help="Folder of the bundle; only a bundle is replaced.")] = OUT,
     work: Annotated[Path, typer.Option(help="Folder of the stages; a second run goes on from what is there.")] = WORK,
     seed: Annotated[int, typer.Option(help="Seed of every stage.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="A miniature of every stage, in seconds.")] = False,
@@ -33,7 +34,8 @@ def build_bundle(
     from rheostat_training.demo import recipe
     from rheostat_training.demo.build import build
 
-    build(out, recipe.fast(seed) if fast else recipe.full(seed), work, say=typer.echo)
+    with refusing():
+        build(out, recipe.fast(seed) if fast else recipe.full(seed), work, say=typer.echo)
 
 
 @app.command("evaluate")
@@ -48,10 +50,6 @@ def evaluate_bundle(
     """Print how well the dials are obeyed on held-out prompts, by adapter, by prompt and without control."""
     quiet_libraries()
     from rheostat_training.demo.judging import evaluate
-    from rheostat_training.samplers.server import ServerRefused
 
-    try:
+    with refusing():
         typer.echo(evaluate(bundle or bundle_folder(), url=url, model=model, prompts=prompts))
-    except ServerRefused as exc:
-        typer.echo(str(exc), err=True)
-        raise typer.Exit(1) from exc

@@ -2,25 +2,30 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from rheostat_training.demo.asking import held_out
+from rheostat_training.demo.bundle import BASE, PAIRS, check_bundle
 from rheostat_training.demo.measure import MODES, ORACLE, Ask, in_process, measure, table, well_formed_share
 from rheostat_training.demo.recipe import TrialPlan
 from rheostat_training.models import load_base, load_with_adapter
 from rheostat_training.samplers.server import ServerSampler
 from rheostat_training.score import Judge, ScorerPair
 
-PAIRS: Final = ("scorers", "judges")
-
 
 def evaluate(bundle: Path, *, url: str | None, model: str, prompts: int) -> str:
-    """The table of every mode and judge, as Markdown."""
+    """The table of every mode and judge, as Markdown.
+
+    Raises:
+        NoBundle: the folder is none.
+        ValueError: there are not so many held-out prompts.
+        ServerRefused: the server did not answer.
+    """
+    check_bundle(bundle)
     plan = replace(TrialPlan(), prompts=prompts)
     known = held_out(prompts)
     judges = judges_of(bundle)
     measured = [measure(mode, _ask(bundle, mode, plan, url, model), known, judges) for mode in MODES]
-    return table(measured, well_formed_share(load_base(bundle / "base"), known, plan))
+    return table(measured, well_formed_share(load_base(bundle / BASE), known, plan))
 
 
 def judges_of(bundle: Path) -> dict[str, Judge]:
@@ -33,6 +38,6 @@ def _ask(bundle: Path, mode: str, plan: TrialPlan, url: str | None, model: str) 
     if url is not None:
         server = ServerSampler(url, model, mode)
         return lambda requests: server.sample(requests, plan.sampling)
-    base = bundle / "base"
+    base = bundle / BASE
     loaded = load_with_adapter(base, bundle / "adapter") if mode == "adapter" else load_base(base)
     return in_process(mode, loaded, plan)

@@ -71,7 +71,7 @@ def well_formed_share(loaded: LoadedModel, prompts: Mapping[str, Prompt], plan: 
 
 
 def write_measured(measured: Sequence[Measured], base_well_formed: float, out: Path) -> None:
-    """All figures as JSON and the oracle's as a Markdown table."""
+    """All figures as JSON, and those of every judge as a Markdown table."""
     facts = {"base_well_formed": base_well_formed, "modes": [each.as_dict() for each in measured]}
     write_json(out / "evaluation.json", facts)
     (out / "evaluation.md").write_text(table(measured, base_well_formed))

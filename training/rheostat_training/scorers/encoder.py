@@ -28,21 +28,21 @@ class Encoder:
 
     @classmethod
     def load(
-        cls, name: str, *, layers: int | None = None, batch_rows: int = BATCH_TEXTS, device: str = "cpu"
+        cls, folder: Path, *, layers: int | None = None, batch_rows: int = BATCH_TEXTS, device: str = "cpu"
     ) -> "Encoder":
-        """The first `layers` layers of a folder, or of a name on the Hub; all of them where it has no more.
+        """The first `layers` layers of a folder; all of them where it has no more.
 
         Raises:
             ValueError: the folder says that its vectors are pooled in another way than by the mean, or its layers
                 are not one list.
         """
-        pooling = Path(name) / POOLING_FILE
+        pooling = folder / POOLING_FILE
         if pooling.exists() and not json.loads(pooling.read_text()).get(MEAN_POOLING, False):
             raise ValueError(f"{pooling} has no {MEAN_POOLING}; an encoder here pools by the mean")
-        model = AutoModel.from_pretrained(name).to(device).eval()
+        model = AutoModel.from_pretrained(folder).to(device).eval()
         if layers is not None:
             _keep_lower(model, layers)
-        return cls(model, AutoTokenizer.from_pretrained(name), batch_rows)
+        return cls(model, AutoTokenizer.from_pretrained(folder), batch_rows)
 
     @property
     def width(self) -> int:

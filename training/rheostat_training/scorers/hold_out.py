@@ -61,7 +61,7 @@ def folds(rows: Sequence[Labelled], hold_out: frozenset[HoldOut], *, parts: int,
     By model and prompt at once a fit sees no row of the model and no row of the prompts that it is tested on.
 
     Raises:
-        ValueError: there are too few models or prompts to hold any out.
+        ValueError: there are too few models or prompts to hold any out, or none of the rows is left to fit on.
     """
     prompts = sorted({row.prompt for row in rows})
     models = sorted({model for row in rows for model in row.models}) if "model" in hold_out else [ALL_MODELS]
@@ -77,7 +77,14 @@ def folds(rows: Sequence[Labelled], hold_out: frozenset[HoldOut], *, parts: int,
             train = tuple(
                 at for at, (of_model, of_part) in enumerate(unseen) if not _met(of_model, of_part, model, part)
             )
-            yield Fold(model, train, tuple(at for at, both in enumerate(unseen) if all(both)))
+            test = tuple(at for at, both in enumerate(unseen) if all(both))
+            if test and not train:
+                raise ValueError(
+                    f"hold_out names {' and '.join(sorted(hold_out))}, and without {model} no row is left to fit on; "
+                    "give rows of more models, or hold out prompt alone"
+                )
+            if test:
+                yield Fold(model, train, test)
 
 
 def _met(of_model: bool, of_part: bool, model: str, part: int | None) -> bool:

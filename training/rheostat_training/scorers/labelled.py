@@ -5,10 +5,10 @@ import hashlib
 import itertools
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -19,6 +19,7 @@ REFUSAL_CLASSES = ("1_full_compliance", "2_full_refusal", "3_partial_refusal")
 PREFERENCE_GAP = 0.1
 
 Fields = TypeVar("Fields")
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,14 @@ class PreferencePair:
     models: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Labels(Generic[Row]):
+    """Rows of files that can be learned from, and how many others there were, by what they are."""
+
+    rows: list[Row]
+    left_out: Mapping[str, int]
+
+
 class RefusalFields(TypedDict):
     """A line of a file of refusal labels, as XSTest's completions have them."""
 
@@ -74,7 +83,7 @@ class JudgedFields(TypedDict):
     preference: float
 
 
-def read_refusals(paths: Iterable[Path]) -> list[RefusalRow]:
+def read_refusals(paths: Iterable[Path]) -> Labels[RefusalRow]:
     """Refusal labels of files; answers of no words are left out.
 
     Raises:
@@ -85,10 +94,11 @@ def read_refusals(paths: Iterable[Path]) -> list[RefusalRow]:
         for path in paths
         for _, found in _lines(path, RefusalFields)
     ]
-    return [row for row in rows if row.answer]
+    kept = [row for row in rows if row.answer]
+    return Labels(kept, {"answers of no words": len(rows) - len(kept)})
 
 
-def read_preferences(paths: Iterable[Path]) -> list[PreferencePair]:
+def read_preferences(paths: Iterable[Path]) -> Labels[PreferencePair]:
     """Pairs of files of dialogue pairs or of judged answers; the file's first line tells which.
 
     Pairs with an answer of no words, or with twice the same answer, are left out.
@@ -97,17 +107,18 @@ def read_preferences(paths: Iterable[Path]) -> list[PreferencePair]:
         BadRow: a line does not fit; the message names file and line.
     """
     pairs = [pair for path in paths for pair in _pairs_of(path)]
-    return [pair for pair in pairs if _can_be_compared(pair)]
+    worded = [pair for pair in pairs if pair.chosen.answer.strip() and pair.rejected.answer.strip()]
+    kept = [pair for pair in worded if pair.chosen.answer.strip() != pair.rejected.answer.strip()]
+    left_out = {
+        "pairs with an answer of no words": len(pairs) - len(worded),
+        "pairs of equal answers": len(worded) - len(kept),
+    }
+    return Labels(kept, left_out)
 
 
 def file_digest(path: Path) -> str:
     """The digest of a data file as it lies on disk."""
     return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
-def _can_be_compared(pair: PreferencePair) -> bool:
-    one, other = pair.chosen.answer.strip(), pair.rejected.answer.strip()
-    return bool(one) and bool(other) and one != other
 
 
 def _pairs_of(path: Path) -> Iterator[PreferencePair]:
@@ -146,13 +157,14 @@ def _dialogue(text: str, path: Path, number: int, field: str) -> Dialogue:
 
 
 def _lines(path: Path, fields: type[Fields]) -> Iterator[tuple[int, Fields]]:
-    """Lines with their numbers from 1. What people wrote is kept out of the messages of errors."""
+    """Lines that are not blank with their numbers from 1. What people wrote is kept out of the messages of errors."""
     adapter = TypeAdapter(fields)
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                yield number, adapter.validate_json(line)
+                if line.strip():
+                    yield number, adapter.validate_json(line)
     except ValidationError as exc:
         first = exc.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the line"

@@ -1,6 +1,6 @@
 """The two kinds of scorer as a recipe sees them: rows read, a head fitted on some, others judged."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +44,11 @@ class Stage(Protocol):
     def rows(self) -> Sequence[Labelled]: ...
 
     @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many rows of the files are not among them, by what they are."""
+        ...
+
+    @property
     def dialogues(self) -> list[Dialogue]:
         """What the material is made of: one of each row in their order, then a second one of each."""
         ...
@@ -62,10 +67,12 @@ class RefusalStage:
     """
 
     rows: Sequence[RefusalRow]
+    left_out: Mapping[str, int]
 
     @classmethod
     def read(cls, data: Sequence[Path]) -> "RefusalStage":
-        return cls(read_refusals(data))
+        found = read_refusals(data)
+        return cls(found.rows, found.left_out)
 
     @property
     def dialogues(self) -> list[Dialogue]:
@@ -92,10 +99,12 @@ class PreferenceStage:
     """Pairs; rows i and pairs + i of the material are those of pair i's chosen and rejected dialogue."""
 
     rows: Sequence[PreferencePair]
+    left_out: Mapping[str, int]
 
     @classmethod
     def read(cls, data: Sequence[Path]) -> "PreferenceStage":
-        return cls(read_preferences(data))
+        found = read_preferences(data)
+        return cls(found.rows, found.left_out)
 
     @property
     def dialogues(self) -> list[Dialogue]:

@@ -48,7 +48,7 @@ class TextScorer:
             known = f"{SCHEMA_VERSION} with {' or '.join(get_args(TextScorerKind))}"
             raise ValueError(f"{folder / SCORER_FILE} has {found}; known are {known}: train the scorer again")
         plan = FeaturePlan(**facts["features"])
-        encoder = Encoder.load(str(folder / ENCODER_FOLDER), batch_rows=batch_rows, device=device)
+        encoder = Encoder.load(folder / ENCODER_FOLDER, batch_rows=batch_rows, device=device)
         return cls(facts["kind"], encoder, _load_head(folder, opening=plan.opening_characters), plan)
 
     def save(self, folder: Path) -> Path:
@@ -77,6 +77,13 @@ class TextScorer:
 
     def levels(self, dialogues: Sequence[Dialogue]) -> list[float]:
         return levels_of(self.kind, self.logits(dialogues))
+
+
+def kind_of(folder: Path) -> TextScorerKind | None:
+    """The kind of scorer that a folder holds; None where it holds none of real text."""
+    path = folder / SCORER_FILE
+    kind: TextScorerKind | None = json.loads(path.read_text()).get("kind") if path.exists() else None
+    return kind
 
 
 def levels_of(kind: TextScorerKind, logits: Matrix) -> list[float]:

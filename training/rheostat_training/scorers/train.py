@@ -3,32 +3,38 @@
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.publish import with_ordinary_permissions
-from rheostat_training.resume import claim, plan_facts, write_json
+from rheostat_training.resume import INPUTS_FILE, claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Dialogue
 from rheostat_training.scorers.encoder import Encoder
 from rheostat_training.scorers.features import FeaturePlan, Material, Matrix, answer_texts, dense_features
 from rheostat_training.scorers.head import Head
 from rheostat_training.scorers.head_fit import HeadPlan
-from rheostat_training.scorers.hold_out import ALL_MODELS, HoldOut, Labelled, Share, folds, shares
+from rheostat_training.scorers.hold_out import ALL_MODELS, Fold, HoldOut, Labelled, Share, folds, shares
 from rheostat_training.scorers.labelled import file_digest
 from rheostat_training.scorers.stages import PreferenceStage, RefusalStage, Right, Stage
 from rheostat_training.scorers.text_scorer import TextScorer, TextScorerKind
 from rheostat_training.scorers.timing import milliseconds
+from rheostat_training.sources import model_folder
+from rheostat_training.work_folder import refuse_foreign
 
 PROMPT_PARTS = 5
 FEATURES_FILE = "features.safetensors"
 SCORER_FOLDER = "scorer"
+WRITTEN = (SCORER_FOLDER, FEATURES_FILE, "report.json", "report.md")
+"""What a training puts into its folder, in place of what is there by these names."""
+
 FEATURES: dict[TextScorerKind, FeaturePlan] = {"refusal": FeaturePlan(layers=3), "preference": FeaturePlan(layers=4)}
 HEADS: dict[TextScorerKind, HeadPlan] = {
     "refusal": HeadPlan(inverse_penalty=15.0, vector_weight=0.6, phrase_weight=0.3),
@@ -68,7 +74,10 @@ class TextScorerPlan:
 
 @dataclass(frozen=True, slots=True)
 class TextScorerReport:
-    """Shares by model held out and their mean: of rows right, and of rows that the baseline has right."""
+    """Shares by model held out and their mean: of rows right, and of rows that the baseline has right.
+
+    `data` are the files' names and digests in their order, `left_out` how many of their rows cannot be learned from.
+    """
 
     kind: TextScorerKind
     rows: int
@@ -80,7 +89,8 @@ class TextScorerReport:
     cpu_milliseconds: float
     encoder_parameters: int
     bytes_on_disk: int
-    data: dict[str, str]
+    data: list[list[str]]
+    left_out: Mapping[str, int]
     encoder: str
     seconds: float
 
@@ -102,20 +112,24 @@ def train_text_scorer(
     Raises:
         BadRow: a line of the data does not fit.
         AnotherRun: `out` holds the work of other data, another encoder or another plan.
-        ValueError: there are too few rows, models or prompts.
+        NotOurs: `out` holds files of somebody else's by the names that are written here.
+        BadConfig: the encoder is no folder, and no hub has it or none can be reached.
+        ValueError: there are too few rows, models or prompts, or the encoder does not pool by the mean.
     """
     started = time.monotonic()
     shown = progress or Progress.auto()
-    digests = {path.name: file_digest(path) for path in data}
-    encoder = Encoder.load(encoder_name, layers=plan.feature_plan.layers)
+    refuse_foreign(out, WRITTEN, mark=INPUTS_FILE, what="training", option="--out")
+    stage: Stage = RefusalStage.read(data) if plan.kind == "refusal" else PreferenceStage.read(data)
+    planned = list(folds(stage.rows, plan.hold_out, parts=plan.prompt_parts, seed=plan.seed))
+    digests = [[path.name, file_digest(path)] for path in data]
+    encoder = Encoder.load(model_folder(encoder_name), layers=plan.feature_plan.layers)
     digest = LoadedModel(encoder.model, encoder.tokenizer).digest()
     claim(out, {"stage": "text scorer", "plan": plan.facts(), "data": digests, "encoder": digest})
     if (out / "report.json").exists():
         found: dict[str, Any] = json.loads((out / "report.json").read_text())
         return found
-    stage: Stage = RefusalStage.read(data) if plan.kind == "refusal" else PreferenceStage.read(data)
     material = Material(_dense(encoder, stage.dialogues, plan.feature_plan, out, shown), answer_texts(stage.dialogues))
-    judged = _held_out(stage, material, plan, shown)
+    judged = _held_out(stage, material, planned, plan, shown)
     head = _fit(stage, material, range(len(stage.rows)), plan)
     scorer = TextScorer(plan.kind, encoder, head, plan.feature_plan)
     _replace(scorer, out / SCORER_FOLDER)
@@ -132,6 +146,7 @@ def train_text_scorer(
         encoder_parameters=encoder.parameters,
         bytes_on_disk=sum(file.stat().st_size for file in (out / SCORER_FOLDER).rglob("*") if file.is_file()),
         data=digests,
+        left_out=stage.left_out,
         encoder=digest,
         seconds=round(time.monotonic() - started, 1),
     )
@@ -144,9 +159,10 @@ def _fit(stage: Stage, material: Material, at: Sequence[int], plan: TextScorerPl
     return stage.fit(material, at, plan.head_plan, opening=plan.feature_plan.opening_characters, seed=plan.seed)
 
 
-def _held_out(stage: Stage, material: Material, plan: TextScorerPlan, progress: Progress) -> _Judged:
+def _held_out(
+    stage: Stage, material: Material, planned: Sequence[Fold], plan: TextScorerPlan, progress: Progress
+) -> _Judged:
     rows: Sequence[Labelled] = stage.rows
-    planned = list(folds(rows, plan.hold_out, parts=plan.prompt_parts, seed=plan.seed))
     right, baseline, prompts, models = [], [], [], []
     confusion = [[0] * 3 for _ in range(3)]
     with progress.task("hold out", len(planned), unit="folds") as task:
@@ -167,13 +183,20 @@ def _one_model(row: Labelled) -> str:
 
 
 def _dense(encoder: Encoder, dialogues: Sequence[Dialogue], plan: FeaturePlan, out: Path, progress: Progress) -> Matrix:
-    """Features of an earlier, killed run where they are whole: encoding takes the longest."""
+    """Features of an earlier, killed run where they are whole and of these dialogues: encoding takes the longest."""
     path = out / FEATURES_FILE
-    if not path.exists():
+    told = {"dialogues": rows_digest(dialogues)}
+    if not path.exists() or _metadata(path) != told:
         partial = path.with_name(f"{path.name}.partial")
-        save_file({"features": dense_features(encoder, dialogues, plan, progress=progress)}, partial)
+        save_file({"features": dense_features(encoder, dialogues, plan, progress=progress)}, partial, metadata=told)
         partial.replace(path)
     found: Matrix = load_file(path)["features"]
+    return found
+
+
+def _metadata(path: Path) -> dict[str, str] | None:
+    with safe_open(path, framework="np") as file:
+        found: dict[str, str] | None = file.metadata()
     return found
 
 
@@ -201,11 +224,13 @@ def markdown(report: TextScorerReport) -> str:
             for name, share in report.agreement.items()
         ),
         "",
+        f"Left out: {', '.join(f'{count} {what}' for what, count in report.left_out.items())}.",
+        "",
         f"A response takes {report.milliseconds} ms on one core, {report.cpu_milliseconds} ms of the processor's time "
         f"(medians); an encoder of {report.encoder_parameters / 1e6:.1f} M parameters; "
         f"{report.bytes_on_disk / 1e6:.1f} MB on disk.",
         "",
-        *(f"- {name}: `{digest}`" for name, digest in report.data.items()),
+        *(f"- {name}: `{digest}`" for name, digest in report.data),
         f"- encoder: `{report.encoder}`",
     ]
     return "\n".join(lines) + "\n"

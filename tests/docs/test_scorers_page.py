@@ -1,0 +1,30 @@
+"""docs/scorers.md: its rows of labels are read and its configuration is one, as they stand."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from rheostat_training.config import ScorerFolders, parse_config
+from rheostat_training.scorers.labelled import read_preferences, read_refusals
+
+PAGE = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text()
+
+
+def test_the_rows_of_label_files_are_read(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    for path, block in zip(paths, re.findall(r"^```json\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE), strict=True):
+        path.write_text(block)
+    refusals, dialogues, judged = paths
+    assert [row.label for row in read_refusals([refusals]).rows] == [1]
+    [pair] = read_preferences([dialogues]).rows
+    [other] = read_preferences([judged]).rows
+    assert pair.chosen == other.chosen
+    assert other.models == ("small-1", "small-2")
+
+
+def test_the_configuration_names_scorers_and_judges() -> None:
+    [block] = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    config = parse_config({"prompts": {"source": {"source": "demo"}}, **yaml.safe_load(block)})
+    assert isinstance(config.score.scorers, ScorerFolders)
+    assert [*config.evaluate.judges] == ["refusals"]

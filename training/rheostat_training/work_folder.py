@@ -1,0 +1,50 @@
+"""A folder that a command works in: what is somebody else's is not replaced, and nobody else is at work there."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+MARKS: Final = "stages"
+"""Makes a folder one of a work of stages, and holds what is known of each."""
+
+
+class Busy(RuntimeError):
+    """Another process is at work in the folder."""
+
+
+class NotOurs(ValueError):
+    """The folder holds what the command has not made, and what it would replace."""
+
+
+@contextmanager
+def working_in(folder: Path, written: Iterable[str], *, what: str, option: str) -> Iterator[None]:
+    """Makes the folder one that `what`, a run or a build, works in alone; `written` are the names that it puts there.
+
+    Raises:
+        Busy: another process is at work in the folder.
+        NotOurs: it holds files of somebody else's by those names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(folder / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise Busy(
+            f"{folder}: another {what} is at work in this folder; wait for it, or give another {option}"
+        ) from None
+    with held:
+        refuse_foreign(folder, written, mark=MARKS, what=what, option=option)
+        (folder / MARKS).mkdir(exist_ok=True)
+        yield
+
+
+def refuse_foreign(folder: Path, written: Iterable[str], *, mark: str, what: str, option: str) -> None:
+    """Raises NotOurs where some of `written` lies in the folder, and `mark`, which makes it ours, does not."""
+    there = [name for name in written if (folder / name).exists()]
+    if there and not (folder / mark).exists():
+        raise NotOurs(
+            f"{folder} holds {', '.join(there)}, which no {what} has made and a {what} would replace; "
+            f"give another {option}"
+        )
