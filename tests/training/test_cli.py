@@ -42,6 +42,14 @@ def test_what_no_run_has_made_is_never_replaced(tmp_path: Path, name: str) -> No
     assert {path.name for path in tmp_path.iterdir()} <= {name, ".lock"}
 
 
+def test_a_folder_named_stages_does_not_make_a_folder_a_runs(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "generate").mkdir()
+    (tmp_path / "generate" / "precious.txt").write_text("mine")
+    assert "holds generate, which no run has made" in refused(invoke("generate", CONFIG, "--out", tmp_path))
+    assert (tmp_path / "generate" / "precious.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [

@@ -43,7 +43,7 @@ from rheostat_training.resume import rows_digest, write_json, write_value
 from rheostat_training.rows import Example, Prompt, Request, Sample, Scored, read_rows, write_rows
 from rheostat_training.score import score
 from rheostat_training.sources import sampler_of
-from rheostat_training.stage import Say, StageResult, Workshop
+from rheostat_training.stage import Say, StageResult, Workshop, is_taken, take
 from rheostat_training.stage_names import STAGES, StageName
 from rheostat_training.worded import worded_requests
 
@@ -97,14 +97,13 @@ def run(
 
 
 def _take(out: Path) -> None:
-    """Makes the folder a run's, by its `stages`, unless it is somebody else's."""
-    marks = out / "stages"
+    """Makes the folder a run's, unless it is somebody else's."""
     there = [name for name in WRITTEN if (out / name).exists()]
-    if there and not marks.exists():
+    if there and not is_taken(out):
         raise NotARun(
             f"{out} holds {', '.join(there)}, which no run has made and a run would replace; give another --out"
         )
-    marks.mkdir(exist_ok=True)
+    take(out)
 
 
 def _follow(crew: Crew, config: RunConfig, out: Path) -> Done:
