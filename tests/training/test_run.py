@@ -89,6 +89,23 @@ def test_a_changed_setting_runs_its_stage_and_those_after_it(whole: Path, tmp_pa
     assert before["adapter"] != after["adapter"]
 
 
+def test_rlhf_goes_on_from_the_fit_that_is_there(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(whole), str(out)], check=True)
+    report = (out / "fit" / "fit" / "report.json").read_bytes()
+    begun: list[bytes] = []
+
+    def reinforced(base: object, adapter: Path, *_: object, **__: object) -> None:
+        begun.append((adapter.parent / "report.json").read_bytes())
+        raise ValueError("so far")
+
+    monkeypatch.setattr("rheostat_training.run.reinforce", reinforced)
+    for steps in (1, 2):
+        with pytest.raises(ValueError, match="so far"):
+            make(out, read_config(CONFIG, [f"reinforce={{steps: {steps}}}"]))
+    assert begun == [report, report]
+
+
 def test_merged_weights_are_there_where_they_are_asked_for_and_go_with_the_wish(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(whole), str(out)], check=True)

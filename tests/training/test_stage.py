@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,8 @@ def test_a_stage_of_before_files_were_listed_is_done_while_its_folder_is_as_it_w
     del done["files"]
     path.write_text(json.dumps(done))
     assert run_stage(write("a"), tmp_path).skipped
+    newer = replace(write("a"), inputs={**write("a").inputs, "not told before": 1})
+    assert run_stage(newer, tmp_path).skipped
     (first.folder / "result").write_text("spoilt")
     assert not run_stage(write("a"), tmp_path).skipped
 

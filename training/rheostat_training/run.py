@@ -223,10 +223,10 @@ class _Run:
             publish(last / ADAPTER, folder / ADAPTER)
             return figures
 
-        settings = self._settings("fit", "reinforce", "base")
-        return self.shop.run(
-            "fit", settings, {"distil": done["distil"]}, work, base=materials.base_digest, base_name=materials.base_name
-        )
+        inputs = {"base": materials.base_digest, "base_name": materials.base_name}
+        prompts = rows_digest(materials.training_prompts.values())
+        settings, parts = self._settings("fit", "reinforce", "base"), {"fit": ("reinforce",)}
+        return self.shop.run("fit", settings, {"distil": done["distil"]}, work, parts, prompts=prompts, **inputs)
 
     def evaluate(self, done: Done) -> StageResult:
         plan, prompts = self.config.evaluate, self.materials.evaluation_prompts

@@ -66,8 +66,8 @@ class Workshop:
         plan: object,
         before: Mapping[str, StageResult],
         work: Work,
-        *,
         parts: Mapping[str, Collection[str]] | None = None,
+        /,
         **more: object,
     ) -> StageResult:
         """`plan` and `more` are what the result depends on besides the stages before it; of `parts`, see `Stage`."""
@@ -88,13 +88,13 @@ def run_stage(stage: Stage, root: Path, say: Say = print) -> StageResult:
     inputs = json.loads(json.dumps(stage.inputs, sort_keys=True, default=str))
     done = _read(marks / DONE_FILE)
     changed = _changed(folder, done) if done else []
-    if done and done["inputs"] == inputs and not changed:
+    if done and done["inputs"] == _comparable(done, inputs) and not changed:
         return StageResult(folder, done["outputs"], True, done.get("figures", {}), done.get("seconds", 0.0))
     before = done["inputs"] if done else _read(marks / BEGUN_FILE)
     if changed:
         say(f"{stage.name}: begun anew, since what it had made is no longer as it was: {_shown(folder, changed)}")
     if done or before != inputs:
-        _clear(folder, [] if changed else _kept(stage, before, inputs))
+        _clear(folder, [] if changed else _kept(stage, before, _comparable(done, inputs) if done else inputs))
         (marks / DONE_FILE).unlink(missing_ok=True)
         write_json(marks / BEGUN_FILE, inputs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -132,6 +132,11 @@ def figures_of(root: Path, stage: str) -> dict[str, Any]:
 def tree_digest(folder: Path) -> str:
     """A digest over the names and bytes of all files below a folder."""
     return _digest_of(_digests(folder, _below(folder)))
+
+
+def _comparable(done: Mapping[str, Any], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The inputs without those that were not written down yet when a stage that lists no files was done."""
+    return inputs if "files" in done else {name: value for name, value in inputs.items() if name in done["inputs"]}
 
 
 def _changed(folder: Path, done: Mapping[str, Any]) -> list[str]:
