@@ -73,8 +73,15 @@ def test_export_takes_merge_as_a_flag(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], merged: bool
 ) -> None:
     seen: list[RunConfig] = []
-    monkeypatch.setattr("rheostat_training.run.run", lambda config, *_, **__: seen.append(config))
-    assert invoke("export", CONFIG, "--out", tmp_path, *words).exit_code == 0
+
+    def run(config: RunConfig, *_: object, **__: object) -> dict[str, object]:
+        """As in a process that is not the first of its launch, which exports nothing."""
+        seen.append(config)
+        return {}
+
+    monkeypatch.setattr("rheostat_training.run.run", run)
+    result = invoke("export", CONFIG, "--out", tmp_path, *words)
+    assert (result.exit_code, result.output) == (0, "")
     assert [config.export.merge for config in seen] == [merged]
 
 

@@ -113,8 +113,8 @@ def _run(config: Path, out: Path | None, overrides: list[str] | None, *, until: 
 
     folder = out or Path("runs") / config.stem
     with _refusing():
-        run(read_config(config, overrides or ()), folder, until=until, say=typer.echo)
-    if until == "export":
+        made = run(read_config(config, overrides or ()), folder, until=until, say=typer.echo)
+    if "export" in made:
         typer.echo(f"adapter: {folder / 'adapter'}; report: {folder / 'report.html'}")
 
 

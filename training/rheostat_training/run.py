@@ -209,8 +209,8 @@ class _Run:
 
         def work(folder: Path) -> dict[str, Any]:
             last = folder / "fit"
-            self.crew.tell("fit")
-            figures = asdict(_fit(self.config, materials, done["distil"].folder, last, progress))
+            with self.crew.fitting():
+                figures = asdict(_fit(self.config, materials, done["distil"].folder, last, progress))
             if plan := self.config.reinforce:
                 begun, last, judge = last / ADAPTER, folder / "reinforce", materials.scorers
                 tracker = self.config.report_to
