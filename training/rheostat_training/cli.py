@@ -11,7 +11,11 @@ from rheostat_training.quiet import quiet_libraries
 from rheostat_training.scorer_cli import scorer
 from rheostat_training.stage_names import STAGES, StageName
 
-app = typer.Typer(help="Make a control adapter from what a model itself says.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make a control adapter from what a model itself says.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
 
 Config = Annotated[Path, typer.Argument(help="YAML file; docs/training.md has every key.", metavar="CONFIG")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; left out, runs/<the file's name>.")]

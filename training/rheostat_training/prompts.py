@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from rheostat_training.conversation import NoColumn, NotAPrompt, find_column, is_unicode, messages_of
@@ -78,6 +79,11 @@ class PromptsRead:
     bad: tuple[BadPrompt, ...] = ()
     too_long: int = 0
     undrawn: int = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the source is a file or folder of this machine."""
+        return self.source != DEMO and Path(self.source).expanduser().exists()
 
     def summary(self) -> str:
         """One line for a person; which rows are bad, `bad` says."""

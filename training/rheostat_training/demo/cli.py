@@ -9,7 +9,9 @@ from rheostat_server.demo import bundle_folder
 from rheostat_training.quiet import quiet_libraries
 
 app = typer.Typer(
-    help="The demo world: a small model, its scorers and its adapter, made from nothing.", no_args_is_help=True
+    help="The demo world: a small model, its scorers and its adapter, made from nothing.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
 )
 
 OUT = Path("build/demo-bundle")
