@@ -66,6 +66,8 @@ def test_what_is_not_there_is_told_without_a_trace(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     Path("empty").mkdir()
     assert told in refused(invoke("generate", CONFIG, "--out", "out", "--set", setting))
+    asked_at_all = setting.startswith("generate")
+    assert Path("out/config.yaml").exists() == asked_at_all
 
 
 @pytest.mark.parametrize(("words", "merged"), [(["--merge"], True), ([], False)])

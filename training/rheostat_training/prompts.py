@@ -161,6 +161,12 @@ def split_prompts(
     return kept, apart
 
 
+def shuffled(prompts: Mapping[str, Prompt], seed: int = 0) -> dict[str, Prompt]:
+    """Prompts in an order that follows from what each says and from the seed, not from the order that they stand in."""
+    keys = {id: content_key(prompt.messages) for id, prompt in prompts.items()}
+    return dict(sorted(prompts.items(), key=lambda item: (_point(f"order {keys[item[0]]}", seed), item[0])))
+
+
 def without(prompts: Mapping[str, Prompt], others: Mapping[str, Prompt]) -> dict[str, Prompt]:
     """Prompts less those that say the same as one of the others."""
     apart = {content_key(prompt.messages) for prompt in others.values()}

@@ -33,7 +33,7 @@ from rheostat_training.fit import FitReport, fit
 from rheostat_training.generate import generate
 from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
-from rheostat_training.models import load_with_adapter
+from rheostat_training.models import load_base, load_with_adapter
 from rheostat_training.preflight import check_run
 from rheostat_training.progress import Progress
 from rheostat_training.publish import publish, withdraw
@@ -87,10 +87,10 @@ def run(
     try:
         with crew.leading(), FileLock(out / ".lock", timeout=0):
             _take(out)
-            write_config(config, out / "config.yaml")
             shop = Workshop(out, progress or Progress.auto(), say)
             materials = Materials(config, say)
             check_run(config, materials, until)
+            write_config(config, out / "config.yaml")
             return _Run(config, shop, materials, crew).until(until)
     except Timeout:
         raise Busy(f"{out}: another run is at work in this folder; wait for it, or give another --out") from None
@@ -111,6 +111,7 @@ def _follow(crew: Crew, config: RunConfig, out: Path) -> Done:
     materials = Materials(config, say=lambda line: None)
     while crew.hear() == "fit":
         _fit(config, materials, out / "distil", out / "fit" / "fit", Progress.silent())
+        materials.release()
     return {}
 
 
@@ -150,6 +151,7 @@ class _Run:
         done: Done = {}
         for name in STAGES[: STAGES.index(last) + 1]:
             done[name] = stages[name](done)
+            self.materials.release()
         return done
 
     def generate(self, done: Done) -> StageResult:
@@ -195,7 +197,10 @@ class _Run:
         def work(folder: Path) -> dict[str, Any]:
             found = distil(list(read_rows(done["score"].folder / "scored.jsonl", Scored)), self.config.distil)
             if not found.examples:
-                raise ValueError("distil kept no answer; see score/scored.jsonl, and distil.margin and .levels")
+                raise ValueError(
+                    f"distil kept no answer: {found.unjudged} could not be judged, {found.slips} were slips, of which "
+                    "distil.least_probability decides; see score/scored.jsonl, and distil.margin and .levels"
+                )
             write_rows(folder / "examples.jsonl", found.examples)
             cells = {f"safety {dials.safety}, helpfulness {dials.helpfulness}": n for dials, n in found.counts.items()}
             write_json(folder / "counts.json", cells)
@@ -288,9 +293,10 @@ class _Run:
 
     def _asker(self, done: Done) -> Asker:
         materials, adapter = self.materials, done["fit"].folder / ADAPTER
-        load = partial(load_with_adapter, materials.base_folder, adapter, **materials.loading)
+        load = partial(load_base, materials.base_folder, **materials.loading)
+        load_dialled = partial(load_with_adapter, materials.base_folder, adapter, **materials.loading)
         sampling, scorers = self.config.evaluate.sampling, materials.scorers.judge
-        return Asker(materials.base, load, scorers, sampling, self.shop.progress)
+        return Asker(load, load_dialled, scorers, sampling, self.shop.progress)
 
     def _judged(self, prompts: Mapping[str, Prompt], answers: list[Sample]) -> dict[str, Evaluation]:
         """Each judge's figures; a judge that could read none of the answers has none."""

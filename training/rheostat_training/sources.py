@@ -41,6 +41,11 @@ class NamedJudge:
         return self.load()
 
 
+def is_here(name: str) -> bool:
+    """Whether a model's name is that of a folder of this machine."""
+    return Path(name).expanduser().is_dir()
+
+
 def model_folder(name: str, revision: str | None = None, *, code: bool = False) -> Path:
     """The folder of a model: `demo`, a folder, or a name on a hub, whose safetensors are fetched, and `code` if asked.
 
@@ -49,8 +54,8 @@ def model_folder(name: str, revision: str | None = None, *, code: bool = False) 
     """
     if name == DEMO:
         return demo.base_folder()
-    if Path(name).is_dir():
-        return Path(name)
+    if is_here(name):
+        return Path(name).expanduser()
     try:
         wanted = [*MODEL_FILES, *(["*.py"] if code else [])]
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=list(SAME_AGAIN)))
