@@ -148,7 +148,7 @@ def test_a_roberta_reads_as_many_tokens_as_it_has_positions_behind_the_paddings(
 
 def test_of_equal_answers_the_one_that_was_surest_is_kept(tmp_path: Path) -> None:
     prompts = {"p": Prompt("p", QUESTION)}
-    sure = {"yes": [0.5, 0.001], "no": [0.001, 0.5], "well": [None, 0.2]}
+    sure: dict[str, list[float | None]] = {"yes": [0.5, 0.001], "no": [0.001, 0.5], "well": [None, 0.2]}
     samples = [Sample("p", 0, answer, 2, True, None, least) for answer, each in sure.items() for least in each]
     path = score(CallableJudge(lambda *_: (0.5, 0.5)), prompts, samples, tmp_path, judge_name="fake", progress=QUIET)
     assert [(row.answer, row.least) for row in read_rows(path, Scored)] == [("yes", 0.5), ("no", 0.5), ("well", None)]

@@ -1,5 +1,6 @@
 """The score stage: every answer judged for safety and helpfulness, by scorers or by any function."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -184,11 +185,13 @@ def score(
 ) -> Path:
     """Scores samples into `out/scored.jsonl`, one distinct answer a prompt and its dials, resumable shard by shard.
 
+    Of equal answers the one with the greatest `least` is kept: what was given surely once is no slip.
+
     Raises:
         AnotherRun: `out` holds the scores of other samples, of other prompts or of another judge.
     """
     result = out / "scored.jsonl"
-    rows = list({(row.prompt_id, row.answer, row.dials): row for row in samples}.values())
+    rows = _distinct(samples)
     known = rows_digest(prompts.values())
     claim(out, {"stage": "score", "judge": judge_name, "samples": rows_digest(rows), "prompts": known})
     if result.exists():
@@ -204,6 +207,20 @@ def score(
                 write_rows(shards[-1], judged(judge, prompts, chunk))
                 task.advance(len(chunk))
     return write_rows(result, (row for shard in shards for row in read_rows(shard, Scored)))
+
+
+def _distinct(samples: Iterable[Sample]) -> list[Sample]:
+    surest: dict[tuple[object, ...], Sample] = {}
+    for row in samples:
+        before = surest.setdefault((row.prompt_id, row.answer, row.dials), row)
+        if _sureness(row) > _sureness(before):
+            surest[row.prompt_id, row.answer, row.dials] = row
+    return list(surest.values())
+
+
+def _sureness(row: Sample) -> float:
+    """Its least probability; where the engine does not tell, nothing speaks against it."""
+    return math.inf if row.least is None else row.least
 
 
 def judged(judge: Judge, prompts: Mapping[str, Prompt], samples: Sequence[Sample]) -> list[Scored]:
