@@ -122,6 +122,12 @@ def test_answers_of_which_none_came_to_its_end_are_told_before_anything_is_score
         run(config, tmp_path, until="distil", progress=Progress.silent(), say=lambda line: None)
 
 
+def test_a_choice_that_keeps_no_answer_says_what_it_left_out(tmp_path: Path) -> None:
+    config = read_config(CONFIG, ["distil.least_probability=0.99999", "generate.sampling.settling_tokens=0"])
+    with pytest.raises(ValueError, match=r"kept no answer: \d+ could not be judged, [1-9]\d* were slips"):
+        run(config, tmp_path, until="distil", progress=Progress.silent(), say=lambda line: None)
+
+
 def test_bad_rows_are_told_by_their_lines(tmp_path: Path) -> None:
     rows = [*(f'{{"prompt": "question {number}"}}' for number in range(3)), '{"prompt": ""}', "broken"]
     (tmp_path / "own.jsonl").write_text("\n".join(rows))

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rheostat_training import sources
 from rheostat_training.config import BadConfig, BaseModel, Generate
+from rheostat_training.samplers.offline import VllmSampler
 from rheostat_training.samplers.server import ServerSampler
 from rheostat_training.score import ScorerPair
 from rheostat_training.sources import judge_of, sampler_of
@@ -43,3 +45,12 @@ def test_what_is_no_key_is_refused_by_the_variables_name_alone(key: str, monkeyp
     with pytest.raises(BadConfig, match="'SOME_KEY'") as refused:
         key_of(key, monkeypatch)
     assert "sk-" not in str(refused.value)
+
+
+def test_vllm_loads_the_base_model_in_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, object]] = []
+    monkeypatch.setattr(sources, "find_spec", lambda name: True)
+    monkeypatch.setattr(VllmSampler, "load", lambda folder, digest, **arguments: given.append(arguments))
+    for own in ({}, {"dtype": "half"}):
+        sampler_of(Generate(engine="vllm", vllm=own), BaseModel(dtype="bfloat16"), pytest.fail)
+    assert [each["dtype"] for each in given] == ["bfloat16", "half"]

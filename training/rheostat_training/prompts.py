@@ -208,12 +208,20 @@ def _checked(rows: Iterable[RawRow], column: str) -> tuple[list[BadPrompt], list
             bad.append(BadPrompt(row.line, row.place, row.broken))
             continue
         try:
-            messages = messages_of(row.fields.get(column), column)
+            messages = messages_of(_with_input(row, column), column)
         except NotAPrompt as exc:
             bad.append(BadPrompt(row.line, row.place, str(exc)))
         else:
             good.append(_Good(row, content_key(messages), messages))
     return bad, good
+
+
+def _with_input(row: RawRow, column: str) -> object:
+    """The prompt's value; an instruction in Alpaca's form goes on with its input, which is what it is about."""
+    value, more = row.fields.get(column), row.fields.get("input")
+    if column == "instruction" and isinstance(value, str) and isinstance(more, str) and more.strip():
+        return f"{value}\n\n{more}"
+    return value
 
 
 def _fits(messages: Messages, limit: int | None) -> bool:
