@@ -94,10 +94,17 @@ def test_a_stage_of_before_files_were_listed_is_done_while_its_folder_is_as_it_w
     del done["files"]
     path.write_text(json.dumps(done))
     assert run_stage(write("a"), tmp_path).skipped
-    newer = replace(write("a"), inputs={**write("a").inputs, "not told before": 1})
-    assert run_stage(newer, tmp_path).skipped
     (first.folder / "result").write_text("spoilt")
     assert not run_stage(write("a"), tmp_path).skipped
+
+
+def test_an_input_of_which_an_older_run_knew_nothing_does_not_undo_what_it_made(tmp_path: Path) -> None:
+    run_stage(write("a"), tmp_path)
+    newer = replace(write("a"), inputs={**write("a").inputs, "not told before": 1})
+    assert run_stage(newer, tmp_path).skipped
+    again = run_stage(replace(newer, inputs={**newer.inputs, "text": "b"}), tmp_path)
+    assert not again.skipped
+    assert not run_stage(replace(newer, inputs={"text": "b", "not told before": 2}), tmp_path).skipped
 
 
 def two_parts(late: int, early: int = 0) -> Stage:

@@ -30,18 +30,17 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 class _Once(yaml.SafeLoader):
     """Refuses a key that stands twice in one section, of which YAML itself would take the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key.value, str):
-                raise yaml.constructor.ConstructorError(
-                    "while reading a section",
-                    node.start_mark,
-                    f"the key {key.value!r} stands here twice",
-                    key.start_mark,
-                )
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep=deep)
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(
+                        "in a section", node.start_mark, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return node
 
 
 class BadConfig(ValueError):

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoTokenizer
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import default_wordings
 from rheostat_training.adapter_check import check_architecture
-from rheostat_training.conditioning import TemplateRefuses, prompt_text
+from rheostat_training.conditioning import TemplateRefuses, prompt_text, token_ids
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, ScorerFolders
 from rheostat_training.evaluate import grid
 from rheostat_training.materials import Materials
@@ -134,13 +134,16 @@ def _in_modes(modes: Sequence[str], prompts: Mapping[str, Prompt], dials: Dials)
 def _refused_prompts(
     which: str, asked: Iterable[Request], tokenizer: Any, room: Room, new_tokens: int
 ) -> Iterator[str]:
-    lengths: dict[str, int] = {}
+    ids: list[str] = []
+    texts: list[str] = []
     for request in asked:
         try:
-            text = prompt_text(tokenizer, request.messages, request.written_dials)
+            texts.append(prompt_text(tokenizer, request.messages, request.written_dials))
         except TemplateRefuses as exc:
             yield f"prompt {request.id!r} of those {which}: {exc}"
             return
-        length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        lengths[request.id] = max(length, lengths.get(request.id, 0))
+        ids.append(request.id)
+    lengths: dict[str, int] = {}
+    for id, read in zip(ids, token_ids(tokenizer, texts), strict=True):
+        lengths[id] = max(len(read), lengths.get(id, 0))
     yield from (f"{which}: {told}" for told in _raised(partial(room.check, lengths, new_tokens)))

@@ -87,14 +87,15 @@ def run_stage(stage: Stage, root: Path, say: Say = print) -> StageResult:
     marks = root / MARKS / stage.name
     inputs = json.loads(json.dumps(stage.inputs, sort_keys=True, default=str))
     done = _read(marks / DONE_FILE)
-    changed = _changed(folder, done) if done else []
-    if done and done["inputs"] == _comparable(done, inputs) and not changed:
-        return StageResult(folder, done["outputs"], True, done.get("figures", {}), done.get("seconds", 0.0))
     before = done["inputs"] if done else _read(marks / BEGUN_FILE)
+    same = before is not None and before == _known(before, inputs)
+    changed = _changed(folder, done) if done else []
+    if done and same and not changed:
+        return StageResult(folder, done["outputs"], True, done.get("figures", {}), done.get("seconds", 0.0))
     if changed:
         say(f"{stage.name}: begun anew, since what it had made is no longer as it was: {_shown(folder, changed)}")
-    if done or before != inputs:
-        _clear(folder, [] if changed else _kept(stage, before, _comparable(done, inputs) if done else inputs))
+    if done or not same:
+        _clear(folder, [] if changed or before is None else _kept(stage, before, _known(before, inputs)))
         (marks / DONE_FILE).unlink(missing_ok=True)
         write_json(marks / BEGUN_FILE, inputs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,9 +135,9 @@ def tree_digest(folder: Path) -> str:
     return _digest_of(_digests(folder, _below(folder)))
 
 
-def _comparable(done: Mapping[str, Any], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The inputs without those that were not written down yet when a stage that lists no files was done."""
-    return inputs if "files" in done else {name: value for name, value in inputs.items() if name in done["inputs"]}
+def _known(before: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the inputs that were written down before; of a newer kind, an older version's stages knew nothing."""
+    return {name: value for name, value in inputs.items() if name in before}
 
 
 def _changed(folder: Path, done: Mapping[str, Any]) -> list[str]:
@@ -153,9 +154,9 @@ def _shown(folder: Path, names: list[str]) -> str:
     return f"{folder / names[0]}{more}"
 
 
-def _kept(stage: Stage, before: Any, inputs: Mapping[str, Any]) -> list[str]:
+def _kept(stage: Stage, before: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:
     """The parts that depend on nothing that has changed."""
-    return [part for part, free in stage.parts.items() if before and _without(before, free) == _without(inputs, free)]
+    return [part for part, free in stage.parts.items() if _without(before, free) == _without(inputs, free)]
 
 
 def _without(inputs: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
