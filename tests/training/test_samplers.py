@@ -125,7 +125,7 @@ def test_a_server_that_gives_fewer_answers_than_asked_is_refused(
     answers: list[httpx.Response | Exception], given: int
 ) -> None:
     answers.append(completion(given))
-    with pytest.raises(ServerRefused, match=f"gave {given} choices where n was 8"):
+    with pytest.raises(ServerRefused, match=f"gave {given} of 8 choices"):
         ask(samples=8)
 
 
@@ -160,6 +160,16 @@ def test_a_server_is_asked_so_often_and_no_more(
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
     assert server._seconds(header) == seconds
+
+
+def test_an_address_that_is_none_is_told_and_a_password_in_one_is_not() -> None:
+    with pytest.raises(ServerRefused, match="80o0 is no address"):
+        ServerSampler("http://127.0.0.1:80o0", "fake")
+    sampler = ServerSampler("http://name:SECRET@127.0.0.1:9", "fake")
+    with pytest.raises(ServerRefused, match=r"^http://127\.0\.0\.1:9 did not answer"):
+        sampler.sample(ASKED[:1], PLAN, progress=QUIET)
+    assert "SECRET" not in sampler.identity()
+    assert ServerSampler("http://127.0.0.1:9/v1/", "fake").identity() == "fake at http://127.0.0.1:9/v1/, mode None"
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

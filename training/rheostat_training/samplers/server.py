@@ -56,8 +56,19 @@ class ServerSampler:
     logprobs: bool = False
     key: str | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            httpx.URL(self.url)
+        except httpx.InvalidURL as exc:
+            raise ServerRefused(f"{self.url} is no address: {exc}") from exc
+
+    @property
+    def address(self) -> str:
+        """`url` as it may be shown: without a name and a password."""
+        return str(httpx.URL(self.url).copy_with(username=None, password=None))
+
     def identity(self) -> str:
-        return f"{self.model} at {self.url}, mode {self.mode}"
+        return f"{self.model} at {self.address}, mode {self.mode}"
 
     def batches(self, requests: Sequence[Request], plan: SamplingPlan) -> list[range]:
         return consecutive(requests, plan)
@@ -103,9 +114,9 @@ class ServerSampler:
             self._check_control(completion.get("control"))
             samples = [_sample(request, choice, completion, plan) for choice in completion["choices"]]
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise ServerRefused(f"{self.url} answered what is no chat completion: {response.text[:200]}") from exc
+            raise ServerRefused(f"{self.address} answered what is no chat completion: {response.text[:200]}") from exc
         if len(samples) != plan.samples:
-            raise ServerRefused(f"{self.url} gave {len(samples)} choices where n was {plan.samples}; it must give all")
+            raise ServerRefused(f"{self.address} gave {len(samples)} of {plan.samples} choices; it must take n")
         return samples
 
     @retry(retry=retry_if_exception_type(_NotNow), wait=_wait, stop=stop_after_attempt(TRIES), reraise=True)
@@ -113,11 +124,11 @@ class ServerSampler:
         try:
             response = await http.post("/v1/chat/completions", json=body)
         except (httpx.TimeoutException, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as exc:
-            raise _NotNow(f"{self.url} did not answer: {exc or type(exc).__name__}") from exc
+            raise _NotNow(f"{self.address} did not answer: {exc or type(exc).__name__}") from exc
         except (httpx.TransportError, httpx.InvalidURL) as exc:
-            raise ServerRefused(f"{self.url} did not answer: {exc or type(exc).__name__}") from exc
+            raise ServerRefused(f"{self.address} did not answer: {exc or type(exc).__name__}") from exc
         if response.status_code != httpx.codes.OK:
-            told = f"{self.url} answered {response.status_code}: {response.text[:500]}"
+            told = f"{self.address} answered {response.status_code}: {response.text[:500]}"
             if response.status_code in PASSING:
                 raise _NotNow(told, _seconds(response.headers.get("Retry-After")))
             raise ServerRefused(told)
@@ -127,7 +138,7 @@ class ServerSampler:
         """An answer under dials that nobody asked for is not the model's own."""
         if self.mode is None and receipt and receipt["mode"] != "off":
             raise ServerRefused(
-                f"{self.url} is a Rheostat server, and answered in mode {receipt['mode']!r} at its callers' dials; "
+                f"{self.address} is a Rheostat server, and answered in mode {receipt['mode']!r} at its callers' dials; "
                 "give the address of the engine behind it"
             )
 
