@@ -42,6 +42,14 @@ def test_what_no_run_has_made_is_never_replaced(tmp_path: Path, name: str) -> No
     assert {path.name for path in tmp_path.iterdir()} <= {name, ".lock"}
 
 
+def test_a_folder_named_stages_does_not_make_a_folder_a_runs(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "generate").mkdir()
+    (tmp_path / "generate" / "precious.txt").write_text("mine")
+    assert "holds generate, which no run has made" in refused(invoke("generate", CONFIG, "--out", tmp_path))
+    assert (tmp_path / "generate" / "precious.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
@@ -58,6 +66,8 @@ def test_what_is_not_there_is_told_without_a_trace(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     Path("empty").mkdir()
     assert told in refused(invoke("generate", CONFIG, "--out", "out", "--set", setting))
+    asked_at_all = setting.startswith("generate")
+    assert Path("out/config.yaml").exists() == asked_at_all
 
 
 @pytest.mark.parametrize(("words", "merged"), [(["--merge"], True), ([], False)])
@@ -65,8 +75,15 @@ def test_export_takes_merge_as_a_flag(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], merged: bool
 ) -> None:
     seen: list[RunConfig] = []
-    monkeypatch.setattr("rheostat_training.run.run", lambda config, *_, **__: seen.append(config))
-    assert invoke("export", CONFIG, "--out", tmp_path, *words).exit_code == 0
+
+    def run(config: RunConfig, *_: object, **__: object) -> dict[str, object]:
+        """As in a process that is not the first of its launch, which exports nothing."""
+        seen.append(config)
+        return {}
+
+    monkeypatch.setattr("rheostat_training.run.run", run)
+    result = invoke("export", CONFIG, "--out", tmp_path, *words)
+    assert (result.exit_code, result.output) == (0, "")
     assert [config.export.merge for config in seen] == [merged]
 
 

@@ -113,6 +113,58 @@ def test_the_runs_seed_is_that_of_every_section_that_names_none() -> None:
     assert config.reinforce.seed == 5
 
 
+@pytest.mark.parametrize("seed", [5, "5", 5.0])
+def test_a_seed_is_the_same_in_every_section_however_it_is_written(seed: object) -> None:
+    config = parse_config({"seed": seed, "prompts": {"held_out": {"source": "own.jsonl"}}})
+    assert isinstance(config.prompts.held_out, PromptSource)
+    seeds = (config.seed, config.fit.seed, config.generate.sampling.seed, config.prompts.held_out.seed)
+    assert seeds == (5, 5, 5, 5)
+
+
+def test_a_source_of_prompts_may_be_its_name_alone() -> None:
+    prompts = parse_config({"seed": 3, "prompts": {"source": "a.jsonl", "held_out": "b.jsonl"}}).prompts
+    assert prompts.source == PromptSource("a.jsonl", seed=3)
+    assert prompts.held_out == PromptSource("b.jsonl", seed=3)
+
+
+def test_an_empty_section_may_be_set_by_its_keys(tmp_path: Path) -> None:
+    config = read_config(write(tmp_path / "some.yaml", "reinforce: null\n"), ["reinforce.steps=5"])
+    assert config.reinforce is not None
+    assert config.reinforce.steps == 5
+
+
+def test_a_section_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match=r"(?s)the key 'fit' stands twice.*line 2"):
+        read_config(write(tmp_path / "some.yaml", "fit: {steps: 5}\nfit: {rank: 3}\n"))
+    merged = "generate: {sampling: &one {<<: &none {seed: 1}, seed: 2}}\nevaluate: {sampling: {<<: *one, seed: 3}}\n"
+    config = read_config(write(tmp_path / "some.yaml", merged))
+    assert (config.generate.sampling.seed, config.evaluate.sampling.seed) == (2, 3)
+
+
+SERVER = {"engine": "server", "url": "http://127.0.0.1:1/v1", "served_model": "m"}
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"generate": {"url": "http://127.0.0.1:1"}}, "url is given, and engine is 'transformers'"),
+        ({"generate": {"key_variable": "KEY"}}, "key_variable is given"),
+        ({"generate": {"logprobs": True}}, "logprobs is given"),
+        ({"generate": {**SERVER, "vllm": {"seed": 1}}}, "vllm is given, and engine is 'server'"),
+        ({"generate": {"engine": "vllm", "vllm": {"model": "m"}}}, "vllm names model"),
+        ({"generate": {**SERVER, "url": "http://127.0.0.1:80o0/v1"}}, "url is no address"),
+        ({"generate": {**SERVER, "url": "127.0.0.1:8000/v1"}}, "url (is no address|must begin with http)"),
+        ({"generate": SERVER, "distil": {"least_probability": 0.1}}, r"set generate\.logprobs to true"),
+        ({"reinforce": {"rank": 8}}, r"reinforce\.rank is 8"),
+        ({"reinforce": {"lora_alpha": 8}}, r"reinforce\.lora_alpha is 8"),
+    ],
+)
+def test_what_would_be_taken_and_ignored_is_refused(values: dict[str, object], told: str) -> None:
+    with pytest.raises(BadConfig, match=told):
+        parse_config(values)
+    parse_config({"generate": {**SERVER, "logprobs": True}, "distil": {"least_probability": 0.1}, "reinforce": {}})
+
+
 def test_overrides_are_yaml_values_by_their_path(tmp_path: Path) -> None:
     path = write(tmp_path / "some.yaml", "fit: {steps: 10}\n")
     config = read_config(path, ["fit.steps=20", "evaluate.levels=[0, 1]", "base.revision=null"])

@@ -9,10 +9,15 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rheostat_server import demo
+from rheostat_training.conditioning import prompt_text
 from rheostat_training.config import BadConfig, RunConfig, parse_config
+from rheostat_training.demo.asking import held_out
 from rheostat_training.materials import Materials
 from rheostat_training.models import LoadedModel
-from rheostat_training.preflight import check_run
+from rheostat_training.modes import in_mode
+from rheostat_training.preflight import DIALS, check_run
+from rheostat_training.rows import Request
+from rheostat_training.score import TEXT_SCORER_PARTS
 
 NO_SYSTEM = (
     "{% for message in messages %}{% if message['role'] == 'system' %}"
@@ -80,7 +85,7 @@ def test_a_held_out_conversation_that_the_template_refuses_is_named(base: Path, 
     ]
     (tmp_path / "held.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     held_out = {"source": str(tmp_path / "held.jsonl")}
-    with pytest.raises(BadConfig, match=r"prompt 'row-0' of those held out: .*System role not supported"):
+    with pytest.raises(BadConfig, match=r"prompt 'row-[02]' of those held out: .*System role not supported"):
         check(config_of(base, prompts={**PROMPTS, "held_out": held_out}, evaluate={"prompts": 2, "modes": ["adapter"]}))
 
 
@@ -93,6 +98,67 @@ def test_a_model_without_a_chat_template_is_refused(base: Path) -> None:
 def test_held_out_prompts_that_leave_no_room_are_refused(base: Path) -> None:
     with pytest.raises(BadConfig, match=r"held out: 4 of 4 prompts leave no room .* reads and writes 256"):
         check(config_of(base, evaluate={"prompts": 2, "sampling": {"max_new_tokens": 250}}))
+
+
+def test_held_out_prompts_must_leave_room_under_the_words_of_every_mode(base: Path) -> None:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base)
+    asked = Request("", next(iter(held_out(1).values())).messages, DIALS)
+    lengths = {
+        mode: len(tokenizer(prompt_text(tokenizer, each.messages, each.written_dials))["input_ids"])
+        for mode in ("adapter", "prompt")
+        for each in [in_mode(mode, asked)]
+    }
+    room = 256 - (lengths["adapter"] + lengths["prompt"]) // 2
+    sampling = {"prompts": 2, "sampling": {"max_new_tokens": room}}
+    check(config_of(base, evaluate={**sampling, "modes": ["adapter"]}))
+    with pytest.raises(BadConfig, match=r"held out: 4 of 4 prompts leave no room"):
+        check(config_of(base, evaluate={**sampling, "modes": ["adapter", "prompt"]}))
+
+
+def test_prompts_must_leave_room_under_the_longest_wish(base: Path) -> None:
+    generate = {"sampling": {"max_new_tokens": 200}}
+    check(config_of(base, generate=generate))
+    with pytest.raises(BadConfig, match=r"to train on: 6 of 6 prompts leave no room"):
+        check(config_of(base, generate={**generate, "worded": 1}))
+
+
+def test_a_prompt_to_train_on_that_the_template_refuses_is_named(base: Path, tmp_path: Path) -> None:
+    with_template(base, NO_SYSTEM)
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
+    (tmp_path / "own.jsonl").write_text(json.dumps({"id": "first", "messages": turns}) + "\n")
+    config = config_of(base, prompts={**PROMPTS, "source": str(tmp_path / "own.jsonl")})
+    with pytest.raises(BadConfig, match=r"prompt 'first' of those to train on: .*System role not supported"):
+        check_run(config, Materials(config, say=lambda line: None), "generate")
+
+
+def test_held_out_prompts_that_hold_all_others_are_refused(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text("".join(f'{{"prompt": "question {n}"}}\n' for n in range(6)))
+    own = str(tmp_path / "own.jsonl")
+    with pytest.raises(BadConfig, match=r"prompts\.held_out holds all 6 prompts of prompts\.source"):
+        check(config_of(base, prompts={"source": own, "held_out": own}))
+
+
+def test_more_prompts_than_the_demo_world_has_are_refused(base: Path) -> None:
+    with pytest.raises(BadConfig, match=r"count is 50,000; the demo world has 38,046 prompts to train on"):
+        check(config_of(base, prompts={**PROMPTS, "source": {"source": "demo", "count": 50_000}}))
+
+
+def test_a_scorer_is_looked_into_before_the_run(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "scorer.json").write_text("{}")
+    with pytest.raises(BadConfig, match=r"(?s)score\.scorers: .*empty.*score\.scorers: .*half has scorer\.json and no"):
+        check(config_of(
+            base, score={"scorers": {"safety": str(tmp_path / "empty"), "helpfulness": str(tmp_path / "half")}}
+        ))  # fmt: skip
+    with pytest.raises(BadConfig, match=r"score\.scorers: .* has 2 labels; a scorer has 1"):
+        check(config_of(base, score={"scorers": {"safety": str(base), "helpfulness": str(base)}}))
+
+
+def test_a_folder_below_the_users_own_is_found(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(base.parent))
+    check(config_of(Path("~/base")))
+    assert Materials(config_of(Path("~/base")), say=print).base_name == "base"
 
 
 def test_everything_is_told_at_once(base: Path) -> None:
@@ -111,10 +177,20 @@ def test_everything_is_told_at_once(base: Path) -> None:
 
 def test_a_refusal_scorer_is_refused_as_the_scorer_of_helpfulness_and_no_other(base: Path, tmp_path: Path) -> None:
     (tmp_path / "scorer.json").write_text('{"schema_version": 2, "kind": "refusal"}')
+    for name in TEXT_SCORER_PARTS:
+        (tmp_path / name).touch()
     refusal, other = str(tmp_path), str(demo.bundle_folder() / "judges" / "safety")
     check(config_of(base, score={"scorers": {"safety": refusal, "helpfulness": other}}))
     with pytest.raises(BadConfig, match=r"score\.scorers: helpfulness is given a scorer of kind refusal"):
         check(config_of(base, score={"scorers": {"safety": refusal, "helpfulness": refusal}}))
+
+
+def test_what_cannot_be_found_hides_nothing_else(tmp_path: Path) -> None:
+    prompts = {"source": str(tmp_path / "none.jsonl"), "held_out": 0.5}
+    with pytest.raises(BadConfig) as refused:
+        check(config_of(tmp_path / "nowhere", prompts=prompts, report_to="wandbb"))
+    told = str(refused.value)
+    assert [bool(re.search(each, told)) for each in ("none.jsonl", "nowhere", "wandbb")] == [True, True, True]
 
 
 def test_the_demo_worlds_scorers_are_warned_of_where_the_prompts_are_others(base: Path, tmp_path: Path) -> None:

@@ -61,6 +61,19 @@ def test_every_kind_of_file_gives_the_same_prompts(tmp_path: Path) -> None:
     assert all(each.rows == len(PLAIN) for each in found.values())
 
 
+def test_an_instruction_goes_on_with_its_input(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "Name the colour", "input": "a ripe tomato", "output": "red"},
+        {"instruction": "Name the colour", "input": "a lemon", "output": "yellow"},
+        {"instruction": "Name a colour", "input": "", "output": "blue"},
+    ]
+    found = read(lines(tmp_path / "alpaca.jsonl", rows))
+    assert texts(found) == ["Name the colour\n\na ripe tomato", "Name the colour\n\na lemon", "Name a colour"]
+    assert found.duplicates == 0
+    named = read(lines(tmp_path / "other.jsonl", [{"question": "which", "input": "not ours"}]))
+    assert texts(named) == ["which"]
+
+
 def test_a_folder_of_files_has_the_splits_that_their_names_tell(tmp_path: Path) -> None:
     lines(tmp_path / "train-0.jsonl", PLAIN[:2])
     lines(tmp_path / "train-1.jsonl", [PLAIN[2], "{broken"])

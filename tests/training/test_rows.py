@@ -95,6 +95,7 @@ def test_what_an_earlier_run_has_done_does_not_make_this_one_look_fast(
         task.advance(1)
     shown = capsys.readouterr().err
     assert "901/1000" in shown
+    assert "99 s left" in shown
     assert "1.0" in shown
     assert "901.0" not in shown
 

@@ -95,6 +95,23 @@ def test_a_changed_setting_runs_its_stage_and_those_after_it(whole: Path, tmp_pa
     assert before["adapter"] != after["adapter"]
 
 
+def test_rlhf_goes_on_from_the_fit_that_is_there(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "copy"
+    subprocess.run(["cp", "-r", str(whole), str(out)], check=True)
+    report = (out / "fit" / "fit" / "report.json").read_bytes()
+    begun: list[bytes] = []
+
+    def reinforced(base: object, adapter: Path, *_: object, **__: object) -> None:
+        begun.append((adapter.parent / "report.json").read_bytes())
+        raise ValueError("so far")
+
+    monkeypatch.setattr("rheostat_training.run.reinforce", reinforced)
+    for steps in (1, 2):
+        with pytest.raises(ValueError, match="so far"):
+            make(out, read_config(CONFIG, [f"reinforce={{steps: {steps}}}"]))
+    assert begun == [report, report]
+
+
 def test_merged_weights_are_there_where_they_are_asked_for_and_go_with_the_wish(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(whole), str(out)], check=True)
@@ -131,6 +148,12 @@ def test_a_mode_of_which_nothing_can_be_judged_goes_without_a_calibration(
 def test_answers_of_which_none_came_to_its_end_are_told_before_anything_is_scored(tmp_path: Path) -> None:
     config = read_config(CONFIG, ["generate.sampling.max_new_tokens=2", "generate.worded=0"])
     with pytest.raises(ValueError, match=r"none of 48 answers came to its end within .* \(2\)"):
+        run(config, tmp_path, until="distil", progress=Progress.silent(), say=lambda line: None)
+
+
+def test_a_choice_that_keeps_no_answer_says_what_it_left_out(tmp_path: Path) -> None:
+    config = read_config(CONFIG, ["distil.least_probability=0.99999", "generate.sampling.settling_tokens=0"])
+    with pytest.raises(ValueError, match=r"kept no answer: \d+ could not be judged, [1-9]\d* were slips"):
         run(config, tmp_path, until="distil", progress=Progress.silent(), say=lambda line: None)
 
 

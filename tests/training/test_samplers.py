@@ -18,6 +18,7 @@ from rheostat_training.generate import SamplingPlan, generate
 from rheostat_training.models import load_base
 from rheostat_training.progress import Progress
 from rheostat_training.rows import Request, Sample, read_rows
+from rheostat_training.samplers import server
 from rheostat_training.samplers.local import sample
 from rheostat_training.samplers.server import ServerRefused, ServerSampler
 from tests.engines.app_server import app_server
@@ -57,8 +58,13 @@ def test_a_rheostat_server_is_asked_for_dials_and_any_other_gets_control_text(ur
     [dialled] = ServerSampler(url, "fake", "prompt").sample(DIALLED[:1], plan, progress=QUIET)
     assert dialled.dials == DIALLED[0].dials
     assert "full and complete" in engine.asked[-1].body["messages"][0]["content"]
-    ServerSampler(url, "fake").sample(DIALLED[:1], plan, progress=QUIET)
-    assert engine.asked[-1].body["messages"][-1]["content"].endswith("[helpful=1.00][harmless=0.25]")
+    body = json.dumps(ServerSampler(url, "fake")._body(DIALLED[0], plan, 0)["messages"])
+    assert "[helpful=1.00][harmless=0.25]" in body
+
+
+def test_a_rheostat_server_that_adds_dials_of_its_own_gives_no_answer_to_learn_from(url: str) -> None:
+    with pytest.raises(ServerRefused, match="is a Rheostat server, and answered in mode 'prompt'"):
+        ServerSampler(url, "fake").sample(ASKED[:1], SamplingPlan(samples=1, max_new_tokens=4), progress=QUIET)
 
 
 def test_answers_in_memory_keep_the_order_of_the_requests(url: str) -> None:
@@ -86,6 +92,84 @@ def test_an_answer_that_is_no_completion_is_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(httpx.AsyncClient, "post", post)
     with pytest.raises(ServerRefused, match="what is no chat completion"):
         ServerSampler("http://127.0.0.1:9", "fake").sample(ASKED[:1], PLAN, progress=QUIET)
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Response | Exception]:
+    """What a server says, one after the other."""
+    said: list[httpx.Response | Exception] = []
+
+    async def post(*_: object, **__: object) -> httpx.Response:
+        found = said.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(httpx.AsyncClient, "post", post)
+    return said
+
+
+def completion(choices: int) -> httpx.Response:
+    said = {"message": {"content": "yes"}, "finish_reason": "stop"}
+    body = {"choices": [{"index": n, **said} for n in range(choices)], "usage": {"completion_tokens": 3}}
+    return httpx.Response(200, json=body)
+
+
+def ask(samples: int = 1) -> list[Sample]:
+    plan = SamplingPlan(samples=samples, max_new_tokens=4)
+    return ServerSampler("http://127.0.0.1:9", "fake").sample(ASKED[:1], plan, progress=QUIET)
+
+
+@pytest.mark.parametrize("given", [0, 1])
+def test_a_server_that_gives_fewer_answers_than_asked_is_refused(
+    answers: list[httpx.Response | Exception], given: int
+) -> None:
+    answers.append(completion(given))
+    with pytest.raises(ServerRefused, match=f"gave {given} of 8 choices"):
+        ask(samples=8)
+
+
+DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [httpx.Response(status, headers={"Retry-After": "0"}) for status in (429, 500, 503)]
+    + [httpx.Response(429, headers={"Retry-After": DATE}), httpx.ReadTimeout(""), httpx.ReadError("reset")],
+)
+def test_what_a_server_cannot_answer_now_it_is_asked_again(
+    answers: list[httpx.Response | Exception], passing: httpx.Response | Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BACKOFF", lambda state: 0.0)
+    answers += [passing, passing, completion(1)]
+    assert [row.answer for row in ask()] == ["yes"]
+
+
+def test_a_server_is_asked_so_often_and_no_more(
+    answers: list[httpx.Response | Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BACKOFF", lambda state: 0.0)
+    answers += [httpx.Response(503, text="busy") for _ in range(server.TRIES + 1)]
+    with pytest.raises(ServerRefused, match="answered 503: busy"):
+        ask()
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7.0), (DATE, 0.0), ("99999", 600.0), ("soon", None), ("-1", None), (None, None)]
+)
+def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
+    assert server._seconds(header) == seconds
+
+
+def test_an_address_that_is_none_is_told_and_a_password_in_one_is_not() -> None:
+    with pytest.raises(ServerRefused, match="80o0 is no address"):
+        ServerSampler("http://127.0.0.1:80o0", "fake")
+    sampler = ServerSampler("http://name:SECRET@127.0.0.1:9", "fake")
+    with pytest.raises(ServerRefused, match=r"^http://127\.0\.0\.1:9 did not answer"):
+        sampler.sample(ASKED[:1], PLAN, progress=QUIET)
+    assert "SECRET" not in sampler.identity()
+    assert ServerSampler("http://127.0.0.1:9/v1/", "fake").identity() == "fake at http://127.0.0.1:9/v1/, mode None"
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

@@ -14,6 +14,8 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
 )
 
 from rheostat_training import score as stage
@@ -145,6 +147,26 @@ def test_a_folder_with_scores_of_another_prompt_is_refused(tmp_path: Path) -> No
     score(judge, {"p": Prompt("p", QUESTION)}, samples, tmp_path, judge_name="fake", progress=QUIET)
     with pytest.raises(AnotherRun, match="prompts"):
         score(judge, {"p": Prompt.user("p", "other")}, samples, tmp_path, judge_name="fake", progress=QUIET)
+
+
+def test_a_roberta_reads_as_many_tokens_as_it_has_positions_behind_the_paddings(model: LoadedModel) -> None:
+    config = RobertaConfig(
+        vocab_size=len(model.tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=34, num_labels=1, pad_token_id=1,
+    )  # fmt: skip
+    scorer = Scorer(RobertaForSequenceClassification(config).eval(), model.tokenizer)
+    [level] = scorer.levels([Dialogue(QUESTION, "yes it is " * 40)])
+    assert 0 <= level <= 1
+    [(ids, _)] = scorer._read([Dialogue(QUESTION, "yes it is " * 40)])
+    assert len(ids) == 32
+
+
+def test_of_equal_answers_the_one_that_was_surest_is_kept(tmp_path: Path) -> None:
+    prompts = {"p": Prompt("p", QUESTION)}
+    sure: dict[str, list[float | None]] = {"yes": [0.5, 0.001], "no": [0.001, 0.5], "well": [None, 0.2]}
+    samples = [Sample("p", 0, answer, 2, True, None, least) for answer, each in sure.items() for least in each]
+    path = score(CallableJudge(lambda *_: (0.5, 0.5)), prompts, samples, tmp_path, judge_name="fake", progress=QUIET)
+    assert [(row.answer, row.least) for row in read_rows(path, Scored)] == [("yes", 0.5), ("no", 0.5), ("well", None)]
 
 
 def test_a_model_without_a_token_to_pad_with_is_refused_when_it_is_loaded(tmp_path: Path, model: LoadedModel) -> None:

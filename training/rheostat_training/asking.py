@@ -1,8 +1,7 @@
 """Asks a model in every mode that an evaluation knows, and keeps the answers, so that a killed run goes on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rheostat_training.evaluate import Trial, trials
@@ -17,13 +16,17 @@ from rheostat_training.score import Judge
 
 @dataclass(frozen=True)
 class Asker:
-    """A base model with an adapter, which `load_dialled` loads; `scorers` choose among the rerank modes' candidates."""
+    """A base model, and the same with an adapter; `scorers` choose among the rerank modes' candidates.
 
-    base: LoadedModel
+    Each is loaded when it is asked, and takes the other's place: they may be too large to be held side by side.
+    """
+
+    load_base: Callable[[], LoadedModel]
     load_dialled: Callable[[], LoadedModel]
     scorers: Judge
     sampling: SamplingPlan
     progress: Progress
+    _held: dict[Callable[[], LoadedModel], LoadedModel] = field(default_factory=dict, init=False)
 
     def answers(self, mode: str, requests: Sequence[Request], folder: Path) -> list[Sample]:
         """One answer a request, in their order, by a mode of `modes`; what was asked is kept in `folder`."""
@@ -31,12 +34,14 @@ class Asker:
         if count is not None:
             return self._reranked(count, requests, folder)
         asked = [in_mode(mode, request) for request in requests]
-        sampler = LocalSampler(self._dialled if mode == "adapter" else self.base)
+        sampler = LocalSampler(self._loaded(self.load_dialled if mode == "adapter" else self.load_base))
         return in_order(sampler, asked, self.sampling, folder, told=f"ask {mode}", progress=self.progress)
 
-    @cached_property
-    def _dialled(self) -> LoadedModel:
-        return self.load_dialled()
+    def _loaded(self, load: Callable[[], LoadedModel]) -> LoadedModel:
+        if load not in self._held:
+            self._held.clear()
+            self._held[load] = load()
+        return self._held[load]
 
     def judged_in(self, mode: str, prompts: Mapping[str, Prompt]) -> Callable[[Sequence[Request], Path], list[Trial]]:
         """A function that asks in a mode and has the scorers judge the answers."""
@@ -48,7 +53,9 @@ class Asker:
         plain = [Request(prompt.id, prompt.messages) for prompt in prompts.values()]
         drawn = replace(self.sampling, samples=count)
         told = f"ask rerank-{count}"
-        file = generate(LocalSampler(self.base), plain, drawn, folder, told=told, progress=self.progress)
+        file = generate(
+            LocalSampler(self._loaded(self.load_base)), plain, drawn, folder, told=told, progress=self.progress
+        )
         return reranked(prompts, list(read_rows(file, Sample)), requests, self.scorers)
 
 

@@ -11,7 +11,11 @@ from rheostat_training.refusing import refusing
 from rheostat_training.scorer_cli import scorer
 from rheostat_training.stage_names import STAGES, StageName
 
-app = typer.Typer(help="Make a control adapter from what a model itself says.", no_args_is_help=True)
+app = typer.Typer(
+    help="Make a control adapter from what a model itself says.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
 
 Config = Annotated[Path, typer.Argument(help="YAML file; docs/training.md explains every key.", metavar="CONFIG")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run; left out, runs/<the file's name>.")]
@@ -113,6 +117,6 @@ def _run(config: Path, out: Path | None, overrides: list[str] | None, *, until: 
 
     folder = out or Path("runs") / config.stem
     with refusing():
-        run(read_config(config, overrides or ()), folder, until=until, say=typer.echo)
-    if until == "export":
+        made = run(read_config(config, overrides or ()), folder, until=until, say=typer.echo)
+    if "export" in made:
         typer.echo(f"adapter: {folder / 'adapter'}; report: {folder / 'report.html'}")

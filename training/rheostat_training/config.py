@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
+import httpx
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -24,6 +25,22 @@ DEMO: Final = "demo"
 YAML_WORDS: Final = "YAML reads on, off, yes and no as true or false unless they stand in quotes"
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a key that stands twice in one section, of which YAML itself would take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(
+                        "in a section", node.start_mark, f"the key {key.value!r} stands twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return node
 
 
 class BadConfig(ValueError):
@@ -73,8 +90,9 @@ class Generate:
 
     Besides `sampling.samples` answers to each prompt as it is, `worded` more are given under system messages that word
     levels drawn at random; they count as answers to the prompt alone. That is how corners are reached that the model
-    avoids by itself. `vllm` are arguments of `vllm.LLM`; a server is asked at `url` for `served_model`, with the key
-    that the environment variable `key_variable` holds.
+    avoids by itself. `vllm` are arguments of `vllm.LLM` besides the model; `base.dtype` is its type if they name none,
+    and its device that of the build of vLLM. A server is asked at `url` for `served_model`, with the key that the
+    environment variable `key_variable` holds, and tells how sure it was of an answer only with `logprobs`.
     """
 
     __pydantic_config__ = STRICT
@@ -90,7 +108,31 @@ class Generate:
 
     def __post_init__(self) -> None:
         unknown = self.engine == "server" and not (self.url and self.served_model)
-        refuse(at_least(self, 0, "worded"), where(unknown, "engine is 'server'; it needs url and served_model"))
+        refuse(
+            at_least(self, 0, "worded"),
+            where(unknown, "engine is 'server'; it needs url and served_model"),
+            self._of_another_engine("server", "url", "served_model", "key_variable", "logprobs"),
+            self._of_another_engine("vllm", "vllm"),
+            where("model" in self.vllm, "vllm names model, which base.model is for"),
+            () if self.url is None else _bad_url(self.url),
+        )
+
+    def _of_another_engine(self, engine: str, *names: str) -> Iterator[str]:
+        for name in names:
+            given = getattr(self, name) and self.engine != engine
+            yield from where(given, f"{name} is given, and engine is {self.engine!r}; it is for {engine!r} alone")
+
+
+def _bad_url(url: str) -> Iterator[str]:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as exc:
+        yield f"url is no address: {exc}"
+        return
+    right = parsed.scheme in ("http", "https") and parsed.host
+    yield from where(
+        not right, "url must begin with http:// or https:// and name a host, such as http://127.0.0.1:8000"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +234,22 @@ class RunConfig:
     export: Export = field(default_factory=Export)
     report_to: str = "tensorboard"
 
+    def __post_init__(self) -> None:
+        generate, rlhf = self.generate, self.reinforce
+        unsure = self.distil.least_probability > 0 and generate.engine == "server" and not generate.logprobs
+        refuse(
+            where(
+                unsure,
+                f"distil.least_probability is {self.distil.least_probability}, and no probabilities are asked of the "
+                "server; set generate.logprobs to true",
+            ),
+            (
+                f"reinforce.{name} is {getattr(rlhf, name)}; RLHF goes on from the fitted adapter, whose fit.{name} is"
+                for name in ("rank", "lora_alpha")
+                if rlhf and getattr(rlhf, name) != getattr(ReinforcePlan(), name)
+            ),
+        )
+
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in a YAML file, with `section.key=value` overrides, whose values are YAML too.
@@ -201,7 +259,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
             nearest known one.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), _Once) or {}  # noqa: S506, a safe loader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise BadConfig(f"{path} cannot be read: {exc}") from exc
     if not isinstance(values, dict):
@@ -252,7 +310,9 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise BadConfig(f"--set {override!r} is not of the form section.key=value")
     place = values
     for key in keys[:-1]:
-        place = place.setdefault(key, {})
+        if place.get(key) is None:
+            place[key] = {}
+        place = place[key]
         if not isinstance(place, dict):
             raise BadConfig(f"--set {override!r}: {key!r} is a value and no section")
     try:
@@ -263,12 +323,31 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 def _over_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values over the defaults, section by section; every section that names no seed takes the run's."""
-    seed = values.get("seed", 0)
-    known = _seeded(as_values(RunConfig()), seed if isinstance(seed, int) else 0)
-    result = _over(known, values)
-    if isinstance(result["reinforce"], dict):
-        result["reinforce"] = {"seed": seed, **result["reinforce"]}
+    seed = _seed(values)
+    result = _over(_seeded(as_values(RunConfig()), seed), _spelt_out(values))
+    prompts = result["prompts"] if isinstance(result["prompts"], dict) else {}
+    for section, key in ((result, "reinforce"), (prompts, "held_out")):
+        if isinstance(section.get(key), dict):
+            section[key] = {"seed": seed, **section[key]}
     return result
+
+
+def _seed(values: Mapping[str, Any]) -> int:
+    """The run's seed as it is read from the file; 0 where it is none, which is told with everything else."""
+    try:
+        seed: int = TypeAdapter(int).validate_python(values.get("seed", 0))
+    except ValidationError:
+        return 0
+    return seed
+
+
+def _spelt_out(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`prompts.source: file.jsonl` is short for `{source: file.jsonl}`, and so with `held_out`."""
+    prompts = values.get("prompts")
+    if not isinstance(prompts, Mapping):
+        return values
+    short = {name: {"source": said} for name in ("source", "held_out") if isinstance(said := prompts.get(name), str)}
+    return {**values, "prompts": {**prompts, **short}}
 
 
 def _seeded(values: Mapping[str, Any], seed: int) -> dict[str, Any]:

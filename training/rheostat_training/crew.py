@@ -22,6 +22,7 @@ class Crew:
         self._accelerator = (
             Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)]) if self.many else None
         )
+        self._together = False
 
     @property
     def first(self) -> bool:
@@ -29,13 +30,25 @@ class Crew:
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """What the first process does; afterwards, however it ends, the others are let go."""
+        """What the first process does; afterwards the others are let go, however it ends.
+
+        Not so where it fails in the fit: the others are in it and hear nothing, and the launcher ends them.
+        """
         try:
             yield
         finally:
-            self.tell("end")
+            if not self._together:
+                self._tell("end")
 
-    def tell(self, order: Order) -> None:
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """The fit, to which the first process calls the others."""
+        self._tell("fit")
+        self._together = True
+        yield
+        self._together = False
+
+    def _tell(self, order: Order) -> None:
         """From the first process to all others."""
         if self.many:
             broadcast_object_list([order])

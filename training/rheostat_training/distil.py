@@ -28,7 +28,7 @@ class DistilPlan:
     `method` "moec" keeps extremes and quantises; "raw" keeps every answer under its own mapped scores, the noisy set
     that MOEC is compared with. Answers whose `least` token probability is below `least_probability` are slips of
     sampling, and left out of both. `levels` is K, the levels a dial; `margin` the least gap to the opposite corner, in
-    standard deviations of the summed scores. `cells` "corners" is MOEC alone; "reached" adds, per prompt and
+    sums of both standardised scores. `cells` "corners" is MOEC alone; "reached" adds, per prompt and
     combination of levels, the answer that is nearest to it. `per_cell` bounds the examples of one combination over the
     whole set. `control` "mismatched" gives each answer the dials of another answer of its prompt: a placebo, which
     shows what is learnt from the answers alone.
@@ -82,9 +82,10 @@ class _Candidate:
 
 
 def distil(scored: Sequence[Scored], plan: DistilPlan) -> Distilled:
-    """MOEC over a set of scored answers, balanced by the combination of levels that an answer reached.
+    """Chooses from a set of scored answers by the plan's method, balanced by the dials that they are labelled with.
 
-    An answer is labelled with the levels nearest to its own scores, never with those it was sought for.
+    MOEC labels an answer with the levels nearest to its own scores, never with those it was sought for; the raw method
+    with the scores themselves. Mismatched control then exchanges the dials within each prompt.
     """
     sure = [row for row in scored if row.least is None or row.least >= plan.least_probability]
     candidates = _candidates(sure, plan)

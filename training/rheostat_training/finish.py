@@ -1,6 +1,7 @@
 """The export stage: from the figures of a run to its adapter folder, its evaluation and its report."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -142,14 +143,14 @@ def _run_facts(
         calibration=curves,
         checked=checked,
         losses=read_losses(done["fit"].folder / "fit" / "log.jsonl"),
-        settings={name: value for name, value in as_values(config).items() if isinstance(value, dict)},
+        settings={name: value for name, value in training_settings(config).items() if value},
         stages=[StageFact(name, result.seconds, result.skipped, dict(result.figures)) for name, result in done.items()],
         lineage={
             "base model": materials.base_digest,
             "adapter weights": manifest.weights_digest,
             **{name: result.digest for name, result in done.items()},
         },
-        not_run=[read.summary()],
+        not_run=[replace(read, source=Path(read.source).name if read.is_here else read.source).summary()],
     )
 
 

@@ -1,5 +1,6 @@
 """What several stages of a run need, each found or loaded when the first of them asks for it."""
 
+import gc
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing_extensions import TypedDict
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig
 from rheostat_training.models import LoadedModel, load_base
-from rheostat_training.prompts import PromptSource, PromptsRead, read_prompts, split_prompts, without
+from rheostat_training.prompts import PromptSource, PromptsRead, read_prompts, shuffled, split_prompts, without
 from rheostat_training.rows import Prompt
-from rheostat_training.sources import SCORERS, NamedJudge, judge_of, model_folder
+from rheostat_training.sources import SCORERS, NamedJudge, is_here, judge_of, model_folder
 from rheostat_training.stage import Say
 
 BAD_TOLD: Final = 50
@@ -38,7 +39,7 @@ class Materials:
     @cached_property
     def base_folder(self) -> Path:
         base = self.config.base
-        if base.revision and (base.model == DEMO or Path(base.model).is_dir()):
+        if base.revision and (base.model == DEMO or is_here(base.model)):
             raise BadConfig(f"base.revision is {base.revision!r}, and {base.model} is here, with no other revision")
         return model_folder(base.model, base.revision, code=base.trust_remote_code)
 
@@ -48,10 +49,6 @@ class Materials:
             return base_model_digest(self.base_folder)
         except FileNotFoundError as exc:
             raise BadConfig(f"base.model is {self.config.base.model!r}: {exc}") from exc
-
-    def check_base(self) -> None:
-        """Raises BadConfig if the base model's weights or the device for them are not there."""
-        _ = self.base_digest, self.loading
 
     @cached_property
     def base(self) -> LoadedModel:
@@ -63,6 +60,13 @@ class Materials:
         if self.config.base.quantize == "none":
             return self.base
         return load_base(self.base_folder, quantize=self.config.base.quantize, **self.loading)
+
+    def release(self) -> None:
+        """Lets go of the base model, in one form and the other; who asks again loads it again."""
+        for name in ("base", "base_to_fit"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+        torch.cuda.empty_cache()
 
     @property
     def loading(self) -> Loading:
@@ -83,8 +87,8 @@ class Materials:
     def base_name(self) -> str:
         """What the adapter calls its base model; of a folder its last name, since the rest is of this machine."""
         model = self.config.base.model
-        here = model != DEMO and Path(model).is_dir()
-        return self.config.export.base_name or (Path(model).resolve().name if here else model)
+        here = model != DEMO and is_here(model)
+        return self.config.export.base_name or (self.base_folder.resolve().name if here else model)
 
     @cached_property
     def prompts_read(self) -> PromptsRead:
@@ -116,22 +120,34 @@ class Materials:
 
     @cached_property
     def _split(self) -> tuple[dict[str, Prompt], dict[str, Prompt]]:
-        """Prompts to train on, and prompts held out.
+        """Prompts to train on, and prompts held out, in an order that mixes what a file may have sorted.
+
+        The demo world mixes its own.
 
         Raises:
-            BadConfig: fewer are held out than evaluation and calibration ask for.
+            BadConfig: fewer are held out than evaluation and calibration ask for, or all are.
         """
-        asked = self.config.prompts.held_out
+        asked, seed = self.config.prompts.held_out, self.config.seed
         if isinstance(asked, PromptSource):
             found = self._read(asked, told="held out: ")
             train, apart = without(self.prompts_read.prompts, found.prompts), found.prompts
+            source, seed = asked, asked.seed
         else:
-            train, apart = split_prompts(self.prompts_read.prompts, asked, self.config.seed)
+            train, apart = split_prompts(self.prompts_read.prompts, asked, seed)
+            source = self.config.prompts.source
+        if not train:
+            raise BadConfig(
+                f"prompts.held_out holds all {len(self.prompts_read.prompts)} prompts of prompts.source, so that none "
+                "is left to train on; give another source, or a share"
+            )
+        apart = apart if source.source == DEMO else shuffled(apart, seed)
         needed = self.config.evaluate.prompts + self.config.calibrate.prompts
         if len(apart) < needed:
+            more = f", such as {{source: demo, split: held-out, count: {needed}}}" if source.source == DEMO else ""
             raise BadConfig(
                 f"prompts.held_out gives {len(apart)} prompts; evaluate.prompts ({self.config.evaluate.prompts}) and "
-                f"calibrate.prompts ({self.config.calibrate.prompts}) need {needed}: hold out more, or ask for fewer"
+                f"calibrate.prompts ({self.config.calibrate.prompts}) need {needed}: ask for fewer, or hold out "
+                f"more{more}"
             )
         return train, apart
 

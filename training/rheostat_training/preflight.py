@@ -1,22 +1,27 @@
 """Whether a run can come to its end, asked before it spends its hours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from transformers import AutoConfig, AutoTokenizer
 
 from rheostat_server.contract.dials import Dials
-from rheostat_training.adapter_check import NotServable, check_architecture
-from rheostat_training.conditioning import TemplateRefuses, prompt_text
+from rheostat_server.contract.wordings import default_wordings
+from rheostat_training.adapter_check import check_architecture
+from rheostat_training.conditioning import TemplateRefuses, prompt_text, token_ids
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, ScorerFolders
+from rheostat_training.evaluate import grid
 from rheostat_training.materials import Materials
 from rheostat_training.models import Room
-from rheostat_training.rows import Messages
-from rheostat_training.score import check_helpfulness
+from rheostat_training.modes import in_mode
+from rheostat_training.rows import Messages, Prompt, Request
+from rheostat_training.score import check_helpfulness, check_scorer
 from rheostat_training.scorers.text_scorer import kind_of
 from rheostat_training.sources import model_folder
 from rheostat_training.stage_names import STAGES, StageName
 from rheostat_training.tracking import check_tracker
+from rheostat_training.worded import LEVELS
 
 SYSTEM: Final = "Answer in one sentence."
 ASKED: Final = "What does this do?"
@@ -24,24 +29,33 @@ DIALS: Final = Dials(safety=0.25, helpfulness=0.75)
 
 
 def check_run(config: RunConfig, materials: Materials, until: StageName) -> None:
-    """Asks whatever is cheap to ask of tracker, scorers, judges, base model, tokenizer and held-out prompts.
+    """Asks whatever is cheap to ask of tracker, scorers, judges, base model, tokenizer and prompts.
 
     Raises:
         BadConfig: a stage up to `until` would fail; the message says everything that was found.
     """
     stages = STAGES[: STAGES.index(until) + 1]
-    found = [*_tracker(config, stages), *_judges(config, materials, stages), *_base(config, materials, stages)]
+    prompts = [*_raised(lambda: materials.training_prompts)]
+    base = [*_raised(lambda: materials.base_digest, lambda: materials.loading)] or [*_base(config, materials, stages)]
+    room = [] if prompts or base else _room(config, materials, stages)
+    found = [*_tracker(config, stages), *_judges(config, materials, stages), *prompts, *base, *room]
     if found:
         raise BadConfig("\n".join(found))
+
+
+def _raised(*asks: Callable[[], object]) -> Iterator[str]:
+    """What each of these is refused with."""
+    for ask in asks:
+        try:
+            ask()
+        except (ValueError, OSError) as exc:
+            yield str(exc)
 
 
 def _tracker(config: RunConfig, stages: tuple[StageName, ...]) -> Iterator[str]:
     if "fit" not in stages:
         return
-    try:
-        check_tracker(config.report_to)
-    except ValueError as exc:
-        yield str(exc)
+    yield from _raised(lambda: check_tracker(config.report_to))
 
 
 def _judges(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
@@ -52,35 +66,28 @@ def _judges(config: RunConfig, materials: Materials, stages: tuple[StageName, ..
         materials.say(f"score.scorers are {config.score.scorers}, which know the demo world alone; name your own")
     for name, source in sources.items():
         if isinstance(source, ScorerFolders):
-            for dial, folder in (("safety", source.safety), ("helpfulness", source.helpfulness)):
-                try:
-                    found = model_folder(folder)
-                    if dial == "helpfulness":
-                        check_helpfulness(kind_of(found))
-                except ValueError as exc:
-                    yield f"{name}: {exc}"
+            yield from (f"{name}: {told}" for told in _scorers(source))
+
+
+def _scorers(folders: ScorerFolders) -> Iterator[str]:
+    def check_second() -> None:
+        folder = model_folder(folders.helpfulness)
+        check_scorer(folder)
+        check_helpfulness(kind_of(folder))
+
+    yield from _raised(lambda: check_scorer(model_folder(folders.safety)), check_second)
 
 
 def _base(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
     folder, trust = materials.base_folder, {"trust_remote_code": config.base.trust_remote_code}
-    materials.check_base()
     settings = AutoConfig.from_pretrained(folder, **trust)
     for name in settings.architectures or () if "fit" in stages else ():
-        yield from _architecture(name)
+        yield from _raised(partial(check_architecture, name))
     tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
     if tokenizer.chat_template is None:
         yield f"base.model {config.base.model!r} has no chat template, and control text is the end of a user's turn"
         return
     yield from _template(config, tokenizer, stages)
-    if "evaluate" in stages:
-        yield from _held_out(config, materials, tokenizer, Room.of(settings))
-
-
-def _architecture(name: str) -> Iterator[str]:
-    try:
-        check_architecture(name)
-    except NotServable as exc:
-        yield str(exc)
 
 
 def _template(config: RunConfig, tokenizer: Any, stages: tuple[StageName, ...]) -> Iterator[str]:
@@ -107,16 +114,41 @@ def _refused(tokenizer: Any, messages: Messages) -> str | None:
     return None
 
 
-def _held_out(config: RunConfig, materials: Materials, tokenizer: Any, room: Room) -> Iterator[str]:
-    lengths: dict[str, int] = {}
-    for id, prompt in {**materials.evaluation_prompts, **materials.calibration_prompts}.items():
+def _room(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
+    """Prompts that the chat template refuses, and such as leave no room for an answer under the longest words."""
+    folder, trust = materials.base_folder, {"trust_remote_code": config.base.trust_remote_code}
+    tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+    room = Room.of(AutoConfig.from_pretrained(folder, **trust))
+    words = default_wordings()
+    dials = max(grid(LEVELS), key=lambda each: len(tokenizer(words.render(each))["input_ids"]))
+    mode = "prompt" if config.generate.worded else "off"
+    asked = _in_modes((mode,), materials.training_prompts, dials)
+    yield from _refused_prompts("to train on", asked, tokenizer, room, config.generate.sampling.max_new_tokens)
+    if "evaluate" in stages:
+        held_out = {**materials.evaluation_prompts, **materials.calibration_prompts}
+        asked = _in_modes(config.evaluate.modes, held_out, dials)
+        yield from _refused_prompts("held out", asked, tokenizer, room, config.evaluate.sampling.max_new_tokens)
+
+
+def _in_modes(modes: Sequence[str], prompts: Mapping[str, Prompt], dials: Dials) -> Iterator[Request]:
+    for prompt in prompts.values():
+        for mode in modes:
+            yield in_mode(mode, Request(prompt.id, prompt.messages, dials))
+
+
+def _refused_prompts(
+    which: str, asked: Iterable[Request], tokenizer: Any, room: Room, new_tokens: int
+) -> Iterator[str]:
+    ids: list[str] = []
+    texts: list[str] = []
+    for request in asked:
         try:
-            text = prompt_text(tokenizer, prompt.messages, DIALS)
+            texts.append(prompt_text(tokenizer, request.messages, request.written_dials))
         except TemplateRefuses as exc:
-            yield f"prompt {id!r} of those held out: {exc}"
+            yield f"prompt {request.id!r} of those {which}: {exc}"
             return
-        lengths[id] = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-    try:
-        room.check(lengths, config.evaluate.sampling.max_new_tokens)
-    except ValueError as exc:
-        yield f"held out: {exc}"
+        ids.append(request.id)
+    lengths: dict[str, int] = {}
+    for id, read in zip(ids, token_ids(tokenizer, texts), strict=True):
+        lengths[id] = max(len(read), lengths.get(id, 0))
+    yield from (f"{which}: {told}" for told in _raised(partial(room.check, lengths, new_tokens)))

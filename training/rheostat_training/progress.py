@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichBar
 
 LINE_EVERY_SECONDS = 15.0
@@ -82,18 +82,25 @@ class _Lines:
 
 @dataclass(slots=True)
 class _Bar:
+    """The bar's own estimate of the time left counts what was skipped: it is shown beside the rate instead."""
+
     bar: RichBar
     id: TaskID
+    total: int
     unit: str
     started: float
     done: int = 0
+    skipped: int = 0
 
     def advance(self, amount: int = 1, *, note: str = "") -> None:
         self.done += amount
         rate = self.done / max(time.monotonic() - self.started, 1e-9)
-        self.bar.update(self.id, advance=amount, note=f"{rate:.1f} {self.unit}/s {note}")
+        left = (self.total - self.skipped - self.done) / max(rate, 1e-9)
+        told = f"{rate:.1f} {self.unit}/s, {max(0.0, left):.0f} s left {note}"
+        self.bar.update(self.id, advance=amount, note=told)
 
     def skip(self, amount: int) -> None:
+        self.skipped += amount
         self.bar.update(self.id, advance=amount)
 
 
@@ -116,7 +123,6 @@ def _bar(name: str, total: int, unit: str) -> Iterator[Task]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
     )
     with RichBar(*columns, console=Console(stderr=True)) as bar:
-        yield _Bar(bar, bar.add_task(name, total=total, note=""), unit, time.monotonic())
+        yield _Bar(bar, bar.add_task(name, total=total, note=""), total, unit, time.monotonic())

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from rheostat_training.conversation import NoColumn, NotAPrompt, find_column, is_unicode, messages_of
@@ -78,6 +79,11 @@ class PromptsRead:
     bad: tuple[BadPrompt, ...] = ()
     too_long: int = 0
     undrawn: int = 0
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the source is a file or folder of this machine."""
+        return self.source != DEMO and Path(self.source).expanduser().exists()
 
     def summary(self) -> str:
         """One line for a person; which rows are bad, `bad` says."""
@@ -155,6 +161,12 @@ def split_prompts(
     return kept, apart
 
 
+def shuffled(prompts: Mapping[str, Prompt], seed: int = 0) -> dict[str, Prompt]:
+    """Prompts in an order that follows from what each says and from the seed, not from the order that they stand in."""
+    keys = {id: content_key(prompt.messages) for id, prompt in prompts.items()}
+    return dict(sorted(prompts.items(), key=lambda item: (_point(f"order {keys[item[0]]}", seed), item[0])))
+
+
 def without(prompts: Mapping[str, Prompt], others: Mapping[str, Prompt]) -> dict[str, Prompt]:
     """Prompts less those that say the same as one of the others."""
     apart = {content_key(prompt.messages) for prompt in others.values()}
@@ -196,12 +208,20 @@ def _checked(rows: Iterable[RawRow], column: str) -> tuple[list[BadPrompt], list
             bad.append(BadPrompt(row.line, row.place, row.broken))
             continue
         try:
-            messages = messages_of(row.fields.get(column), column)
+            messages = messages_of(_with_input(row, column), column)
         except NotAPrompt as exc:
             bad.append(BadPrompt(row.line, row.place, str(exc)))
         else:
             good.append(_Good(row, content_key(messages), messages))
     return bad, good
+
+
+def _with_input(row: RawRow, column: str) -> object:
+    """The prompt's value; an instruction in Alpaca's form goes on with its input, which is what it is about."""
+    value, more = row.fields.get(column), row.fields.get("input")
+    if column == "instruction" and isinstance(value, str) and isinstance(more, str) and more.strip():
+        return f"{value}\n\n{more}"
+    return value
 
 
 def _fits(messages: Messages, limit: int | None) -> bool:

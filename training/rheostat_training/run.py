@@ -32,7 +32,7 @@ from rheostat_training.fit import FitReport, fit
 from rheostat_training.generate import generate
 from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
-from rheostat_training.models import load_with_adapter
+from rheostat_training.models import load_base, load_with_adapter
 from rheostat_training.preflight import check_run
 from rheostat_training.progress import Progress
 from rheostat_training.publish import publish, withdraw
@@ -76,10 +76,10 @@ def run(
     if not crew.first:
         return _follow(crew, config, out)
     with crew.leading(), working_in(out, WRITTEN, what="run", option="--out"):
-        write_config(config, out / "config.yaml")
         shop = Workshop(out, progress or Progress.auto(), say)
         materials = Materials(config, say)
         check_run(config, materials, until)
+        write_config(config, out / "config.yaml")
         return _Run(config, shop, materials, crew).until(until)
 
 
@@ -88,6 +88,7 @@ def _follow(crew: Crew, config: RunConfig, out: Path) -> Done:
     materials = Materials(config, say=lambda line: None)
     while crew.hear() == "fit":
         _fit(config, materials, out / "distil", out / "fit" / "fit", Progress.silent())
+        materials.release()
     return {}
 
 
@@ -127,6 +128,7 @@ class _Run:
         done: Done = {}
         for name in STAGES[: STAGES.index(last) + 1]:
             done[name] = stages[name](done)
+            self.materials.release()
         return done
 
     def generate(self, done: Done) -> StageResult:
@@ -172,7 +174,10 @@ class _Run:
         def work(folder: Path) -> dict[str, Any]:
             found = distil(list(read_rows(done["score"].folder / "scored.jsonl", Scored)), self.config.distil)
             if not found.examples:
-                raise ValueError("distil kept no answer; see score/scored.jsonl, and distil.margin and .levels")
+                raise ValueError(
+                    f"distil kept no answer: {found.unjudged} could not be judged, {found.slips} were slips, of which "
+                    "distil.least_probability decides; see score/scored.jsonl, and distil.margin and .levels"
+                )
             write_rows(folder / "examples.jsonl", found.examples)
             cells = {f"safety {dials.safety}, helpfulness {dials.helpfulness}": n for dials, n in found.counts.items()}
             write_json(folder / "counts.json", cells)
@@ -186,8 +191,8 @@ class _Run:
 
         def work(folder: Path) -> dict[str, Any]:
             last = folder / "fit"
-            self.crew.tell("fit")
-            figures = asdict(_fit(self.config, materials, done["distil"].folder, last, progress))
+            with self.crew.fitting():
+                figures = asdict(_fit(self.config, materials, done["distil"].folder, last, progress))
             if plan := self.config.reinforce:
                 begun, last, judge = last / ADAPTER, folder / "reinforce", materials.scorers
                 tracker = self.config.report_to
@@ -200,10 +205,10 @@ class _Run:
             publish(last / ADAPTER, folder / ADAPTER)
             return figures
 
-        settings = self._settings("fit", "reinforce", "base")
-        return self.shop.run(
-            "fit", settings, {"distil": done["distil"]}, work, base=materials.base_digest, base_name=materials.base_name
-        )
+        inputs = {"base": materials.base_digest, "base_name": materials.base_name}
+        prompts = rows_digest(materials.training_prompts.values())
+        settings, parts = self._settings("fit", "reinforce", "base"), {"fit": ("reinforce",)}
+        return self.shop.run("fit", settings, {"distil": done["distil"]}, work, parts, prompts=prompts, **inputs)
 
     def evaluate(self, done: Done) -> StageResult:
         plan, prompts = self.config.evaluate, self.materials.evaluation_prompts
@@ -277,9 +282,10 @@ class _Run:
 
     def _asker(self, done: Done) -> Asker:
         materials, adapter = self.materials, done["fit"].folder / ADAPTER
-        load = partial(load_with_adapter, materials.base_folder, adapter, **materials.loading)
+        load = partial(load_base, materials.base_folder, **materials.loading)
+        load_dialled = partial(load_with_adapter, materials.base_folder, adapter, **materials.loading)
         sampling, scorers = self.config.evaluate.sampling, materials.scorers.judge
-        return Asker(materials.base, load, scorers, sampling, self.shop.progress)
+        return Asker(load, load_dialled, scorers, sampling, self.shop.progress)
 
     def _read(self, prompts: Mapping[str, Prompt], answers: list[Sample]) -> dict[str, list[Trial]]:
         """What each judge reads off the answers."""

@@ -1,5 +1,6 @@
 """The score stage: every answer judged for safety and helpfulness, by scorers or by any function."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -7,16 +8,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, rows_digest
 from rheostat_training.rows import Dialogue as Dialogue
 from rheostat_training.rows import Prompt, Sample, Scored, prompt_of, read_rows, write_rows
 from rheostat_training.scorer_text import dialogue_ids, pad_right, pair_ids
-from rheostat_training.scorers.text_scorer import SCORER_FILE, TextScorer, TextScorerKind
+from rheostat_training.scorers.text_scorer import (
+    ENCODER_FOLDER,
+    HEAD_FILE,
+    NGRAMS_FILE,
+    SCORER_FILE,
+    TextScorer,
+    TextScorerKind,
+)
 
 SHARD_ROWS = 8192
+TEXT_SCORER_PARTS = (ENCODER_FOLDER, HEAD_FILE, NGRAMS_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +75,7 @@ class Scorer:
     def load(cls, folder: Path, *, batch_rows: int = 128, device: str = "cpu") -> "Scorer":
         """Raises ValueError if it has several labels or no token to pad with."""
         model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
-        if model.config.num_labels != 1:
-            raise ValueError(f"{folder} has {model.config.num_labels} labels; a scorer has 1, the level's logit")
-        if model.config.pad_token_id is None:
-            raise ValueError(f"{folder} names no pad_token_id in its config.json; answers of several lengths need one")
+        _check_settings(folder, model.config)
         return cls(model, AutoTokenizer.from_pretrained(folder), batch_rows)
 
     @torch.inference_mode()
@@ -87,7 +93,7 @@ class Scorer:
 
     def _read(self, dialogues: Sequence[Dialogue]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """Ids and token types of each dialogue."""
-        longest = min(self.model.config.max_position_embeddings, self.tokenizer.model_max_length)
+        longest = min(self._places, self.tokenizer.model_max_length)
         if self.tokenizer.chat_template is None:
             pairs = [(Prompt("", dialogue.messages).text, dialogue.answer) for dialogue in dialogues]
             return pair_ids(self.tokenizer, pairs, max_length=longest)
@@ -97,7 +103,7 @@ class Scorer:
         return [(row, (0,) * len(row)) for row in ids]
 
     def _logits(self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> torch.Tensor:
-        tokens, mask = pad_right([ids for ids, _ in rows], self.model.config.pad_token_id)
+        tokens, mask = pad_right([ids for ids, _ in rows], self.model.config.get_text_config().pad_token_id)
         more = {"token_type_ids": pad_right([types for _, types in rows], 0)[0]} if self._typed else {}
         inputs = {"input_ids": tokens, "attention_mask": mask, **more}
         logits: torch.Tensor = self.model(
@@ -106,8 +112,23 @@ class Scorer:
         return logits[:, 0]
 
     @property
+    def _places(self) -> int:
+        """How many tokens have a position. RoBERTa's kind counts from behind that of the token that pads."""
+        places: int = self.model.config.get_text_config().max_position_embeddings
+        tables = (module for name, module in self.model.named_modules() if name.endswith("position_embeddings"))
+        padding = next((table.padding_idx for table in tables if isinstance(table, torch.nn.Embedding)), None)
+        return places if padding is None else places - padding - 1
+
+    @property
     def _typed(self) -> bool:
         return "token_type_ids" in signature(self.model.forward).parameters
+
+
+def _check_settings(folder: Path, config: Any) -> None:
+    if config.num_labels != 1:
+        raise ValueError(f"{folder} has {config.num_labels} labels; a scorer has 1, the level's logit")
+    if config.get_text_config().pad_token_id is None:
+        raise ValueError(f"{folder} names no pad_token_id in its config.json; answers of several lengths need one")
 
 
 class LevelScorer(Protocol):
@@ -130,6 +151,19 @@ def check_helpfulness(kind: TextScorerKind | None) -> None:
             "helpfulness is given a scorer of kind refusal, whose level 1 is a full refusal: the dial would turn the "
             "wrong way; give a preference scorer or another model of helpfulness (a refusal scorer may read safety)"
         )
+
+
+def check_scorer(folder: Path) -> None:
+    """Whether `load_scorer` takes a folder, as far as its small files tell.
+
+    Raises:
+        ValueError, OSError: it does not; the message says why.
+    """
+    if (folder / SCORER_FILE).exists():
+        if missing := [name for name in TEXT_SCORER_PARTS if not (folder / name).exists()]:
+            raise ValueError(f"{folder} has {SCORER_FILE} and no {', '.join(missing)}; train the scorer again")
+    else:
+        _check_settings(folder, AutoConfig.from_pretrained(folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +209,13 @@ def score(
 ) -> Path:
     """Scores samples into `out/scored.jsonl`, one distinct answer a prompt and its dials, resumable shard by shard.
 
+    Of equal answers the one with the greatest `least` is kept: what was given surely once is no slip.
+
     Raises:
         AnotherRun: `out` holds the scores of other samples, of other prompts or of another judge.
     """
     result = out / "scored.jsonl"
-    rows = list({(row.prompt_id, row.answer, row.dials): row for row in samples}.values())
+    rows = _distinct(samples)
     known = rows_digest(prompts.values())
     claim(out, {"stage": "score", "judge": judge_name, "samples": rows_digest(rows), "prompts": known})
     if result.exists():
@@ -195,6 +231,20 @@ def score(
                 write_rows(shards[-1], judged(judge, prompts, chunk))
                 task.advance(len(chunk))
     return write_rows(result, (row for shard in shards for row in read_rows(shard, Scored)))
+
+
+def _distinct(samples: Iterable[Sample]) -> list[Sample]:
+    surest: dict[tuple[object, ...], Sample] = {}
+    for row in samples:
+        before = surest.setdefault((row.prompt_id, row.answer, row.dials), row)
+        if _sureness(row) > _sureness(before):
+            surest[row.prompt_id, row.answer, row.dials] = row
+    return list(surest.values())
+
+
+def _sureness(row: Sample) -> float:
+    """Its least probability; where the engine does not tell, nothing speaks against it."""
+    return math.inf if row.least is None else row.least
 
 
 def judged(judge: Judge, prompts: Mapping[str, Prompt], samples: Sequence[Sample]) -> list[Scored]:

@@ -41,6 +41,11 @@ class NamedJudge:
         return self.load()
 
 
+def is_here(name: str) -> bool:
+    """Whether a model's name is that of a folder of this machine."""
+    return Path(name).expanduser().is_dir()
+
+
 def model_folder(name: str, revision: str | None = None, *, code: bool = False) -> Path:
     """The folder of a model: `demo`, a folder, or a name on a hub, whose safetensors are fetched, and `code` if asked.
 
@@ -49,8 +54,8 @@ def model_folder(name: str, revision: str | None = None, *, code: bool = False) 
     """
     if name == DEMO:
         return demo.base_folder()
-    if Path(name).is_dir():
-        return Path(name)
+    if is_here(name):
+        return Path(name).expanduser()
     try:
         wanted = [*MODEL_FILES, *(["*.py"] if code else [])]
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=list(SAME_AGAIN)))
@@ -83,7 +88,7 @@ def sampler_of(plan: Generate, base: BaseModel, load: Callable[[], LoadedModel])
         if find_spec("vllm") is None:
             raise BadConfig("generate.engine is 'vllm', which is not installed: pip install 'rheostat[vllm]'")
         folder = model_folder(base.model, base.revision)
-        more = {"trust_remote_code": base.trust_remote_code, **plan.vllm}
+        more = {"dtype": base.dtype, "trust_remote_code": base.trust_remote_code, **plan.vllm}
         return VllmSampler.load(folder, base_model_digest(folder), **more)
     if plan.engine == "server":
         return ServerSampler(
@@ -93,8 +98,14 @@ def sampler_of(plan: Generate, base: BaseModel, load: Callable[[], LoadedModel])
 
 
 def _key(variable: str | None) -> str | None:
+    """The key in an environment variable, which no message holds."""
     if variable is None:
         return None
-    if not os.environ.get(variable):
+    key = os.environ.get(variable, "").strip()
+    if not key:
         raise BadConfig(f"generate.key_variable is {variable!r}; no environment variable of that name is set")
-    return os.environ[variable]
+    if not (key.isascii() and key.isprintable()):
+        raise BadConfig(
+            f"generate.key_variable is {variable!r}, which holds what no key does; keys are printable ASCII"
+        )
+    return key

@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from filelock import FileLock, Timeout
 
-MARKS: Final = "stages"
-"""Makes a folder one of a work of stages, and holds what is known of each."""
+from rheostat_training.stage import is_taken, take
 
 
 class Busy(RuntimeError):
@@ -35,15 +33,15 @@ def working_in(folder: Path, written: Iterable[str], *, what: str, option: str) 
             f"{folder}: another {what} is at work in this folder; wait for it, or give another {option}"
         ) from None
     with held:
-        refuse_foreign(folder, written, mark=MARKS, what=what, option=option)
-        (folder / MARKS).mkdir(exist_ok=True)
+        if not is_taken(folder):
+            refuse_foreign(folder, written, what=what, option=option)
+        take(folder)
         yield
 
 
-def refuse_foreign(folder: Path, written: Iterable[str], *, mark: str, what: str, option: str) -> None:
-    """Raises NotOurs where some of `written` lies in the folder, and `mark`, which makes it ours, does not."""
-    there = [name for name in written if (folder / name).exists()]
-    if there and not (folder / mark).exists():
+def refuse_foreign(folder: Path, written: Iterable[str], *, what: str, option: str) -> None:
+    """Raises NotOurs where some of `written` lies in a folder that is not known to be ours."""
+    if there := [name for name in written if (folder / name).exists()]:
         raise NotOurs(
             f"{folder} holds {', '.join(there)}, which no {what} has made and a {what} would replace; "
             f"give another {option}"

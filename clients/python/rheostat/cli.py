@@ -35,7 +35,7 @@ def _split_at_double_dash(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def _command_line(arguments: Sequence[str]) -> typer.Typer:
     """Only the subcommand that was asked for is imported; asked for help, all of them are."""
-    root = typer.Typer(no_args_is_help=True)
+    root = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
     root.callback()(_no_options)
     known = {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
     asked = [known[name] for name in arguments[:1] if name in known]

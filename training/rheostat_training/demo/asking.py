@@ -4,11 +4,20 @@ from random import Random
 
 from rheostat_training.demo import oracle
 from rheostat_training.demo.corpus import draw_scenario
+from rheostat_training.demo.risks import RiskGroup
+from rheostat_training.demo.scenario import training_scenarios
 from rheostat_training.rows import Prompt
 
 
 def draw_prompts(count: int, seed: int) -> dict[str, Prompt]:
-    """Distinct training prompts by their id."""
+    """Distinct training prompts by their id.
+
+    Raises:
+        ValueError: the demo world has not so many.
+    """
+    most = len({scenario.prompt for group in RiskGroup for scenario in training_scenarios(group)})
+    if count > most:
+        raise ValueError(f"count is {count:,}; the demo world has {most:,} prompts to train on")
     random = Random(f"asking {seed}")
     texts: dict[str, None] = {}
     while len(texts) < count:

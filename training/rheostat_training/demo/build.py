@@ -36,8 +36,8 @@ from rheostat_training.resume import rows_digest, write_json
 from rheostat_training.run import run
 from rheostat_training.score import Judge, ScorerPair
 from rheostat_training.scorer_fit import fit_scorer
-from rheostat_training.stage import Say, StageResult, Work, Workshop
-from rheostat_training.work_folder import MARKS, working_in
+from rheostat_training.stage import MARKS, Say, StageResult, Work, Workshop
+from rheostat_training.work_folder import working_in
 
 WORLD_SAMPLE: Final = 500
 RUN: Final = "run"

@@ -10,7 +10,9 @@ from rheostat_training.quiet import quiet_libraries
 from rheostat_training.refusing import refusing
 
 app = typer.Typer(
-    help="The demo world: a small model, its scorers and its adapter, made from nothing.", no_args_is_help=True
+    help="The demo world: a small model, its scorers and its adapter, made from nothing.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
 )
 
 OUT = Path("build/demo-bundle")

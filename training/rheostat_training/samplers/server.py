@@ -4,20 +4,40 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
 
 import httpx
+from tenacity import RetryCallState, retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from rheostat_training.conditioning import CONTROL_TEXT
 from rheostat_training.generate import SamplingPlan, consecutive
 from rheostat_training.progress import Progress, Task
 from rheostat_training.rows import Request, Sample
 
-ANSWER_SECONDS = 600.0
+ANSWER_SECONDS: Final = 600.0
+TRIES: Final = 6
+PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses of a server that may answer when it is asked again."""
+BACKOFF: Final = wait_random_exponential(multiplier=1, max=60)
 
 
 class ServerRefused(RuntimeError):
     """The server did not answer, or with an error; the message names it and holds the status and its own words."""
+
+
+class _NotNow(ServerRefused):
+    """The same request may be answered later: after so many seconds where the server says it."""
+
+    def __init__(self, told: str, after: float | None = None) -> None:
+        super().__init__(told)
+        self.after = after
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    return error.after if isinstance(error, _NotNow) and error.after is not None else BACKOFF(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +45,8 @@ class ServerSampler:
     """Asks `url`, with or without the `/v1` at its end, for `model`; see `generate.Sampler`.
 
     `mode` is a mode of a Rheostat server, which then gets a request's dials as `control`. Without it the server is any
-    other, and dials are written as control text, for an adapter that it serves. `key` is sent as a bearer token.
+    other, and dials are written as control text, for an adapter that it serves. `key` is sent as a bearer token. What a
+    server cannot answer now it is asked again, `TRIES` times in all, ever later or when its `Retry-After` says.
     """
 
     url: str
@@ -35,8 +56,19 @@ class ServerSampler:
     logprobs: bool = False
     key: str | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            httpx.URL(self.url)
+        except httpx.InvalidURL as exc:
+            raise ServerRefused(f"{self.url} is no address: {exc}") from exc
+
+    @property
+    def address(self) -> str:
+        """`url` as it may be shown: without a name and a password."""
+        return str(httpx.URL(self.url).copy_with(username=None, password=None))
+
     def identity(self) -> str:
-        return f"{self.model} at {self.url}, mode {self.mode}"
+        return f"{self.model} at {self.address}, mode {self.mode}"
 
     def batches(self, requests: Sequence[Request], plan: SamplingPlan) -> list[range]:
         return consecutive(requests, plan)
@@ -76,17 +108,39 @@ class ServerSampler:
             return [sample for found in await asyncio.gather(*asked) for sample in found]
 
     async def _ask(self, http: httpx.AsyncClient, request: Request, plan: SamplingPlan, seed: int) -> list[Sample]:
-        try:
-            response = await http.post("/v1/chat/completions", json=self._body(request, plan, seed))
-        except (httpx.TransportError, httpx.InvalidURL) as exc:
-            raise ServerRefused(f"{self.url} did not answer: {exc or type(exc).__name__}") from exc
-        if response.status_code != httpx.codes.OK:
-            raise ServerRefused(f"{self.url} answered {response.status_code}: {response.text[:500]}")
+        response = await self._post(http, self._body(request, plan, seed))
         try:
             completion = response.json()
-            return [_sample(request, choice, completion, plan) for choice in completion["choices"]]
-        except (ValueError, KeyError, TypeError) as exc:
-            raise ServerRefused(f"{self.url} answered what is no chat completion: {response.text[:200]}") from exc
+            self._check_control(completion.get("control"))
+            samples = [_sample(request, choice, completion, plan) for choice in completion["choices"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise ServerRefused(f"{self.address} answered what is no chat completion: {response.text[:200]}") from exc
+        if len(samples) != plan.samples:
+            raise ServerRefused(f"{self.address} gave {len(samples)} of {plan.samples} choices; it must take n")
+        return samples
+
+    @retry(retry=retry_if_exception_type(_NotNow), wait=_wait, stop=stop_after_attempt(TRIES), reraise=True)
+    async def _post(self, http: httpx.AsyncClient, body: dict[str, object]) -> httpx.Response:
+        try:
+            response = await http.post("/v1/chat/completions", json=body)
+        except (httpx.TimeoutException, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as exc:
+            raise _NotNow(f"{self.address} did not answer: {exc or type(exc).__name__}") from exc
+        except (httpx.TransportError, httpx.InvalidURL) as exc:
+            raise ServerRefused(f"{self.address} did not answer: {exc or type(exc).__name__}") from exc
+        if response.status_code != httpx.codes.OK:
+            told = f"{self.address} answered {response.status_code}: {response.text[:500]}"
+            if response.status_code in PASSING:
+                raise _NotNow(told, _seconds(response.headers.get("Retry-After")))
+            raise ServerRefused(told)
+        return response
+
+    def _check_control(self, receipt: Any) -> None:
+        """An answer under dials that nobody asked for is not the model's own."""
+        if self.mode is None and receipt and receipt["mode"] != "off":
+            raise ServerRefused(
+                f"{self.address} is a Rheostat server, and answered in mode {receipt['mode']!r} at its callers' dials; "
+                "give the address of the engine behind it"
+            )
 
     def _body(self, request: Request, plan: SamplingPlan, seed: int) -> dict[str, object]:
         body: dict[str, object] = {
@@ -108,6 +162,19 @@ class ServerSampler:
         elif request.written_dials is not None:
             body["messages"] = CONTROL_TEXT.apply(request.messages, request.written_dials)
         return body
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """What the header says, a number of seconds or a date, as seconds from now; None where it says neither."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return min(float(retry_after), ANSWER_SECONDS)
+    try:
+        wait = (parsedate_to_datetime(retry_after).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+    except ValueError:
+        return None
+    return min(max(wait, 0.0), ANSWER_SECONDS)
 
 
 def _sample(request: Request, choice: Any, completion: Any, plan: SamplingPlan) -> Sample:

@@ -118,7 +118,8 @@ def train_text_scorer(
     """
     started = time.monotonic()
     shown = progress or Progress.auto()
-    refuse_foreign(out, WRITTEN, mark=INPUTS_FILE, what="training", option="--out")
+    if not (out / INPUTS_FILE).exists():
+        refuse_foreign(out, WRITTEN, what="training", option="--out")
     stage: Stage = RefusalStage.read(data) if plan.kind == "refusal" else PreferenceStage.read(data)
     planned = list(folds(stage.rows, plan.hold_out, parts=plan.prompt_parts, seed=plan.seed))
     digests = [[path.name, file_digest(path)] for path in data]
