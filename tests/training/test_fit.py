@@ -1,6 +1,7 @@
 """The fit on a random model: what it learns, what it leaves, and exact resume."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import Example, Prompt
 from rheostat_training.step import anchor_loss
 from rheostat_training.training_set import Anchor, TrainingRow, build_training_set
+from tests.training.architectures import Architecture
 from tests.training.conftest import HIGH, LOW, row_means
 from tests.training.tiny_fit import PLAN
 
@@ -60,6 +62,7 @@ def test_the_base_is_as_before_after_a_fit(
     assert left.keys() == before.keys()
     assert all(torch.equal(left[name], before[name]) for name in before)
     assert not base.model.training
+    assert all(parameter.requires_grad for parameter in base.model.parameters())
     assert base.model.config._attn_implementation == untouched.config._attn_implementation
 
 
@@ -100,6 +103,24 @@ def test_an_anchored_fit_stays_nearer_to_the_base_past_the_heads_of_its_answers(
         tuned = PeftModel.from_pretrained(make_model().model, tmp_path / name / "adapter")
         moved.append(anchor_loss(tuned, anchors, plan, tokens=1).item())
     assert moved[1] < moved[0] / 2
+
+
+@pytest.mark.parametrize("compares", [{"loss": "dpo"}, {"loss": "clm", "anchors": 4, "head_tokens": 1}])
+def test_the_bases_own_dropout_has_no_part_where_adapter_and_base_are_compared(
+    tmp_path: Path, tiny_model: Path, prompts: Prompts, examples: list[Example], compares: dict[str, Any]
+) -> None:
+    plan = replace(PLAN, steps=1, **compares)
+    reached = []
+    for chance in (0.0, 0.3):
+        drops = Architecture("phi", more={"resid_pdrop": chance, "attention_dropout": chance})
+        base = drops.build(tiny_model, tmp_path / "base")
+        report = fit(base, prompts, examples, plan, tmp_path / str(chance), report_to="none", progress=QUIET)
+        reached.append(report.final_loss)
+        layer = base.model.model.layers[0]
+        assert layer.resid_dropout.p == layer.self_attn.attention_dropout == chance
+    assert reached[0] == reached[1]
+    if plan.in_pairs:
+        assert reached[0] == pytest.approx(math.log(2), rel=1e-5)
 
 
 def test_an_adapter_that_was_never_trained_has_not_moved_from_the_base(

@@ -7,7 +7,7 @@ is trained, `checkpoint` how a killed run goes on, `processes` how several share
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rheostat_training import checkpoint
 from rheostat_training.checkpoint import FitState, trained_weights
+from rheostat_training.dropout import without_dropout
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER, save_adapter, with_lora
 from rheostat_training.models import LoadedModel
@@ -95,15 +96,24 @@ def fit(
 
 @contextmanager
 def _prepared(base: LoadedModel, plan: FitPlan) -> Iterator[None]:
-    """The base set up for training, and put back afterwards."""
+    """The base set up for training, and put back afterwards.
+
+    Where its answers are compared with the adapter's, in pairs or by anchors, neither has the base's own dropout: an
+    adapter that has learnt nothing is then no farther from the base than 0.
+    """
     attention = base.model.config._attn_implementation
+    learning = [(parameter, parameter.requires_grad) for parameter in base.model.parameters()]
+    compared = plan.in_pairs or plan.anchors
     if plan.attention != "auto":
         base.model.set_attn_implementation(plan.attention)
     if plan.gradient_checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
     try:
-        yield
+        with without_dropout(base.model) if compared else nullcontext():
+            yield
     finally:
+        for parameter, learns in learning:
+            parameter.requires_grad_(learns)
         if plan.gradient_checkpointing:
             base.model.gradient_checkpointing_disable()
         if plan.attention != "auto":
