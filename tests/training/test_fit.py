@@ -148,6 +148,10 @@ def test_a_folder_with_another_fit_is_refused(
     with pytest.raises(AnotherRun, match="prompts"):
         fit(make_model(), {**prompts, "p0": Prompt.user("p0", "another")}, examples, PLAN, tmp_path, progress=QUIET)
     other = make_model()
+    other.tokenizer.chat_template = "Today is Monday." + other.tokenizer.chat_template
+    with pytest.raises(AnotherRun, match="tokens"):
+        fit(other, prompts, examples, PLAN, tmp_path, progress=QUIET)
+    other = make_model()
     with torch.no_grad():
         other.model.model.norm.weight[0] += 0.5
     with pytest.raises(AnotherRun, match="weights"):

@@ -63,22 +63,24 @@ def fit(
     configuration calls the base model; `report_to` is a tracker of accelerate's, or "none".
 
     Raises:
-        AnotherRun: `out` holds a fit of other examples, prompts, base weights or another plan.
+        AnotherRun: `out` holds a fit of other examples, prompts, base weights or another plan, or the chat template
+            writes them in another way now.
         NotServable: vLLM would not serve the adapter.
         ValueError: the tracker is not installed, or the examples cannot be learned from; the message says why.
     """
     check_tracker(report_to)
     processes = Processes.open(base.device)
     rows = {"examples": rows_digest(examples), "prompts": rows_digest(prompts.values())}
+    positives = build_training_set(
+        base, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
+    )
     facts = {"stage": "fit", "plan": plan_facts(plan), "base": base_name, "weights": base.digest(), **rows}
+    facts["tokens"] = rows_digest((item.row.encoded, item.plain_ids) for item in positives)
     with processes.first_goes_first():
         claim(out, facts)
     report = out / "report.json"
     if report.exists():
         return FitReport(**json.loads(report.read_text()))
-    positives = build_training_set(
-        base, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
-    )
     with _prepared(base, plan):
         model = with_lora(base.model, plan, base_name)
         try:

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from typing_extensions import TypedDict
 
-from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.contract.digest import base_model_digest, folder_digest
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.prompts import PromptSource, PromptsRead, read_prompts, split_prompts, without
@@ -17,6 +17,7 @@ from rheostat_training.sources import SCORERS, NamedJudge, judge_of, model_folde
 from rheostat_training.stage import Say
 
 BAD_TOLD: Final = 50
+SETTINGS_FILES: Final = ("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 class Loading(TypedDict):
@@ -48,6 +49,14 @@ class Materials:
             return base_model_digest(self.base_folder)
         except FileNotFoundError as exc:
             raise BadConfig(f"base.model is {self.config.base.model!r}: {exc}") from exc
+
+    @cached_property
+    def base_facts(self) -> dict[str, str]:
+        """What the stages depend on: weights and tokenizer, as manifests name them, and how the model is asked.
+
+        Without the second, a stage would be taken for unchanged after its chat template was edited.
+        """
+        return {"weights": self.base_digest, "settings": folder_digest(self.base_folder, SETTINGS_FILES)}
 
     def check_base(self) -> None:
         """Raises BadConfig if the base model's weights or the device for them are not there."""

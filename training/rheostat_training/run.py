@@ -168,7 +168,7 @@ class _Run:
             write_rows(folder / "samples.jsonl", rows)
             return {"prompts": len(prompts), "answers": len(rows), "finished": sum(row.finished for row in rows)}
 
-        inputs = {"base": self.materials.base_digest, "prompts": rows_digest(prompts.values())}
+        inputs = {"base": self.materials.base_facts, "prompts": rows_digest(prompts.values())}
         return self.shop.run("generate", self._settings("generate"), {}, work, **inputs)
 
     def score(self, done: Done) -> StageResult:
@@ -226,7 +226,7 @@ class _Run:
 
         settings = self._settings("fit", "reinforce", "base")
         return self.shop.run(
-            "fit", settings, {"distil": done["distil"]}, work, base=materials.base_digest, base_name=materials.base_name
+            "fit", settings, {"distil": done["distil"]}, work, base=materials.base_facts, base_name=materials.base_name
         )
 
     def evaluate(self, done: Done) -> StageResult:
@@ -240,6 +240,7 @@ class _Run:
             return _headline(found["adapter"])
 
         inputs = {
+            "base": self.materials.base_facts,
             "prompts": rows_digest(prompts.values()),
             "judges": {name: each.digest for name, each in self.materials.judges.items()},
         }
@@ -269,14 +270,14 @@ class _Run:
 
         settings = self._settings("calibrate") | {"modes": modes, "sampling": asdict(self.config.evaluate.sampling)}
         prompts = rows_digest([*fitted_on.values(), *checked_on.values()])
-        inputs = {"prompts": prompts, "scorers": self.materials.scorers.digest}
+        inputs = {"base": self.materials.base_facts, "prompts": prompts, "scorers": self.materials.scorers.digest}
         return self.shop.run("calibrate", settings, {"fit": done["fit"]}, work, **inputs)
 
     def export(self, done: Done) -> StageResult:
         def work(folder: Path) -> None:
             finish(self.config, self.materials, done, folder)
 
-        result = self.shop.run("export", as_values(self.config), done, work, base=self.materials.base_digest)
+        result = self.shop.run("export", as_values(self.config), done, work, base=self.materials.base_facts)
         if not self.config.export.merge:
             withdraw(self.shop.root / MERGED)
         for path in sorted(result.folder.iterdir()):
