@@ -3,15 +3,18 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rheostat_training.config import BadConfig, RunConfig, parse_config
+from rheostat_training.crew import Crew
 from rheostat_training.materials import Materials
 from rheostat_training.models import LoadedModel
-from rheostat_training.preflight import check_run
+from rheostat_training.preflight import check_launched, check_run
 
 NO_SYSTEM = (
     "{% for message in messages %}{% if message['role'] == 'system' %}"
@@ -49,6 +52,14 @@ def config_of(folder: Path, **changes: object) -> RunConfig:
         "report_to": "none",
         **changes,
     })  # fmt: skip
+
+
+@dataclass
+class Launched(Crew):
+    """Several processes, as far as a run asks."""
+
+    many: bool = True
+    sharded: bool = True
 
 
 def check(config: RunConfig) -> None:
@@ -133,3 +144,24 @@ def test_only_the_stages_that_are_asked_for_are_looked_at(base: Path) -> None:
     check_run(config, Materials(config, say=lambda line: None), "fit")
     with pytest.raises(BadConfig, match=r"evaluate\.judges\.own"):
         check(config)
+
+
+def test_a_launch_that_shards_the_model_is_for_the_fit_alone(base: Path) -> None:
+    check_launched(config_of(base), Launched(), "fit")
+    check_launched(config_of(base, fit={"loss": "dpo"}), Launched(sharded=False), "export")
+    config = config_of(base, base={"quantize": "nf4"}, fit={"loss": "dpo", "anchors": 2}, reinforce={})
+    with pytest.raises(BadConfig) as refused:
+        check_launched(config, Launched(), "export")
+    lines = str(refused.value).splitlines()
+    for line, why in zip(lines, ("reinforce", "train fit", "base.quantize", "fit.loss", "fit.anchors"), strict=True):
+        assert why in line
+
+
+def test_a_base_that_is_to_be_sharded_is_loaded_on_the_cpu_in_float32(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = config_of(base)
+    assert Materials(config, say=print).loading["device"] == "cuda"
+    loading = Materials(config, say=print, sharded=True).loading
+    assert (loading["device"], loading["dtype"]) == ("cpu", torch.float32)

@@ -1,9 +1,10 @@
 """A fit that takes seconds: a random Llama, four prompts, eight answers; also as a command, for processes of its own.
 
-`accelerate launch -m tests.training.tiny_fit TOKENIZER OUT '{"steps": 4}'` fits by that plan.
+`python -m torch.distributed.run -m tests.training.tiny_fit TOKENIZER OUT '{"steps": 4}'` fits by that plan.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -80,4 +81,5 @@ def tiny_fit(tokenizer_folder: Path, out: Path, plan: FitPlan = PLAN) -> FitRepo
 
 
 if __name__ == "__main__":
+    print(f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", flush=True)
     tiny_fit(Path(sys.argv[1]), Path(sys.argv[2]), FitPlan(**json.loads(sys.argv[3])))

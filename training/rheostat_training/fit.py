@@ -59,17 +59,21 @@ def fit(
     """Trains an adapter into `out/adapter`, with `out/log.jsonl` and `out/report.json` beside it.
 
     A killed run goes on from `out/checkpoint.safetensors` and ends with the same weights; with another number of
-    processes, the same up to rounding. `base` is as before when it returns; `base_name` is what the adapter's
-    configuration calls the base model; `report_to` is a tracker of accelerate's, or "none".
+    processes, the same up to rounding. `base` is as before when it returns, unless the launch shards it: then this
+    process holds a part of its weights alone. `base_name` is what the adapter's configuration calls the base model;
+    `report_to` is a tracker of accelerate's, or "none".
 
     Raises:
         AnotherRun: `out` holds a fit of other examples, prompts, base weights or another plan, or the chat template
             writes them in another way now.
         NotServable: vLLM would not serve the adapter.
-        ValueError: the tracker is not installed, or the examples cannot be learned from; the message says why.
+        ValueError: the tracker is not installed, the examples cannot be learned from, or not by a launch like this one;
+            the message says why.
     """
     check_tracker(report_to)
     processes = Processes.open(base.device)
+    if processes.sharded:
+        plan.check_sharded()
     rows = {"examples": rows_digest(examples), "prompts": rows_digest(prompts.values())}
     positives = build_training_set(
         base, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
@@ -105,13 +109,12 @@ def _prepared(base: LoadedModel, plan: FitPlan) -> Iterator[None]:
     """
     attention = base.model.config._attn_implementation
     learning = [(parameter, parameter.requires_grad) for parameter in base.model.parameters()]
-    compared = plan.in_pairs or plan.anchors
     if plan.attention != "auto":
         base.model.set_attn_implementation(plan.attention)
     if plan.gradient_checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
     try:
-        with without_dropout(base.model) if compared else nullcontext():
+        with without_dropout(base.model) if plan.compares else nullcontext():
             yield
     finally:
         for parameter, learns in learning:

@@ -90,6 +90,11 @@ class FitPlan:
         return self.loss in IN_PAIRS
 
     @property
+    def compares(self) -> bool:
+        """Whether a step asks the base too, in pairs or by anchors."""
+        return self.in_pairs or self.anchors > 0
+
+    @property
     def negatives(self) -> float:
         """Negatives drawn a positive, on the mean."""
         return self.negatives_per_positive if self.loss in NEEDS_NEGATIVES and self.alpha else 0.0
@@ -98,6 +103,16 @@ class FitPlan:
     def weight(self) -> float:
         """The loss's one weight: β of DPO, else α."""
         return self.beta if self.in_pairs else self.alpha
+
+    def check_sharded(self) -> None:
+        """Raises ValueError if processes that hold a sharded model together cannot make this fit.
+
+        All of them must ask the model equally often, and some parts of a step may have nothing to ask the base.
+        """
+        refuse(
+            where(self.in_pairs, f"loss is {self.loss!r}, which no sharded model is trained by; give another"),
+            where(self.anchors > 0, f"anchors is {self.anchors}; it must be 0 where the model is sharded"),
+        )
 
     def autocast(self, device: str) -> bool:
         """Whether matrix products on this type of device are taken in bfloat16."""

@@ -30,10 +30,14 @@ class Loading(TypedDict):
 
 @dataclass
 class Materials:
-    """The base model, prompts and judges of a configuration."""
+    """The base model, prompts and judges of a configuration.
+
+    A base model that is to be `sharded` is loaded on the CPU, since no one GPU may hold it.
+    """
 
     config: RunConfig
     say: Say
+    sharded: bool = False
     _judges: dict[str, NamedJudge] = field(default_factory=dict)
 
     @cached_property
@@ -83,7 +87,8 @@ class Materials:
         base = self.config.base
         if base.device == "cuda" and not torch.cuda.is_available():
             raise BadConfig("base.device is 'cuda', and torch sees no GPU here; give 'cpu' or 'auto'")
-        device = base.device if base.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cpu" if self.sharded else found if base.device == "auto" else base.device
         wide = base.dtype == "float32" or (base.dtype == "auto" and device == "cpu")
         dtype = torch.float32 if wide else torch.bfloat16
         return {"dtype": dtype, "device": device, "trust_remote_code": base.trust_remote_code}

@@ -9,6 +9,7 @@ from rheostat_server.contract.dials import Dials
 from rheostat_training.adapter_check import NotServable, check_architecture
 from rheostat_training.conditioning import TemplateRefuses, prompt_text
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, ScorerFolders
+from rheostat_training.crew import Crew
 from rheostat_training.materials import Materials
 from rheostat_training.models import Room
 from rheostat_training.rows import Messages
@@ -31,6 +32,34 @@ def check_run(config: RunConfig, materials: Materials, until: StageName) -> None
     found = [*_tracker(config, stages), *_judges(config, materials, stages), *_base(config, materials, stages)]
     if found:
         raise BadConfig("\n".join(found))
+
+
+def check_launched(config: RunConfig, crew: Crew, until: StageName) -> None:
+    """Asks whether the processes of a launch can make the run together.
+
+    Raises:
+        BadConfig: they cannot; the message says everything that was found.
+    """
+    if found := [*_of_launch(config, crew, until)]:
+        raise BadConfig("\n".join(found))
+
+
+def _of_launch(config: RunConfig, crew: Crew, until: StageName) -> Iterator[str]:
+    if crew.many and config.reinforce:
+        yield "reinforce is given, which runs in one process: make the fit first, then go on without accelerate"
+    if not crew.sharded:
+        return
+    if until != "fit":
+        yield (
+            "this launch shards the model, which the fit alone can use: launch `rheostat train fit` so, and make the "
+            "stages before and after it in one process, without accelerate"
+        )
+    if config.base.quantize != "none":
+        yield f"base.quantize is {config.base.quantize!r}; it must be 'none' where a launch shards the model"
+    try:
+        config.fit.check_sharded()
+    except ValueError as exc:
+        yield from (f"fit.{line}" for line in str(exc).splitlines())
 
 
 def _tracker(config: RunConfig, stages: tuple[StageName, ...]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
 from rheostat_training.asking import Asker
 from rheostat_training.calibrate import Checked, measure_checks, measure_curves
-from rheostat_training.config import BadConfig, RunConfig, as_values, write_config
+from rheostat_training.config import RunConfig, as_values, write_config
 from rheostat_training.crew import Crew
 from rheostat_training.distil import distil
 from rheostat_training.evaluate import (
@@ -34,7 +34,7 @@ from rheostat_training.generate import generate
 from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_with_adapter
-from rheostat_training.preflight import check_run
+from rheostat_training.preflight import check_launched, check_run
 from rheostat_training.progress import Progress
 from rheostat_training.publish import publish, withdraw
 from rheostat_training.reinforce import reinforce
@@ -77,10 +77,7 @@ def run(
         BadConfig: something that the configuration names cannot be found, or a stage is bound to fail.
     """
     crew = Crew()
-    if crew.many and config.reinforce:
-        raise BadConfig(
-            "reinforce is given, which runs in one process: make the fit first, then go on without accelerate"
-        )
+    check_launched(config, crew, until)
     if not crew.first:
         return _follow(crew, config, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -89,7 +86,7 @@ def run(
             _take(out)
             write_config(config, out / "config.yaml")
             shop = Workshop(out, progress or Progress.auto(), say)
-            materials = Materials(config, say)
+            materials = Materials(config, say, sharded=crew.sharded)
             check_run(config, materials, until)
             return _Run(config, shop, materials, crew).until(until)
     except Timeout:
@@ -109,7 +106,7 @@ def _take(out: Path) -> None:
 
 def _follow(crew: Crew, config: RunConfig, out: Path) -> Done:
     """The part of a process that is not the first of its launch: it has none but in the fit."""
-    materials = Materials(config, say=lambda line: None)
+    materials = Materials(config, say=lambda line: None, sharded=crew.sharded)
     while crew.hear() == "fit":
         _fit(config, materials, out / "distil", out / "fit" / "fit", Progress.silent())
     return {}
