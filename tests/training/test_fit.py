@@ -14,15 +14,16 @@ from safetensors.torch import load_file
 
 from rheostat_training import fit as stage
 from rheostat_training.adapter_check import NotServable, check_folder, check_settings
-from rheostat_training.conditioning import encode
+from rheostat_training.conditioning import Encoded, encode
 from rheostat_training.fit import FitPlan, fit
 from rheostat_training.fit_plan import LossName
 from rheostat_training.models import LoadedModel, load_with_adapter
+from rheostat_training.processes import Processes
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import Example, Prompt
 from rheostat_training.step import anchor_loss
-from rheostat_training.training_set import Anchor, TrainingRow, build_training_set
+from rheostat_training.training_set import Anchor, StepRows, TrainingRow, build_training_set
 from tests.training.architectures import Architecture
 from tests.training.conftest import HIGH, LOW, row_means
 from tests.training.tiny_fit import PLAN
@@ -252,3 +253,17 @@ def test_a_loss_that_is_not_finite_stops_the_fit(
         broken.model.model.norm.weight.fill_(float("nan"))
     with pytest.raises(RuntimeError, match="non-finite"):
         fit(broken, prompts, examples, PLAN, tmp_path, progress=QUIET)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 8, 16, 47, 48, 100])
+@pytest.mark.parametrize("negatives", [0, 5, 16, 32, 96])
+def test_no_part_of_a_step_has_more_rows_than_a_forward_may_take(rows: int, negatives: int) -> None:
+    row = TrainingRow(Encoded((1,), (2,)))
+    step = StepRows((row,) * 32, (row,) * negatives)
+    parts = stage._parts(step, replace(PLAN, micro_batch_rows=rows), Processes.open(torch.device("cpu")))
+    sizes = [len(part.positives) + len(part.negatives) for part in parts]
+    assert sum(sizes) == 32 + negatives
+    assert max(sizes) <= max(2, rows)
+    if len(parts) > 1:
+        fewer = step.split(len(parts) - 1)[0]
+        assert len(fewer.positives) + len(fewer.negatives) > rows

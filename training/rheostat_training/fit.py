@@ -224,12 +224,19 @@ def _one_step(run: _Run, rows: StepRows) -> dict[str, float]:
 
 
 def _parts(rows: StepRows, plan: FitPlan, processes: Processes) -> list[StepRows]:
-    """This process's share of a step, in parts of at most `micro_batch_rows` rows."""
+    """This process's share of a step, in the fewest parts that have no more than `micro_batch_rows` rows."""
     own = rows.split(processes.count)[processes.number]
     if not plan.micro_batch_rows:
         return [own]
-    most = -(-(len(rows.positives) + len(rows.negatives)) // processes.count)
-    return own.split(min(-(-most // plan.micro_batch_rows), -(-len(rows.positives) // processes.count)))
+    positives, negatives = (-(-len(some) // processes.count) for some in (rows.positives, rows.negatives))
+    most = max(positives, negatives)
+    able = (parts for parts in range(1, most) if _largest(positives, negatives, parts) <= plan.micro_batch_rows)
+    return own.split(next(able, most))
+
+
+def _largest(positives: int, negatives: int, parts: int) -> int:
+    """The rows of the largest part."""
+    return -(-positives // parts) - (-negatives // parts)
 
 
 def _save(run: _Run) -> None:
