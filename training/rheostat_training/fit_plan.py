@@ -29,10 +29,10 @@ class FitPlan:
     The adapter is saved at `strength` times what it learnt, by its `lora_alpha`: below 1 trades reach for form.
 
     `batch_rows` counts positives. `micro_batch_rows` is how many rows, negatives included, one forward takes at most,
-    0 for the whole step; a positive never parts from its negative, so 1 is no less than 2. dtype "bfloat16" means autocast; "auto" is that on
-    a GPU and float32 on a CPU. `gradient_checkpointing` computes activations twice to keep few. Attention
-    "auto" is what the model was loaded with. On a CPU, for rows of about a hundred tokens, "eager" takes two thirds of
-    the time of "sdpa", whose backward is slow.
+    0 for the whole step; a positive never parts from its negative, so 1 is no less than 2. dtype "bfloat16" means
+    autocast; "auto" is that on a GPU and float32 on a CPU. `gradient_checkpointing` computes activations twice to keep
+    few. Attention "auto" is what the model was loaded with. On a CPU, for rows of about a hundred tokens, "eager" takes
+    two thirds of the time of "sdpa", whose backward is slow.
     """
 
     __pydantic_config__ = STRICT
