@@ -18,8 +18,8 @@ from rheostat_training.publish import with_ordinary_permissions
 ADAPTER: Final = "adapter"
 """The folder of the adapter that a stage makes, in the stage's own."""
 ROUTERS: Final = frozenset({"classifier", "gate", "router", "shared_expert_gate", "wg"})
-"""Layers that choose experts ("classifier" is LongCat's, "wg" HunYuan's). A dial has no business there, and vLLM puts no
-adapter on most of them."""
+"""Layers that choose experts ("classifier" is LongCat's, "wg" HunYuan's). A dial has no business there, and vLLM puts
+no adapter on most of them."""
 
 
 def linear_layers(model: Any) -> list[str]:
