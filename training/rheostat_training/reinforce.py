@@ -20,7 +20,7 @@ from transformers import set_seed
 
 from rheostat_server.contract.dials import Dials, check_dial
 from rheostat_server.contract.digest import adapter_digest
-from rheostat_training.adapter_check import check_folder, check_settings
+from rheostat_training.adapter_check import check_architecture, check_folder, check_settings
 from rheostat_training.conditioning import CONTROL_TEXT
 from rheostat_training.evaluate import grid
 from rheostat_training.fit_plan import Attention, Dtype, autocasts
@@ -154,15 +154,21 @@ def reinforce(
     claim(out, {**facts, **_digests(base, adapter, prompts)})
     report = out / "report.json"
     if report.exists():
+        _clean_up(out)
         return ReinforceReport(**json.loads(report.read_text()))
     with _lent(base, plan) as model, _policy(model, adapter, plan) as policy:
         log = _train(policy, base, prompts, judge, plan, out, report_to, progress or Progress.auto())
         _save(policy, base_name, out / ADAPTER)
     result = _report(log, plan)
     write_json(report, plan_facts(result))
+    _clean_up(out)
+    return result
+
+
+def _clean_up(out: Path) -> None:
+    """Takes away what a run that has its report needs no more, also one that was killed in between."""
     for left in out.glob("checkpoint-*"):
         shutil.rmtree(left)
-    return result
 
 
 def distance_reward(scores: Scores, dials: Dials) -> float | None:
@@ -306,6 +312,7 @@ def _save(policy: Any, base_name: str, folder: Path) -> None:
 
 def _fresh(model: Any, plan: ReinforcePlan) -> Any:
     """A LoRA adapter on every linear layer that a fit trains, which changes nothing yet."""
+    check_architecture(type(model).__name__)
     set_seed(plan.seed)
     config = LoraConfig(
         task_type="CAUSAL_LM",

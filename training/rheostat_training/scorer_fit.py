@@ -105,6 +105,7 @@ def fit_scorer(
     report = out / "report.json"
     claim(out, {"stage": "scorer", "plan": plan_facts(plan), "rows": rows_digest(rows)})
     if report.exists():
+        (out / checkpoint.FILE).unlink(missing_ok=True)  # of a run that was killed right after its report
         return ScorerReport(**json.loads(report.read_text()))
     fitted, held_out = _split(_encode(rows, tokenizer, plan), plan)
     torch.manual_seed(plan.seed)
