@@ -136,8 +136,30 @@ def test_an_adapter_that_was_never_trained_has_not_moved_from_the_base(
 def test_a_finished_fit_is_not_run_again(
     tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
 ) -> None:
+    """One that was killed between its report and its end leaves no checkpoint for ever."""
     first = fit(make_model(), prompts, examples, PLAN, tmp_path, progress=QUIET)
+    (tmp_path / "checkpoint.safetensors").touch()
     assert fit(make_model(), prompts, examples, PLAN, tmp_path, progress=QUIET) == first
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_the_report_counts_what_can_be_learnt(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    lonely = examples[:-1]
+    for loss, learnt in (("exmate", len(lonely)), ("dpo", len(lonely) - 1)):
+        plan = replace(PLAN, loss=loss, steps=1)
+        assert fit(make_model(), prompts, lonely, plan, tmp_path / loss, progress=QUIET).positives == learnt
+
+
+@pytest.mark.parametrize("loss", ["mate", "exmate", "unlikelihood", "dpo"])
+def test_a_loss_of_negatives_is_refused_where_there_are_none(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example], loss: LossName
+) -> None:
+    alone = [example for example in examples if example.dials == HIGH]
+    with pytest.raises(ValueError, match=r"no answer has a negative; .* negative_distance"):
+        fit(make_model(), prompts, alone, replace(PLAN, loss=loss), tmp_path / "pushed", progress=QUIET)
+    fit(make_model(), prompts, alone, replace(PLAN, alpha=0.0, steps=1), tmp_path / "clm", progress=QUIET)
 
 
 def test_a_folder_with_another_fit_is_refused(
@@ -251,7 +273,8 @@ def test_a_loss_that_is_not_finite_stops_the_fit(
     broken = make_model()
     with torch.no_grad():
         broken.model.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(RuntimeError, match="non-finite"):
+    told = r"gradient of step 1 is not finite, at a loss of nan; try a lower fit\.learning_rate than 0\.01"
+    with pytest.raises(RuntimeError, match=told):
         fit(broken, prompts, examples, PLAN, tmp_path, progress=QUIET)
 
 

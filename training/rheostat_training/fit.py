@@ -5,6 +5,7 @@ is trained, `checkpoint` how a killed run goes on, `processes` how several share
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,7 +28,7 @@ from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Example, Prompt
 from rheostat_training.step import part_loss
 from rheostat_training.tracking import check_tracker, tracker
-from rheostat_training.training_set import Positive, StepRows, build_training_set, steps
+from rheostat_training.training_set import Positive, StepRows, build_training_set, learnt, steps
 
 __all__ = ["FitPlan", "FitReport", "fit"]
 
@@ -36,7 +37,10 @@ LOG: Final = "log.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What a fit took. The loss says that training ran, never that the dials work: ask `evaluate`."""
+    """What a fit took; `positives` are those that it can draw.
+
+    The loss says that training ran, never that the dials work: ask `evaluate`.
+    """
 
     steps: int
     tokens: int
@@ -84,6 +88,8 @@ def fit(
         claim(out, facts)
     report = out / "report.json"
     if report.exists():
+        if processes.first:
+            _clean_up(out)
         return FitReport(**json.loads(report.read_text()))
     with _prepared(base, plan):
         model = with_lora(base.model, plan, base_name)
@@ -95,9 +101,14 @@ def fit(
             model.unload()
     if processes.first:
         write_json(report, plan_facts(result))
-        (out / checkpoint.FILE).unlink(missing_ok=True)
+        _clean_up(out)
     processes.wait()
     return result
+
+
+def _clean_up(out: Path) -> None:
+    """Takes away what a fit that has its report needs no more, also one that was killed in between."""
+    (out / checkpoint.FILE).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -184,7 +195,9 @@ def _train(run: _Run, positives: Sequence[Positive], report_to: str, progress: P
             if state.step % plan.checkpoint_every == 0:
                 run.checkpoint()
     run.model.eval()
-    return FitReport(state.step, state.tokens, round(state.seconds, 1), len(positives), state.loss)
+    return FitReport(
+        state.step, state.tokens, round(state.seconds, 1), len(learnt(positives, plan.in_pairs)), state.loss
+    )
 
 
 def _batches(positives: Sequence[Positive], plan: FitPlan, first: int) -> Iterator[StepRows]:
@@ -216,10 +229,15 @@ def _one_step(run: _Run, rows: StepRows) -> dict[str, float]:
             reached = part_loss(run.model, part, rows, plan, one_forward=processes.sharded)
             processes.backward(reached.loss)
         found.append(torch.stack([reached.loss.detach().double(), reached.negative.double()]))
-    norm = torch.nn.utils.clip_grad_norm_([*run.weights.values()], plan.clip, error_if_nonfinite=True)
-    run.optimiser.step()
+    norm = float(checkpoint.whole(torch.nn.utils.clip_grad_norm_([*run.weights.values()], plan.clip)))
     loss, negative = processes.total(torch.stack(found).sum(0))
-    figures = {"loss": loss, "learning_rate": rate, "grad_norm": float(checkpoint.whole(norm))}
+    if not math.isfinite(norm):
+        raise RuntimeError(
+            f"the gradient of step {step + 1} is not finite, at a loss of {loss:.5g}; try a lower fit.learning_rate "
+            f"than {plan.learning_rate:g}"
+        )
+    run.optimiser.step()
+    figures = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
     return {**figures, "negative_likelihood": negative} if rows.negatives else figures
 
 

@@ -181,6 +181,11 @@ def _prompt_ids(
     return result
 
 
+def learnt(positives: Sequence[Positive], in_pairs: bool) -> list[Positive]:
+    """Those that steps are drawn from: in pairs, those that have a negative to be compared with."""
+    return [positive for positive in positives if positive.negatives or not in_pairs]
+
+
 def steps(
     positives: Sequence[Positive],
     *,
@@ -200,13 +205,12 @@ def steps(
     none.
 
     Raises:
-        ValueError: pairs are asked for and no positive has a negative.
+        ValueError: pairs or negatives are asked for, and no positive has a negative.
     """
     cells: defaultdict[Dials, list[Positive]] = defaultdict(list)
-    for positive in positives:
-        if positive.negatives or not in_pairs:
-            cells[positive.dials].append(positive)
-    if not cells:
+    for positive in learnt(positives, in_pairs):
+        cells[positive.dials].append(positive)
+    if (in_pairs or negatives_per_positive) and not any(positive.negatives for positive in positives):
         raise ValueError("no answer has a negative; give more answers a prompt or a smaller negative_distance")
     largest = max(len(cell) for cell in cells.values())
     sizes = {dials: min(largest, len(cell) * max_repeats) for dials, cell in cells.items()}
