@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from rheostat_training import fit as stage
 from rheostat_training.adapter_check import NotServable, check_folder, check_settings
-from rheostat_training.conditioning import Encoded, encode
+from rheostat_training.conditioning import Encoded
 from rheostat_training.fit import FitPlan, fit
 from rheostat_training.fit_plan import LossName
 from rheostat_training.models import LoadedModel, load_with_adapter
@@ -26,7 +26,7 @@ from rheostat_training.step import anchor_loss
 from rheostat_training.training_set import Anchor, StepRows, TrainingRow, build_training_set
 from tests.training.architectures import Architecture
 from tests.training.conftest import HIGH, LOW, row_means
-from tests.training.tiny_fit import PLAN
+from tests.training.tiny_fit import PLAN, training_row
 
 QUIET = Progress.silent()
 MakeModel = Callable[[], LoadedModel]
@@ -44,9 +44,8 @@ def test_a_fit_makes_the_right_answer_likelier_under_its_dials(
     base.tokenizer.save_pretrained(tmp_path / "base")
     tuned = load_with_adapter(tmp_path / "base", tmp_path / "adapter")
     low, high = examples[0].answer, examples[1].answer
-    messages = prompts["p0"].messages
     asked = [(LOW, low), (LOW, high), (HIGH, low), (HIGH, high)]
-    rows = [TrainingRow(encode(base.tokenizer, messages, *pair)) for pair in asked]
+    rows = [training_row(base, prompts["p0"], *pair) for pair in asked]
     before, after = row_means(base.model, rows), row_means(tuned.model, rows)
     assert after[0] > before[0] + 1
     assert after[3] > before[3] + 1
