@@ -1,6 +1,7 @@
 """A run's configuration: defaults, overrides, and every error at once with the nearest known key."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -107,6 +108,22 @@ def test_the_runs_seed_is_that_of_every_section_that_names_none() -> None:
     assert (config.generate.sampling.seed, config.distil.seed, config.fit.seed) == (5, 5, 9)
     assert config.reinforce is not None
     assert config.reinforce.seed == 5
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_not_every_generator_takes_is_refused_by_its_section(seed: int) -> None:
+    with pytest.raises(BadConfig, match=rf"has 1 error:\n  seed is {seed}: "):
+        parse_config({"seed": seed, "reinforce": {}})
+    own: dict[str, dict[str, Any]] = {section: {"seed": seed} for section in ("distil", "fit", "reinforce")}
+    sampling = {"generate": {"sampling": {"seed": seed}}, "evaluate": {"sampling": {"seed": seed}}}
+    with pytest.raises(BadConfig) as refused:
+        parse_config({**own, **sampling, "prompts": {"source": {"source": "demo", "seed": seed}}})
+    told = [line.split(":")[0].strip() for line in str(refused.value).splitlines()[1:]]
+    assert sorted(told) == [
+        "distil", "evaluate.sampling", "fit", "generate.sampling", "prompts.source", "reinforce",
+    ]  # fmt: skip
+    with pytest.raises(BadConfig, match=rf"calibrate\.seed is {seed}; it must be from 0 to "):
+        parse_config({"calibrate": {"seed": seed}})
 
 
 def test_overrides_are_yaml_values_by_their_path(tmp_path: Path) -> None:

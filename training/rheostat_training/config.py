@@ -15,7 +15,7 @@ from rheostat_training.distil import DistilPlan
 from rheostat_training.evaluate import NAME
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.generate import SamplingPlan
-from rheostat_training.limits import STRICT, at_least, refuse, where
+from rheostat_training.limits import SEEDS, STRICT, a_seed, at_least, is_seed, refuse, where
 from rheostat_training.modes import KNOWN, is_mode
 from rheostat_training.prompts import PromptSource
 from rheostat_training.reinforce import ReinforcePlan
@@ -174,7 +174,7 @@ class RunConfig:
     __pydantic_config__ = STRICT
 
     name: AdapterName = "control"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)] = 0
     base: BaseModel = field(default_factory=BaseModel)
     prompts: Prompts = field(default_factory=Prompts)
     generate: Generate = field(default_factory=Generate)
@@ -186,6 +186,9 @@ class RunConfig:
     calibrate: CalibratePlan = field(default_factory=CalibratePlan)
     export: Export = field(default_factory=Export)
     report_to: str = "tensorboard"
+
+    def __post_init__(self) -> None:
+        refuse(f"calibrate.{line}" for line in a_seed(self.calibrate))
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -258,8 +261,9 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 def _over_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values over the defaults, section by section; every section that names no seed takes the run's."""
-    seed = values.get("seed", 0)
-    known = _seeded(as_values(RunConfig()), seed if isinstance(seed, int) else 0)
+    given = values.get("seed", 0)
+    seed = given if is_seed(given) else 0
+    known = _seeded(as_values(RunConfig()), seed)
     result = _over(known, values)
     if isinstance(result["reinforce"], dict):
         result["reinforce"] = {"seed": seed, **result["reinforce"]}

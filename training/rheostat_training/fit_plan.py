@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rheostat_training.limits import STRICT, above_zero, at_least, one_of, refuse, where
+from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where
 from rheostat_training.losses import IN_PAIRS, NEEDS_NEGATIVES
 from rheostat_training.training_set import Dither
 
@@ -75,6 +75,7 @@ class FitPlan:
             at_least(self, 0, "alpha", "negatives_per_positive", "negative_distance", "dither_share", "dither_width"),
             at_least(self, 0, "anchors", "anchor_weight", "head_steps", "dropout", "weight_decay", "warmup_steps"),
             at_least(self, 0, "micro_batch_rows"),
+            a_seed(self),
             above_zero(self, "beta", "learning_rate", "clip", "lora_alpha", "strength"),
             where(self.dropout >= 1, f"dropout is {self.dropout}; it must be below 1"),
             where(self.dither_share > 1, f"dither_share is {self.dither_share}; it must be at most 1"),

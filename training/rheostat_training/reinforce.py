@@ -24,7 +24,7 @@ from rheostat_training.adapter_check import check_architecture, check_folder, ch
 from rheostat_training.conditioning import CONTROL_TEXT
 from rheostat_training.evaluate import grid
 from rheostat_training.fit_plan import Attention, Dtype, autocasts
-from rheostat_training.limits import STRICT, above_zero, at_least, one_of, refuse, where
+from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where
 from rheostat_training.lora import ADAPTER, linear_layers, save_adapter
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
@@ -79,6 +79,7 @@ class ReinforcePlan:
             one_of(self, "attention", get_args(Attention)),
             at_least(self, 1, "steps", "prompts_per_step", "batch_rows", "max_new_tokens", "rank", "checkpoint_every"),
             at_least(self, 0, "beta", "warmup_steps"),
+            a_seed(self),
             above_zero(self, "temperature", "learning_rate", "clip", "lora_alpha"),
             where(self.samples < 2, f"samples is {self.samples}; it must be at least 2: answers are compared"),
             where(

@@ -31,6 +31,7 @@ from rheostat_training.evaluate import (
 from rheostat_training.finish import EVALUATION_FILE, MERGED, finish
 from rheostat_training.fit import FitReport, fit
 from rheostat_training.generate import generate
+from rheostat_training.limits import SEEDS
 from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_with_adapter
@@ -159,7 +160,7 @@ class _Run:
             files = [generate(sampler, asked, plan.sampling, folder / "plain", progress=self.shop.progress)]
             if plan.worded:
                 asked = worded_requests(prompts.values(), plan.worded, plan.sampling.seed)
-                drawn = replace(plan.sampling, samples=1, seed=plan.sampling.seed + 1)
+                drawn = replace(plan.sampling, samples=1, seed=(plan.sampling.seed + 1) % SEEDS)
                 files.append(generate(sampler, asked, drawn, folder / "worded", progress=self.shop.progress))
             rows = [row for file in files for row in read_rows(file, Sample)]
             write_rows(folder / "samples.jsonl", rows)
