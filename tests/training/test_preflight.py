@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from rheostat_training import tracking
 from rheostat_training.config import BadConfig, RunConfig, parse_config
 from rheostat_training.crew import Crew
 from rheostat_training.materials import Materials
@@ -90,7 +91,7 @@ def test_a_held_out_conversation_that_the_template_refuses_is_named(base: Path, 
     ]
     (tmp_path / "held.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     held_out = {"source": str(tmp_path / "held.jsonl")}
-    with pytest.raises(BadConfig, match=r"prompt 'row-0' of those held out: .*System role not supported"):
+    with pytest.raises(BadConfig, match=r"held out: prompt 'row-0': .*System role not supported"):
         check(config_of(base, prompts={**PROMPTS, "held_out": held_out}, evaluate={"prompts": 2, "modes": ["adapter"]}))
 
 
@@ -165,3 +166,29 @@ def test_a_base_that_is_to_be_sharded_is_loaded_on_the_cpu_in_float32(
     assert Materials(config, say=print).loading["device"] == "cuda"
     loading = Materials(config, say=print, sharded=True).loading
     assert (loading["device"], loading["dtype"]) == ("cpu", torch.float32)
+
+
+def test_prompts_that_leave_no_room_for_reinforces_answers_are_refused(base: Path) -> None:
+    check(config_of(base, reinforce={"max_new_tokens": 100}))
+    with pytest.raises(BadConfig, match=r"^reinforce: \d of 6 prompts leave no room .* max_new_tokens is 250"):
+        check(config_of(base, reinforce={"max_new_tokens": 250}))
+
+
+def test_reinforce_is_refused_where_torch_sees_several_gpus(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check(config_of(base))
+    reinforce = {"max_new_tokens": 100}
+    check(config_of(base, base={"model": str(base), "device": "cpu"}, reinforce=reinforce))
+    with pytest.raises(BadConfig, match=r"^reinforce runs on one GPU, and torch sees 2: set CUDA_VISIBLE_DEVICES"):
+        check(config_of(base, reinforce=reinforce))
+
+
+def test_a_tracker_of_the_fit_that_reinforce_cannot_report_to_is_refused(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: ["aim", "tensorboard"])
+    check(config_of(base, report_to="aim"))
+    check(config_of(base, report_to="tensorboard", reinforce={"max_new_tokens": 100}))
+    with pytest.raises(BadConfig, match=r"^report_to is 'aim', .* one of .*none, .*tensorboard"):
+        check(config_of(base, report_to="aim", reinforce={"max_new_tokens": 100}))

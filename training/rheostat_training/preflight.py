@@ -1,21 +1,24 @@
 """Whether a run can come to its end, asked before it spends its hours."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from transformers import AutoConfig, AutoTokenizer
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from rheostat_server.contract.dials import Dials
 from rheostat_training.adapter_check import NotServable, check_architecture
-from rheostat_training.conditioning import TemplateRefuses, prompt_text
+from rheostat_training.conditioning import TemplateRefuses, prompt_text, token_ids
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, ScorerFolders
 from rheostat_training.crew import Crew
 from rheostat_training.materials import Materials
 from rheostat_training.models import Room
-from rheostat_training.rows import Messages
+from rheostat_training.rows import Messages, Prompt
 from rheostat_training.sources import model_folder
 from rheostat_training.stage_names import STAGES, StageName
-from rheostat_training.tracking import check_tracker
+from rheostat_training.tracking import NONE, check_tracker
 
 SYSTEM: Final = "Answer in one sentence."
 ASKED: Final = "What does this do?"
@@ -69,6 +72,10 @@ def _tracker(config: RunConfig, stages: tuple[StageName, ...]) -> Iterator[str]:
         check_tracker(config.report_to)
     except ValueError as exc:
         yield str(exc)
+        return
+    if config.reinforce and config.report_to not in (NONE, *INTEGRATION_TO_CALLBACK):
+        known = ", ".join(sorted({NONE, *INTEGRATION_TO_CALLBACK} & {NONE, *LOGGER_TYPE_TO_CLASS}))
+        yield f"report_to is {config.report_to!r}, to which no reinforce can report; it must be one of {known}"
 
 
 def _judges(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
@@ -97,8 +104,14 @@ def _base(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]
         yield f"base.model {config.base.model!r} has no chat template, and control text is the end of a user's turn"
         return
     yield from _template(config, tokenizer, stages)
+    room = Room.of(settings)
     if "evaluate" in stages:
-        yield from _held_out(config, materials, tokenizer, Room.of(settings))
+        held_out = {**materials.evaluation_prompts, **materials.calibration_prompts}
+        yield from _rooms("held out", held_out, config.evaluate.sampling.max_new_tokens, tokenizer, room)
+    if "fit" in stages and config.reinforce:
+        yield from _one_gpu(materials)
+        learnt_from = materials.training_prompts
+        yield from _rooms("reinforce", learnt_from, config.reinforce.max_new_tokens, tokenizer, room)
 
 
 def _architecture(name: str) -> Iterator[str]:
@@ -132,16 +145,23 @@ def _refused(tokenizer: Any, messages: Messages) -> str | None:
     return None
 
 
-def _held_out(config: RunConfig, materials: Materials, tokenizer: Any, room: Room) -> Iterator[str]:
-    lengths: dict[str, int] = {}
-    for id, prompt in {**materials.evaluation_prompts, **materials.calibration_prompts}.items():
+def _one_gpu(materials: Materials) -> Iterator[str]:
+    count = torch.cuda.device_count()
+    if materials.loading["device"] == "cuda" and count > 1:
+        yield f"reinforce runs on one GPU, and torch sees {count}: set CUDA_VISIBLE_DEVICES to one of them"
+
+
+def _rooms(told: str, prompts: Mapping[str, Prompt], new_tokens: int, tokenizer: Any, room: Room) -> Iterator[str]:
+    """Whether the template takes each prompt, and the model an answer after it."""
+    texts: dict[str, str] = {}
+    for id, prompt in prompts.items():
         try:
-            text = prompt_text(tokenizer, prompt.messages, DIALS)
+            texts[id] = prompt_text(tokenizer, prompt.messages, DIALS)
         except TemplateRefuses as exc:
-            yield f"prompt {id!r} of those held out: {exc}"
+            yield f"{told}: prompt {id!r}: {exc}"
             return
-        lengths[id] = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    lengths = {id: len(ids) for id, ids in zip(texts, token_ids(tokenizer, [*texts.values()]), strict=True)}
     try:
-        room.check(lengths, config.evaluate.sampling.max_new_tokens)
+        room.check(lengths, new_tokens)
     except ValueError as exc:
-        yield f"held out: {exc}"
+        yield f"{told}: {exc}"
