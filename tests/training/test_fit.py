@@ -146,7 +146,8 @@ def test_the_report_counts_what_can_be_learnt(
     tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
 ) -> None:
     lonely = examples[:-1]
-    for loss, learnt in (("exmate", len(lonely)), ("dpo", len(lonely) - 1)):
+    counts: dict[LossName, int] = {"exmate": len(lonely), "dpo": len(lonely) - 1}
+    for loss, learnt in counts.items():
         plan = replace(PLAN, loss=loss, steps=1)
         assert fit(make_model(), prompts, lonely, plan, tmp_path / loss, progress=QUIET).positives == learnt
 
