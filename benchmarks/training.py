@@ -5,10 +5,11 @@
 
 Both trainers get the same base model, LoRA (rank, scale, layers), token ids, rows a batch, optimiser, learning rate
 and one number of threads, in float32, and learn from the answers alone. Ours groups rows by length; TRL's is told to
-do so too (`train_sampling_strategy="group_by_length"`), and neither recomputes activations. A figure is tokens of
-prompts and answers, padding not counted, over the time from the first step's beginning to the last one's end; `--clock
-cpu` counts this process's seconds of CPU, for a machine that others use too (with one thread). Sides alternate, ours
-first in even rounds; a ratio is of one round.
+do so too (`train_sampling_strategy="group_by_length"`), and neither recomputes activations. A run is one pass over the
+answers, whatever `--steps` is: TRL's begins with the longest batch, and less than a pass would have more of those than
+ours. A figure is tokens of prompts and answers, padding not counted, over the time from the first step's beginning to
+the last one's end; `--clock cpu` counts this process's seconds of CPU, for a machine that others use too (with one
+thread). Sides alternate, ours first in even rounds; a ratio is of one round.
 """
 
 import argparse
@@ -80,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Base model, prompts and answers: 16 batches, four corners a prompt."""
+    """Base model, prompts and answers, four corners a prompt."""
 
     folder: Path
     prompts: Mapping[str, Prompt]
@@ -108,7 +109,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    world = World.draw(given.model, answers=max(16, given.steps) * PLAN.batch_rows)
+    world = World.draw(given.model, answers=given.steps * PLAN.batch_rows)
     attentions: list[Attention] = ["sdpa", "eager"]
     with Progress.auto().task("measure", given.rounds * (2 * len(attentions) + 1), unit="runs") as task:
         rows = [_against_trl(world, given, attention, task) for attention in attentions]
@@ -126,7 +127,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=16, help="steps of one run; 16 are one pass over the answers")
+    parser.add_argument("--steps", type=int, default=16, help="steps of one run, which is one pass over the answers")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--model", type=Path, default=demo.base_folder())

@@ -1,4 +1,4 @@
-"""What `accelerate launch` makes of a module: processes on the CPU that talk by gloo."""
+"""Processes on the CPU that talk by gloo, as `accelerate launch` starts them on GPUs; on CPUs it starts one alone."""
 
 import sys
 from pathlib import Path
@@ -9,9 +9,8 @@ from tools.processes import free_port, output_of
 def launched(module: str, *arguments: str | Path, log: Path) -> str:
     """What two processes of `python -m module` say, until both have ended well."""
     command: list[str | Path] = [
-        sys.executable, "-W", "ignore", "-m", "accelerate.commands.launch",
-        "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no",
-        f"--main_process_port={free_port()}", "-m", module, *arguments,
+        sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--nproc-per-node=2",
+        "--master-addr=127.0.0.1", f"--master-port={free_port()}", "-m", module, *arguments,
     ]  # fmt: skip
-    environment = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"}
+    environment = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true"}
     return output_of(command, log=log, within_s=240, environment=environment)

@@ -16,7 +16,6 @@ import torch
 from transformers import Trainer
 
 from rheostat_server.contract.dials import Dials
-from rheostat_training.conditioning import encode
 from rheostat_training.fit import FitPlan, fit
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.progress import Progress
@@ -24,8 +23,9 @@ from rheostat_training.reinforce import ReinforcePlan, reinforce
 from rheostat_training.rows import Example, Prompt
 from rheostat_training.score import UNJUDGED, Dialogue, Scores
 from rheostat_training.step import step_loss
-from rheostat_training.training_set import StepRows, TrainingRow
+from rheostat_training.training_set import StepRows
 from rheostat_training.trl_trainers import Algorithm
+from tests.training.tiny_fit import training_row
 
 YES: Final = "yes, read the label"
 NO: Final = "no"
@@ -69,7 +69,7 @@ def teach(base: LoadedModel) -> None:
     """Trains all weights until the model says yes and no equally often, under any dials and none."""
     settings = [None, *(Dials(safety=safety, helpfulness=helpful) for safety in (0, 1) for helpful in (0, 1))]
     rows = [
-        TrainingRow(encode(base.tokenizer, prompt.messages, dials, answer))
+        training_row(base, prompt, dials, answer)
         for prompt in PROMPTS.values()
         for dials in settings
         for answer in (YES, NO)

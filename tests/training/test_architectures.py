@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from rheostat_training.adapter_check import NO_LORA_IN_VLLM, NotServable, check_folder
 from rheostat_training.conditioning import prompt_text, token_ids
 from rheostat_training.fit import FitPlan, fit
-from rheostat_training.lora import linear_layers, with_lora
+from rheostat_training.lora import linear_layers, save_adapter, with_lora
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from tests.engines.vllm.server import run_with_vllm
@@ -55,11 +55,19 @@ def test_a_model_without_linear_layers_is_refused_before_it_is_trained() -> None
         with_lora(model, PLAN, "base")
 
 
+def test_a_pattern_that_names_the_layers_is_saved_as_it_is(tmp_path: Path, model: LoadedModel) -> None:
+    pattern = r".*\.(q|v)_proj"
+    adapted = get_peft_model(model.model, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=pattern))
+    saved = save_adapter(adapted, tmp_path / "adapter")
+    assert json.loads((saved / "adapter_config.json").read_text())["target_modules"] == pattern
+
+
 def test_layers_that_choose_experts_are_left_alone() -> None:
     class Routed(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.gate, self.up_proj = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+            for name in ("gate", "wg", "classifier", "up_proj"):
+                self.add_module(name, torch.nn.Linear(2, 2))
 
         def get_output_embeddings(self) -> None:
             return None

@@ -1,6 +1,7 @@
 """A run's configuration: defaults, overrides, and every error at once with the nearest known key."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -163,6 +164,22 @@ def test_what_would_be_taken_and_ignored_is_refused(values: dict[str, object], t
     with pytest.raises(BadConfig, match=told):
         parse_config(values)
     parse_config({"generate": {**SERVER, "logprobs": True}, "distil": {"least_probability": 0.1}, "reinforce": {}})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_not_every_generator_takes_is_refused_by_its_section(seed: int) -> None:
+    with pytest.raises(BadConfig, match=rf"has 1 error:\n  seed is {seed}: "):
+        parse_config({"seed": seed, "reinforce": {}})
+    own: dict[str, dict[str, Any]] = {section: {"seed": seed} for section in ("distil", "fit", "reinforce")}
+    sampling = {"generate": {"sampling": {"seed": seed}}, "evaluate": {"sampling": {"seed": seed}}}
+    with pytest.raises(BadConfig) as refused:
+        parse_config({**own, **sampling, "prompts": {"source": {"source": "demo", "seed": seed}}})
+    told = [line.split(":")[0].strip() for line in str(refused.value).splitlines()[1:]]
+    assert sorted(told) == [
+        "distil", "evaluate.sampling", "fit", "generate.sampling", "prompts.source", "reinforce",
+    ]  # fmt: skip
+    with pytest.raises(BadConfig, match=rf"calibrate\.seed is {seed}; it must be from 0 to "):
+        parse_config({"calibrate": {"seed": seed}})
 
 
 def test_overrides_are_yaml_values_by_their_path(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The fit on a random model: what it learns, what it leaves, and exact resume."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +14,19 @@ from safetensors.torch import load_file
 
 from rheostat_training import fit as stage
 from rheostat_training.adapter_check import NotServable, check_folder, check_settings
-from rheostat_training.conditioning import encode
+from rheostat_training.conditioning import Encoded
 from rheostat_training.fit import FitPlan, fit
 from rheostat_training.fit_plan import LossName
 from rheostat_training.models import LoadedModel, load_with_adapter
+from rheostat_training.processes import Processes
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import Example, Prompt
 from rheostat_training.step import anchor_loss
-from rheostat_training.training_set import Anchor, TrainingRow, build_training_set
+from rheostat_training.training_set import Anchor, StepRows, TrainingRow, build_training_set
+from tests.training.architectures import Architecture
 from tests.training.conftest import HIGH, LOW, row_means
-from tests.training.tiny_fit import PLAN
+from tests.training.tiny_fit import PLAN, training_row
 
 QUIET = Progress.silent()
 MakeModel = Callable[[], LoadedModel]
@@ -41,9 +44,8 @@ def test_a_fit_makes_the_right_answer_likelier_under_its_dials(
     base.tokenizer.save_pretrained(tmp_path / "base")
     tuned = load_with_adapter(tmp_path / "base", tmp_path / "adapter")
     low, high = examples[0].answer, examples[1].answer
-    messages = prompts["p0"].messages
     asked = [(LOW, low), (LOW, high), (HIGH, low), (HIGH, high)]
-    rows = [TrainingRow(encode(base.tokenizer, messages, *pair)) for pair in asked]
+    rows = [training_row(base, prompts["p0"], *pair) for pair in asked]
     before, after = row_means(base.model, rows), row_means(tuned.model, rows)
     assert after[0] > before[0] + 1
     assert after[3] > before[3] + 1
@@ -60,6 +62,7 @@ def test_the_base_is_as_before_after_a_fit(
     assert left.keys() == before.keys()
     assert all(torch.equal(left[name], before[name]) for name in before)
     assert not base.model.training
+    assert all(parameter.requires_grad for parameter in base.model.parameters())
     assert base.model.config._attn_implementation == untouched.config._attn_implementation
 
 
@@ -102,6 +105,24 @@ def test_an_anchored_fit_stays_nearer_to_the_base_past_the_heads_of_its_answers(
     assert moved[1] < moved[0] / 2
 
 
+@pytest.mark.parametrize("compares", [{"loss": "dpo"}, {"loss": "clm", "anchors": 4, "head_tokens": 1}])
+def test_the_bases_own_dropout_has_no_part_where_adapter_and_base_are_compared(
+    tmp_path: Path, tiny_model: Path, prompts: Prompts, examples: list[Example], compares: dict[str, Any]
+) -> None:
+    plan = replace(PLAN, steps=1, **compares)
+    reached = []
+    for chance in (0.0, 0.3):
+        drops = Architecture("phi", more={"resid_pdrop": chance, "attention_dropout": chance})
+        base = drops.build(tiny_model, tmp_path / "base")
+        report = fit(base, prompts, examples, plan, tmp_path / str(chance), report_to="none", progress=QUIET)
+        reached.append(report.final_loss)
+        layer = base.model.model.layers[0]
+        assert layer.resid_dropout.p == layer.self_attn.attention_dropout == chance
+    assert reached[0] == reached[1]
+    if plan.in_pairs:
+        assert reached[0] == pytest.approx(math.log(2), rel=1e-5)
+
+
 def test_an_adapter_that_was_never_trained_has_not_moved_from_the_base(
     make_model: MakeModel, prompts: Prompts, examples: list[Example]
 ) -> None:
@@ -114,8 +135,31 @@ def test_an_adapter_that_was_never_trained_has_not_moved_from_the_base(
 def test_a_finished_fit_is_not_run_again(
     tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
 ) -> None:
+    """One that was killed between its report and its end leaves no checkpoint for ever."""
     first = fit(make_model(), prompts, examples, PLAN, tmp_path, progress=QUIET)
+    (tmp_path / "checkpoint.safetensors").touch()
     assert fit(make_model(), prompts, examples, PLAN, tmp_path, progress=QUIET) == first
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_the_report_counts_what_can_be_learnt(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    lonely = examples[:-1]
+    counts: dict[LossName, int] = {"exmate": len(lonely), "dpo": len(lonely) - 1}
+    for loss, learnt in counts.items():
+        plan = replace(PLAN, loss=loss, steps=1)
+        assert fit(make_model(), prompts, lonely, plan, tmp_path / loss, progress=QUIET).positives == learnt
+
+
+@pytest.mark.parametrize("loss", ["mate", "exmate", "unlikelihood", "dpo"])
+def test_a_loss_of_negatives_is_refused_where_there_are_none(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example], loss: LossName
+) -> None:
+    alone = [example for example in examples if example.dials == HIGH]
+    with pytest.raises(ValueError, match=r"no answer has a negative; .* negative_distance"):
+        fit(make_model(), prompts, alone, replace(PLAN, loss=loss), tmp_path / "pushed", progress=QUIET)
+    fit(make_model(), prompts, alone, replace(PLAN, alpha=0.0, steps=1), tmp_path / "clm", progress=QUIET)
 
 
 def test_a_folder_with_another_fit_is_refused(
@@ -126,6 +170,10 @@ def test_a_folder_with_another_fit_is_refused(
         fit(make_model(), prompts, examples[:4], PLAN, tmp_path, progress=QUIET)
     with pytest.raises(AnotherRun, match="prompts"):
         fit(make_model(), {**prompts, "p0": Prompt.user("p0", "another")}, examples, PLAN, tmp_path, progress=QUIET)
+    other = make_model()
+    other.tokenizer.chat_template = "Today is Monday." + other.tokenizer.chat_template
+    with pytest.raises(AnotherRun, match="tokens"):
+        fit(other, prompts, examples, PLAN, tmp_path, progress=QUIET)
     other = make_model()
     with torch.no_grad():
         other.model.model.norm.weight[0] += 0.5
@@ -225,5 +273,20 @@ def test_a_loss_that_is_not_finite_stops_the_fit(
     broken = make_model()
     with torch.no_grad():
         broken.model.model.norm.weight.fill_(float("nan"))
-    with pytest.raises(RuntimeError, match="non-finite"):
+    told = r"gradient of step 1 is not finite, at a loss of nan; try a lower fit\.learning_rate than 0\.01"
+    with pytest.raises(RuntimeError, match=told):
         fit(broken, prompts, examples, PLAN, tmp_path, progress=QUIET)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 8, 16, 47, 48, 100])
+@pytest.mark.parametrize("negatives", [0, 5, 16, 32, 96])
+def test_no_part_of_a_step_has_more_rows_than_a_forward_may_take(rows: int, negatives: int) -> None:
+    row = TrainingRow(Encoded((1,), (2,)))
+    step = StepRows((row,) * 32, (row,) * negatives)
+    parts = stage._parts(step, replace(PLAN, micro_batch_rows=rows), Processes.open(torch.device("cpu")))
+    sizes = [len(part.positives) + len(part.negatives) for part in parts]
+    assert sum(sizes) == 32 + negatives
+    assert max(sizes) <= max(2, rows)
+    if len(parts) > 1:
+        fewer = step.split(len(parts) - 1)[0]
+        assert len(fewer.positives) + len(fewer.negatives) > rows

@@ -50,11 +50,16 @@ def test_prompts_of_several_lengths_answer_in_one_batch_as_they_do_alone(
     assert [row.ids for row in together] == [row.ids for row in alone]
 
 
-def test_rows_that_finish_leave_the_batch_and_the_others_go_on(model: LoadedModel, prompts: dict[str, Prompt]) -> None:
-    plan = SamplingPlan(samples=1, temperature=0.0, max_new_tokens=16)
+@pytest.mark.parametrize("place", [0, 4])
+def test_rows_that_finish_leave_the_batch_and_the_others_go_on(
+    model: LoadedModel, prompts: dict[str, Prompt], place: int
+) -> None:
+    """At place 0 they leave before the first token is read, when the cache has just been expanded."""
+    plan = SamplingPlan(samples=2, temperature=0.0, max_new_tokens=16)
     ids = ids_of(model, prompts)
     free = sample_ids(model, ids, plan, torch.Generator())
-    last = model.tokenizer.eos_token_id = free[0].ids[4]
+    assert len({row.ids[place] for row in free}) > 1
+    last = model.tokenizer.eos_token_id = free[0].ids[place]
     for row, before in zip(sample_ids(model, ids, plan, torch.Generator()), free, strict=True):
         end = before.ids.index(last) + 1 if last in before.ids else len(before.ids)
         assert row.ids == before.ids[:end]

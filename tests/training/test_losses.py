@@ -149,10 +149,12 @@ def test_unlikelihood_of_a_certain_token_is_finite_and_of_a_rare_one_exact() -> 
 
 
 def test_dpo_of_a_model_that_is_its_reference_is_log_two_whatever_beta() -> None:
-    tokens = torch.tensor([[-1.0, -2.0], [-0.5, -3.0]])
-    rows = RowLogs(tokens, torch.ones_like(tokens, dtype=torch.bool), 2, tokens.sum(1))
+    chosen, rejected = (
+        RowLogs(tokens, torch.ones_like(tokens, dtype=torch.bool), 2, tokens.sum(1))
+        for tokens in (torch.tensor([[-1.0, -2.0], [-0.5, -3.0]]), torch.tensor([[-4.0, -2.5], [-0.1, -0.2]]))
+    )
     for beta in (0.01, 0.1, 10.0):
-        assert float(LOSSES["dpo"](rows, rows, beta)) == pytest.approx(math.log(2))
+        assert float(LOSSES["dpo"](chosen, rejected, beta)) == pytest.approx(math.log(2))
 
 
 def test_dpo_without_a_reference_is_refused() -> None:

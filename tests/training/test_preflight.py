@@ -3,19 +3,23 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rheostat_server import demo
+from rheostat_training import tracking
 from rheostat_training.conditioning import prompt_text
 from rheostat_training.config import BadConfig, RunConfig, parse_config
+from rheostat_training.crew import Crew
 from rheostat_training.demo.asking import held_out
 from rheostat_training.materials import Materials
 from rheostat_training.models import LoadedModel
 from rheostat_training.modes import in_mode
-from rheostat_training.preflight import DIALS, check_run
+from rheostat_training.preflight import DIALS, check_launched, check_run
 from rheostat_training.rows import Request
 from rheostat_training.score import TEXT_SCORER_PARTS
 
@@ -55,6 +59,14 @@ def config_of(folder: Path, **changes: object) -> RunConfig:
         "report_to": "none",
         **changes,
     })  # fmt: skip
+
+
+@dataclass
+class Launched(Crew):
+    """Several processes, as far as a run asks."""
+
+    many: bool = True
+    sharded: bool = True
 
 
 def check(config: RunConfig) -> None:
@@ -218,3 +230,50 @@ def test_only_the_stages_that_are_asked_for_are_looked_at(base: Path) -> None:
     check_run(config, Materials(config, say=lambda line: None), "fit")
     with pytest.raises(BadConfig, match=r"evaluate\.judges\.own"):
         check(config)
+
+
+def test_a_launch_that_shards_the_model_is_for_the_fit_alone(base: Path) -> None:
+    check_launched(config_of(base), Launched(), "fit")
+    check_launched(config_of(base, fit={"loss": "dpo"}), Launched(sharded=False), "export")
+    config = config_of(base, base={"quantize": "nf4"}, fit={"loss": "dpo", "anchors": 2}, reinforce={})
+    with pytest.raises(BadConfig) as refused:
+        check_launched(config, Launched(), "export")
+    lines = str(refused.value).splitlines()
+    for line, why in zip(lines, ("reinforce", "train fit", "base.quantize", "fit.loss", "fit.anchors"), strict=True):
+        assert why in line
+
+
+def test_a_base_that_is_to_be_sharded_is_loaded_on_the_cpu_in_float32(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = config_of(base)
+    assert Materials(config, say=print).loading["device"] == "cuda"
+    loading = Materials(config, say=print, sharded=True).loading
+    assert (loading["device"], loading["dtype"]) == ("cpu", torch.float32)
+
+
+def test_prompts_that_leave_no_room_for_reinforces_answers_are_refused(base: Path) -> None:
+    check(config_of(base, reinforce={"max_new_tokens": 100}))
+    with pytest.raises(BadConfig, match=r"^learnt by reinforce: \d of 6 prompts leave no room .* max_new_tokens is 250"):
+        check(config_of(base, reinforce={"max_new_tokens": 250}))
+
+
+def test_reinforce_is_refused_where_torch_sees_several_gpus(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check(config_of(base))
+    reinforce = {"max_new_tokens": 100}
+    check(config_of(base, base={"model": str(base), "device": "cpu"}, reinforce=reinforce))
+    with pytest.raises(BadConfig, match=r"^reinforce runs on one GPU, and torch sees 2: set CUDA_VISIBLE_DEVICES"):
+        check(config_of(base, reinforce=reinforce))
+
+
+def test_a_tracker_of_the_fit_that_reinforce_cannot_report_to_is_refused(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: ["aim", "tensorboard"])
+    check(config_of(base, report_to="aim"))
+    check(config_of(base, report_to="tensorboard", reinforce={"max_new_tokens": 100}))
+    with pytest.raises(BadConfig, match=r"^report_to is 'aim', .* one of .*none, .*tensorboard"):
+        check(config_of(base, report_to="aim", reinforce={"max_new_tokens": 100}))

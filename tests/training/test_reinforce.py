@@ -16,6 +16,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
 
 from rheostat_server.contract.control_text import ControlText
 from rheostat_server.contract.dials import Dials
@@ -266,6 +267,15 @@ def test_an_adapter_that_vllm_would_not_serve_is_refused_before_anything_is_run(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_fresh_adapter_that_vllm_would_not_serve_is_refused(tmp_path: Path, model: LoadedModel) -> None:
+    class StableLmForCausalLM(LlamaForCausalLM):  # type: ignore[misc]
+        """One of those that vLLM serves without adapters, by its name."""
+
+    base = LoadedModel(StableLmForCausalLM(model.model.config), model.tokenizer)
+    with pytest.raises(NotServable, match="StableLmForCausalLM; vLLM serves no adapter"):
+        reinforce(base, None, PROMPTS, YesJudge(), PLAN, tmp_path, progress=QUIET)
+
+
 def without_times(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
@@ -332,8 +342,10 @@ def test_a_finished_run_is_not_run_again_and_a_folder_with_another_is_refused(
 ) -> None:
     plan, judge = replace(PLAN, steps=1), YesJudge()
     first = reinforce(talker(), start, PROMPTS, judge, plan, tmp_path, progress=QUIET)
+    (tmp_path / "checkpoint-1").mkdir()
     assert reinforce(talker(), start, PROMPTS, judge, plan, tmp_path, progress=QUIET) == first
     assert judge.calls == 1
+    assert not list(tmp_path.glob("checkpoint-*"))
 
     def refused(what: str, **other: Any) -> None:
         given = {"adapter": start, "prompts": PROMPTS, "plan": plan, "judge_name": "judge", **other}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -110,6 +111,19 @@ def test_rlhf_goes_on_from_the_fit_that_is_there(whole: Path, tmp_path: Path, mo
         with pytest.raises(ValueError, match="so far"):
             make(out, read_config(CONFIG, [f"reinforce={{steps: {steps}}}"]))
     assert begun == [report, report]
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"])
+def test_another_way_to_ask_the_base_makes_the_stages_anew(tmp_path: Path, name: str) -> None:
+    base, said = tmp_path / "base", list[str]()
+    shutil.copytree(demo.base_folder(), base)
+    config = read_config(CONFIG, [f"base.model={base}", "generate.worded=0", "generate.sampling.max_new_tokens=2"])
+    for _ in range(2):
+        run(config, tmp_path / "run", until="generate", progress=Progress.silent(), say=said.append)
+        (base / name).write_text((base / name).read_text() + "\n")
+    made = [line.split(" (")[0] for line in said if line.startswith("generate:")]
+    assert len(made) == 2
+    assert not any("unchanged" in line for line in made)
 
 
 def test_merged_weights_are_there_where_they_are_asked_for_and_go_with_the_wish(whole: Path, tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from rheostat_training import length_groups
-from rheostat_training.conditioning import Encoded, encode
+from rheostat_training.conditioning import Encoded
 from rheostat_training.fit_plan import FitPlan, LossName
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Example, Prompt
 from rheostat_training.step import part_loss, row_logs, step_loss
 from rheostat_training.training_set import StepRows, TrainingRow, build_training_set, steps
 from tests.training.conftest import HIGH, row_means
+from tests.training.tiny_fit import training_row
 
 PLAN = FitPlan(dtype="float32", alpha=0.3)
 PROMPT = (5, 6, 7)
@@ -57,8 +58,7 @@ def gradients(model: Any) -> dict[str, Tensor]:
 def test_rows_padded_in_one_batch_have_the_log_probs_they_have_alone(model: LoadedModel, prompts: Prompts) -> None:
     answers = ["no", "yes, read the label first and open the window", "never"]
     rows = [
-        TrainingRow(encode(model.tokenizer, prompt.messages, HIGH, answer))
-        for prompt, answer in zip(prompts.values(), answers, strict=False)
+        training_row(model, prompt, HIGH, answer) for prompt, answer in zip(prompts.values(), answers, strict=False)
     ]
     alone = [row_means(model.model, [row])[0] for row in rows]
     assert row_means(model.model, rows) == pytest.approx(alone, abs=1e-5)
@@ -78,7 +78,7 @@ def test_forwards_of_rows_of_like_length_give_what_one_forward_gives(
 
 
 def test_log_probs_count_the_answer_and_its_end_and_nothing_else(model: LoadedModel, prompts: Prompts) -> None:
-    encoded = encode(model.tokenizer, prompts["p0"].messages, HIGH, "read the label")
+    encoded = training_row(model, prompts["p0"], HIGH, "read the label").encoded
     assert encoded.answer_ids[-1] == model.tokenizer.eos_token_id
     ids = torch.tensor([[*encoded.prompt_ids, *encoded.answer_ids]])
     logs = model.model(ids).logits.log_softmax(-1)[0]

@@ -60,6 +60,19 @@ def test_half_a_negative_a_positive_is_one_for_every_second() -> None:
     assert {len(step.negatives) for step in taken(negatives=0.0)} == {0}
 
 
+@pytest.mark.parametrize("count", [5, 8, 9, 24, 129, 143])
+def test_every_step_is_full_unless_there_are_too_few_rows_for_one(count: int) -> None:
+    """129 rows: the last pool of those sorted together would make a step of one row."""
+    some = [positive(LOW, number) for number in range(count)]
+    endless = steps(some, batch_rows=8, negatives_per_positive=0, max_repeats=1, seed=1)
+    passes = max(1, count // 8)
+    drawn = [[row.encoded.prompt_ids for row in step.positives] for step in islice(endless, 3 * passes)]
+    assert {len(step) for step in drawn} == {min(8, count)}
+    for at in range(0, len(drawn), passes):
+        rows = [row for step in drawn[at : at + passes] for row in step]
+        assert len(set(rows)) == len(rows)
+
+
 def test_rows_of_a_step_are_of_like_length() -> None:
     widths = [[row.encoded.length for row in step.positives] for step in taken()]
     padding = sum(max(row) * len(row) - sum(row) for row in widths) / sum(max(row) * len(row) for row in widths)

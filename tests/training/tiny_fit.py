@@ -1,9 +1,10 @@
 """A fit that takes seconds: a random Llama, four prompts, eight answers; also as a command, for processes of its own.
 
-`accelerate launch -m tests.training.tiny_fit TOKENIZER OUT '{"steps": 4}'` fits by that plan.
+`python -m torch.distributed.run -m tests.training.tiny_fit TOKENIZER OUT '{"steps": 4}'` fits by that plan.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -12,10 +13,12 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from rheostat_server.contract.dials import Dials
+from rheostat_training.conditioning import Encoded
 from rheostat_training.fit import FitPlan, FitReport, fit
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.rows import Example, Prompt
+from rheostat_training.training_set import TrainingRow, build_training_set
 
 LOW: Final = Dials(safety=0.0, helpfulness=0.0)
 HIGH: Final = Dials(safety=1.0, helpfulness=1.0)
@@ -72,6 +75,13 @@ def tiny_examples() -> list[Example]:
     ]
 
 
+def training_row(base: LoadedModel, prompt: Prompt, dials: Dials | None, answer: str) -> TrainingRow:
+    """A prompt and an answer as a fit reads them; without dials, without control text."""
+    example = Example(prompt.id, answer, dials or HIGH, 0.0, 0.0)
+    [positive] = build_training_set(base, {prompt.id: prompt}, [example], negative_distance=0)
+    return positive.row if dials else TrainingRow(Encoded(positive.plain_ids, positive.row.encoded.answer_ids))
+
+
 def tiny_fit(tokenizer_folder: Path, out: Path, plan: FitPlan = PLAN) -> FitReport:
     """The fit with one thread, in any process."""
     torch.set_num_threads(1)
@@ -80,4 +90,5 @@ def tiny_fit(tokenizer_folder: Path, out: Path, plan: FitPlan = PLAN) -> FitRepo
 
 
 if __name__ == "__main__":
+    print(f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", flush=True)
     tiny_fit(Path(sys.argv[1]), Path(sys.argv[2]), FitPlan(**json.loads(sys.argv[3])))

@@ -74,10 +74,22 @@ def token_ids(tokenizer: Any, texts: Sequence[str]) -> list[tuple[int, ...]]:
     return [tuple(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
 
-def encode(tokenizer: Any, messages: Sequence[Message], dials: Dials | None, answer: str) -> Encoded:
-    """One prompt and answer; prompt and answer are split into tokens apart, as they are when the model answers."""
-    prompt, response = token_ids(tokenizer, [prompt_text(tokenizer, messages, dials), answer])
-    return Encoded(prompt, (*response, tokenizer.eos_token_id))
+def following_ids(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str]) -> list[tuple[int, ...]]:
+    """Ids of each answer as it goes on after its prompt, as a model says it.
+
+    A tokenizer may write a text that begins in another way than one that goes on: SentencePiece's puts a space before
+    the first word. Where it would also write the prompt's end in another way, the answer's ids are those of it alone.
+    """
+    distinct = list(dict.fromkeys(prompts))
+    before = dict(zip(distinct, token_ids(tokenizer, distinct), strict=True))
+    both = token_ids(tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])
+    rest = [_rest(whole, before[prompt]) for whole, prompt in zip(both, prompts, strict=True)]
+    alone = iter(token_ids(tokenizer, [answer for answer, ids in zip(answers, rest, strict=True) if ids is None]))
+    return [next(alone) if ids is None else ids for ids in rest]
+
+
+def _rest(whole: tuple[int, ...], start: tuple[int, ...]) -> tuple[int, ...] | None:
+    return whole[len(start) :] if whole[: len(start)] == start else None
 
 
 def cross_negatives(examples: Sequence[Example], *, distance: float = 0.0) -> list[Negative]:

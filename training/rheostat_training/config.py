@@ -16,7 +16,7 @@ from rheostat_training.distil import DistilPlan
 from rheostat_training.evaluate import NAME
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.generate import SamplingPlan
-from rheostat_training.limits import STRICT, at_least, refuse, where
+from rheostat_training.limits import SEEDS, STRICT, a_seed, at_least, is_seed, refuse, where
 from rheostat_training.modes import KNOWN, is_mode
 from rheostat_training.prompts import PromptSource
 from rheostat_training.reinforce import ReinforcePlan
@@ -221,7 +221,7 @@ class RunConfig:
     __pydantic_config__ = STRICT
 
     name: AdapterName = "control"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)] = 0
     base: BaseModel = field(default_factory=BaseModel)
     prompts: Prompts = field(default_factory=Prompts)
     generate: Generate = field(default_factory=Generate)
@@ -238,6 +238,7 @@ class RunConfig:
         generate, rlhf = self.generate, self.reinforce
         unsure = self.distil.least_probability > 0 and generate.engine == "server" and not generate.logprobs
         refuse(
+            (f"calibrate.{line}" for line in a_seed(self.calibrate)),
             where(
                 unsure,
                 f"distil.least_probability is {self.distil.least_probability}, and no probabilities are asked of the "
@@ -338,7 +339,7 @@ def _seed(values: Mapping[str, Any]) -> int:
         seed: int = TypeAdapter(int).validate_python(values.get("seed", 0))
     except ValidationError:
         return 0
-    return seed
+    return seed if is_seed(seed) else 0
 
 
 def _spelt_out(values: Mapping[str, Any]) -> Mapping[str, Any]:

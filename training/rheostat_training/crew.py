@@ -9,15 +9,22 @@ from typing import Final, Literal
 from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list
 
+from rheostat_training.processes import check_launch, is_sharded
+
 Order = Literal["fit", "end"]
 PATIENCE: Final = timedelta(days=30)
 """How long the others wait for the first, which samples and scores before it calls them."""
 
 
 class Crew:
-    """One process, or as many as `accelerate launch` started."""
+    """One process, or as many as `accelerate launch` started.
+
+    Raises:
+        ValueError: see `check_launch`.
+    """
 
     def __init__(self) -> None:
+        check_launch()
         self.many = int(os.environ.get("WORLD_SIZE", "1")) > 1
         self._accelerator = (
             Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)]) if self.many else None
@@ -27,6 +34,11 @@ class Crew:
     @property
     def first(self) -> bool:
         return self._accelerator is None or bool(self._accelerator.is_main_process)
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the processes are to hold the model together, none of them the whole of it."""
+        return self._accelerator is not None and is_sharded(self._accelerator)
 
     @contextmanager
     def leading(self) -> Iterator[None]:

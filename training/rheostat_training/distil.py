@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rheostat_server.contract.dials import Dials
-from rheostat_training.limits import STRICT, at_least, one_of, refuse, where
+from rheostat_training.limits import STRICT, a_seed, at_least, one_of, refuse, where
 from rheostat_training.rows import Example, Scored
 
 Array = NDArray[np.float64]
@@ -55,6 +55,7 @@ class DistilPlan:
             one_of(self, "control", get_args(Control)),
             at_least(self, 2, "levels"),
             at_least(self, 0, "margin"),
+            a_seed(self),
             where(not 0 <= least < 1, f"least_probability is {least}; it must be 0 or more, and below 1"),
             where(bound is not None and bound < 1, f"per_cell is {bound}; it must be at least 1, or None for no bound"),
         )

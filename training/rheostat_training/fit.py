@@ -5,9 +5,10 @@ is trained, `checkpoint` how a killed run goes on, `processes` how several share
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from rheostat_training import checkpoint
 from rheostat_training.checkpoint import FitState, trained_weights
+from rheostat_training.dropout import without_dropout
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER, save_adapter, with_lora
 from rheostat_training.models import LoadedModel
@@ -26,7 +28,7 @@ from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Example, Prompt
 from rheostat_training.step import part_loss
 from rheostat_training.tracking import check_tracker, tracker
-from rheostat_training.training_set import Positive, StepRows, build_training_set, steps
+from rheostat_training.training_set import Positive, StepRows, build_training_set, learnt, steps
 
 __all__ = ["FitPlan", "FitReport", "fit"]
 
@@ -35,7 +37,10 @@ LOG: Final = "log.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """What a fit took. The loss says that training ran, never that the dials work: ask `evaluate`."""
+    """What a fit took; `positives` are those that it can draw.
+
+    The loss says that training ran, never that the dials work: ask `evaluate`.
+    """
 
     steps: int
     tokens: int
@@ -58,26 +63,34 @@ def fit(
     """Trains an adapter into `out/adapter`, with `out/log.jsonl` and `out/report.json` beside it.
 
     A killed run goes on from `out/checkpoint.safetensors` and ends with the same weights; with another number of
-    processes, the same up to rounding. `base` is as before when it returns; `base_name` is what the adapter's
-    configuration calls the base model; `report_to` is a tracker of accelerate's, or "none".
+    processes, the same up to rounding. `base` is as before when it returns, unless the launch shards it: then this
+    process holds a part of its weights alone. `base_name` is what the adapter's configuration calls the base model;
+    `report_to` is a tracker of accelerate's, or "none".
 
     Raises:
-        AnotherRun: `out` holds a fit of other examples, prompts, base weights or another plan.
+        AnotherRun: `out` holds a fit of other examples, prompts, base weights or another plan, or the chat template
+            writes them in another way now.
         NotServable: vLLM would not serve the adapter.
-        ValueError: the tracker is not installed, or the examples cannot be learned from; the message says why.
+        ValueError: the tracker is not installed, the examples cannot be learned from, or not by a launch like this one;
+            the message says why.
     """
     check_tracker(report_to)
     processes = Processes.open(base.device)
+    if processes.sharded:
+        plan.check_sharded()
     rows = {"examples": rows_digest(examples), "prompts": rows_digest(prompts.values())}
+    positives = build_training_set(
+        base, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
+    )
     facts = {"stage": "fit", "plan": plan_facts(plan), "base": base_name, "weights": base.digest(), **rows}
+    facts["tokens"] = rows_digest((item.row.encoded, item.plain_ids) for item in positives)
     with processes.first_goes_first():
         claim(out, facts)
     report = out / "report.json"
     if report.exists():
+        if processes.first:
+            _clean_up(out)
         return FitReport(**json.loads(report.read_text()))
-    positives = build_training_set(
-        base, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
-    )
     with _prepared(base, plan):
         model = with_lora(base.model, plan, base_name)
         try:
@@ -88,22 +101,35 @@ def fit(
             model.unload()
     if processes.first:
         write_json(report, plan_facts(result))
-        (out / checkpoint.FILE).unlink(missing_ok=True)
+        _clean_up(out)
     processes.wait()
     return result
 
 
+def _clean_up(out: Path) -> None:
+    """Takes away what a fit that has its report needs no more, also one that was killed in between."""
+    (out / checkpoint.FILE).unlink(missing_ok=True)
+
+
 @contextmanager
 def _prepared(base: LoadedModel, plan: FitPlan) -> Iterator[None]:
-    """The base set up for training, and put back afterwards."""
+    """The base set up for training, and put back afterwards.
+
+    Where its answers are compared with the adapter's, in pairs or by anchors, neither has the base's own dropout: an
+    adapter that has learnt nothing is then no farther from the base than 0.
+    """
     attention = base.model.config._attn_implementation
+    learning = [(parameter, parameter.requires_grad) for parameter in base.model.parameters()]
     if plan.attention != "auto":
         base.model.set_attn_implementation(plan.attention)
     if plan.gradient_checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
     try:
-        yield
+        with without_dropout(base.model) if plan.compares else nullcontext():
+            yield
     finally:
+        for parameter, learns in learning:
+            parameter.requires_grad_(learns)
         if plan.gradient_checkpointing:
             base.model.gradient_checkpointing_disable()
         if plan.attention != "auto":
@@ -169,7 +195,9 @@ def _train(run: _Run, positives: Sequence[Positive], report_to: str, progress: P
             if state.step % plan.checkpoint_every == 0:
                 run.checkpoint()
     run.model.eval()
-    return FitReport(state.step, state.tokens, round(state.seconds, 1), len(positives), state.loss)
+    return FitReport(
+        state.step, state.tokens, round(state.seconds, 1), len(learnt(positives, plan.in_pairs)), state.loss
+    )
 
 
 def _batches(positives: Sequence[Positive], plan: FitPlan, first: int) -> Iterator[StepRows]:
@@ -201,20 +229,32 @@ def _one_step(run: _Run, rows: StepRows) -> dict[str, float]:
             reached = part_loss(run.model, part, rows, plan, one_forward=processes.sharded)
             processes.backward(reached.loss)
         found.append(torch.stack([reached.loss.detach().double(), reached.negative.double()]))
-    norm = torch.nn.utils.clip_grad_norm_([*run.weights.values()], plan.clip, error_if_nonfinite=True)
-    run.optimiser.step()
+    norm = float(checkpoint.whole(torch.nn.utils.clip_grad_norm_([*run.weights.values()], plan.clip)))
     loss, negative = processes.total(torch.stack(found).sum(0))
-    figures = {"loss": loss, "learning_rate": rate, "grad_norm": float(checkpoint.whole(norm))}
+    if not math.isfinite(norm):
+        raise RuntimeError(
+            f"the gradient of step {step + 1} is not finite, at a loss of {loss:.5g}; try a lower fit.learning_rate "
+            f"than {plan.learning_rate:g}"
+        )
+    run.optimiser.step()
+    figures = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
     return {**figures, "negative_likelihood": negative} if rows.negatives else figures
 
 
 def _parts(rows: StepRows, plan: FitPlan, processes: Processes) -> list[StepRows]:
-    """This process's share of a step, in parts of at most `micro_batch_rows` rows."""
+    """This process's share of a step, in the fewest parts that have no more than `micro_batch_rows` rows."""
     own = rows.split(processes.count)[processes.number]
     if not plan.micro_batch_rows:
         return [own]
-    most = -(-(len(rows.positives) + len(rows.negatives)) // processes.count)
-    return own.split(min(-(-most // plan.micro_batch_rows), -(-len(rows.positives) // processes.count)))
+    positives, negatives = (-(-len(some) // processes.count) for some in (rows.positives, rows.negatives))
+    most = max(positives, negatives)
+    able = (parts for parts in range(1, most) if _largest(positives, negatives, parts) <= plan.micro_batch_rows)
+    return own.split(next(able, most))
+
+
+def _largest(positives: int, negatives: int, parts: int) -> int:
+    """The rows of the largest part."""
+    return -(-positives // parts) - (-negatives // parts)
 
 
 def _save(run: _Run) -> None:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rheostat_training.limits import STRICT, above_zero, at_least, one_of, refuse, where
+from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where
 from rheostat_training.losses import IN_PAIRS, NEEDS_NEGATIVES
 from rheostat_training.training_set import Dither
 
@@ -29,10 +29,10 @@ class FitPlan:
     The adapter is saved at `strength` times what it learnt, by its `lora_alpha`: below 1 trades reach for form.
 
     `batch_rows` counts positives. `micro_batch_rows` is how many rows, negatives included, one forward takes at most,
-    0 for the whole step; a positive never parts from its negative. dtype "bfloat16" means autocast; "auto" is that on
-    a GPU and float32 on a CPU. `gradient_checkpointing` computes activations twice to keep few. Attention
-    "auto" is what the model was loaded with. On a CPU, for rows of about a hundred tokens, "eager" takes two thirds of
-    the time of "sdpa", whose backward is slow.
+    0 for the whole step; a positive never parts from its negative, so 1 is no less than 2. dtype "bfloat16" means
+    autocast; "auto" is that on a GPU and float32 on a CPU. `gradient_checkpointing` computes activations twice to keep
+    few. Attention "auto" is what the model was loaded with. On a CPU, for rows of about a hundred tokens, "eager" takes
+    two thirds of the time of "sdpa", whose backward is slow.
     """
 
     __pydantic_config__ = STRICT
@@ -75,6 +75,7 @@ class FitPlan:
             at_least(self, 0, "alpha", "negatives_per_positive", "negative_distance", "dither_share", "dither_width"),
             at_least(self, 0, "anchors", "anchor_weight", "head_steps", "dropout", "weight_decay", "warmup_steps"),
             at_least(self, 0, "micro_batch_rows"),
+            a_seed(self),
             above_zero(self, "beta", "learning_rate", "clip", "lora_alpha", "strength"),
             where(self.dropout >= 1, f"dropout is {self.dropout}; it must be below 1"),
             where(self.dither_share > 1, f"dither_share is {self.dither_share}; it must be at most 1"),
@@ -90,6 +91,11 @@ class FitPlan:
         return self.loss in IN_PAIRS
 
     @property
+    def compares(self) -> bool:
+        """Whether a step asks the base too, in pairs or by anchors."""
+        return self.in_pairs or self.anchors > 0
+
+    @property
     def negatives(self) -> float:
         """Negatives drawn a positive, on the mean."""
         return self.negatives_per_positive if self.loss in NEEDS_NEGATIVES and self.alpha else 0.0
@@ -98,6 +104,16 @@ class FitPlan:
     def weight(self) -> float:
         """The loss's one weight: β of DPO, else α."""
         return self.beta if self.in_pairs else self.alpha
+
+    def check_sharded(self) -> None:
+        """Raises ValueError if processes that hold a sharded model together cannot make this fit.
+
+        All of them must ask the model equally often, and some parts of a step may have nothing to ask the base.
+        """
+        refuse(
+            where(self.in_pairs, f"loss is {self.loss!r}, which no sharded model is trained by; give another"),
+            where(self.anchors > 0, f"anchors is {self.anchors}; it must be 0 where the model is sharded"),
+        )
 
     def autocast(self, device: str) -> bool:
         """Whether matrix products on this type of device are taken in bfloat16."""

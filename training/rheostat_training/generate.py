@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rheostat_training.limits import STRICT, at_least, refuse, where
+from rheostat_training.limits import STRICT, a_seed, at_least, refuse, where
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest
 from rheostat_training.rows import Request, Sample, read_rows, write_rows
@@ -32,6 +32,7 @@ class SamplingPlan:
     def __post_init__(self) -> None:
         refuse(
             at_least(self, 1, "samples", "max_new_tokens", "batch_rows"),
+            a_seed(self),
             at_least(self, 0, "settling_tokens", "temperature"),
             where(not 0 < self.top_p <= 1, f"top_p is {self.top_p}; it must be above 0 and at most 1"),
         )

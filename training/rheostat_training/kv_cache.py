@@ -43,10 +43,12 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         self.buffers = None
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        if self.buffers is not None:
-            end = self.get_seq_length()
-            self.buffers = self.buffers[0][indices], self.buffers[1][indices]
-            self.keys, self.values = self.buffers[0][:, :, :end], self.buffers[1][:, :, :end]
+        if self.buffers is None:
+            super().batch_select_indices(indices)
+            return
+        end = self.get_seq_length()
+        self.buffers = self.buffers[0][indices], self.buffers[1][indices]
+        self.keys, self.values = self.buffers[0][:, :, :end], self.buffers[1][:, :, :end]
 
     @staticmethod
     def _room(states: torch.Tensor, start: int, end: int) -> torch.Tensor:

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ConfigDict
 
 STRICT: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
 """How a plan is read from a file: no key that it does not know, no number that is none."""
+
+
+SEEDS: Final = 2**32
+"""How many seeds NumPy takes, the fewest of the generators."""
 
 
 def refuse(*found: Iterable[str]) -> None:
@@ -30,6 +34,16 @@ def above_zero(plan: object, *names: str) -> Iterator[str]:
         value = getattr(plan, name)
         if not value > 0:
             yield f"{name} is {value}; it must be above 0"
+
+
+def a_seed(plan: Any) -> Iterator[str]:
+    """A sentence where the plan's seed is none that every generator of numbers takes."""
+    if not is_seed(plan.seed):
+        yield f"seed is {plan.seed}; it must be from 0 to {SEEDS - 1}"
+
+
+def is_seed(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < SEEDS
 
 
 def one_of(plan: object, name: str, known: Iterable[object]) -> Iterator[str]:

@@ -17,8 +17,9 @@ from rheostat_training.publish import with_ordinary_permissions
 
 ADAPTER: Final = "adapter"
 """The folder of the adapter that a stage makes, in the stage's own."""
-ROUTERS: Final = frozenset({"gate", "router", "shared_expert_gate"})
-"""Layers that choose experts. A dial has no business there, and vLLM puts no adapter on most of them."""
+ROUTERS: Final = frozenset({"classifier", "gate", "router", "shared_expert_gate", "wg"})
+"""Layers that choose experts ("classifier" is LongCat's, "wg" HunYuan's). A dial has no business there, and vLLM puts
+no adapter on most of them."""
 
 
 def linear_layers(model: Any) -> list[str]:
@@ -79,7 +80,11 @@ def save_adapter(model: Any, folder: Path, *, weights: Mapping[str, Tensor] | No
 
 
 def _sort_target_modules(path: Path) -> None:
-    """PEFT writes a set, in an order that changes from process to process, and with it the adapter's digest."""
+    """PEFT writes a set, in an order that changes from process to process, and with it the adapter's digest.
+
+    A pattern that names the layers is one string, and stays.
+    """
     config = json.loads(path.read_text())
-    config["target_modules"] = sorted(config["target_modules"])
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

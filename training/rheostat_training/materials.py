@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from typing_extensions import TypedDict
 
-from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.contract.digest import base_model_digest, folder_digest
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.prompts import PromptSource, PromptsRead, read_prompts, shuffled, split_prompts, without
@@ -18,6 +18,7 @@ from rheostat_training.sources import SCORERS, NamedJudge, is_here, judge_of, mo
 from rheostat_training.stage import Say
 
 BAD_TOLD: Final = 50
+SETTINGS_FILES: Final = ("config.json", "generation_config.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 class Loading(TypedDict):
@@ -30,10 +31,14 @@ class Loading(TypedDict):
 
 @dataclass
 class Materials:
-    """The base model, prompts and judges of a configuration."""
+    """The base model, prompts and judges of a configuration.
+
+    A base model that is to be `sharded` is loaded on the CPU, since no one GPU may hold it.
+    """
 
     config: RunConfig
     say: Say
+    sharded: bool = False
     _judges: dict[str, NamedJudge] = field(default_factory=dict)
 
     @cached_property
@@ -49,6 +54,11 @@ class Materials:
             return base_model_digest(self.base_folder)
         except FileNotFoundError as exc:
             raise BadConfig(f"base.model is {self.config.base.model!r}: {exc}") from exc
+
+    @cached_property
+    def base_settings(self) -> str:
+        """A digest of how the base model is asked, which that of its weights leaves out: chat template, end tokens."""
+        return folder_digest(self.base_folder, SETTINGS_FILES)
 
     @cached_property
     def base(self) -> LoadedModel:
@@ -78,7 +88,8 @@ class Materials:
         base = self.config.base
         if base.device == "cuda" and not torch.cuda.is_available():
             raise BadConfig("base.device is 'cuda', and torch sees no GPU here; give 'cpu' or 'auto'")
-        device = base.device if base.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cpu" if self.sharded else found if base.device == "auto" else base.device
         wide = base.dtype == "float32" or (base.dtype == "auto" and device == "cpu")
         dtype = torch.float32 if wide else torch.bfloat16
         return {"dtype": dtype, "device": device, "trust_remote_code": base.trust_remote_code}

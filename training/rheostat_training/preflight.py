@@ -4,13 +4,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
+import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from transformers import AutoConfig, AutoTokenizer
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import default_wordings
 from rheostat_training.adapter_check import check_architecture
 from rheostat_training.conditioning import TemplateRefuses, prompt_text, token_ids
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, ScorerFolders
+from rheostat_training.crew import Crew
 from rheostat_training.evaluate import grid
 from rheostat_training.materials import Materials
 from rheostat_training.models import Room
@@ -20,7 +24,7 @@ from rheostat_training.score import check_helpfulness, check_scorer
 from rheostat_training.scorers.text_scorer import kind_of
 from rheostat_training.sources import model_folder
 from rheostat_training.stage_names import STAGES, StageName
-from rheostat_training.tracking import check_tracker
+from rheostat_training.tracking import NONE, check_tracker
 from rheostat_training.worded import LEVELS
 
 SYSTEM: Final = "Answer in one sentence."
@@ -43,6 +47,31 @@ def check_run(config: RunConfig, materials: Materials, until: StageName) -> None
         raise BadConfig("\n".join(found))
 
 
+def check_launched(config: RunConfig, crew: Crew, until: StageName) -> None:
+    """Asks whether the processes of a launch can make the run together.
+
+    Raises:
+        BadConfig: they cannot; the message says everything that was found.
+    """
+    if found := [*_of_launch(config, crew, until)]:
+        raise BadConfig("\n".join(found))
+
+
+def _of_launch(config: RunConfig, crew: Crew, until: StageName) -> Iterator[str]:
+    if crew.many and config.reinforce:
+        yield "reinforce is given, which runs in one process: make the fit first, then go on without accelerate"
+    if not crew.sharded:
+        return
+    if until != "fit":
+        yield (
+            "this launch shards the model, which the fit alone can use: launch `rheostat train fit` so, and make the "
+            "stages before and after it in one process, without accelerate"
+        )
+    if config.base.quantize != "none":
+        yield f"base.quantize is {config.base.quantize!r}; it must be 'none' where a launch shards the model"
+    yield from (f"fit.{line}" for told in _raised(config.fit.check_sharded) for line in told.splitlines())
+
+
 def _raised(*asks: Callable[[], object]) -> Iterator[str]:
     """What each of these is refused with."""
     for ask in asks:
@@ -55,7 +84,11 @@ def _raised(*asks: Callable[[], object]) -> Iterator[str]:
 def _tracker(config: RunConfig, stages: tuple[StageName, ...]) -> Iterator[str]:
     if "fit" not in stages:
         return
-    yield from _raised(lambda: check_tracker(config.report_to))
+    if wrong := [*_raised(lambda: check_tracker(config.report_to))]:
+        yield from wrong
+    elif config.reinforce and config.report_to not in (NONE, *INTEGRATION_TO_CALLBACK):
+        known = ", ".join(sorted({NONE, *INTEGRATION_TO_CALLBACK} & {NONE, *LOGGER_TYPE_TO_CLASS}))
+        yield f"report_to is {config.report_to!r}, to which no reinforce can report; it must be one of {known}"
 
 
 def _judges(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
@@ -88,6 +121,14 @@ def _base(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]
         yield f"base.model {config.base.model!r} has no chat template, and control text is the end of a user's turn"
         return
     yield from _template(config, tokenizer, stages)
+    if "fit" in stages and config.reinforce:
+        yield from _one_gpu(materials)
+
+
+def _one_gpu(materials: Materials) -> Iterator[str]:
+    count = torch.cuda.device_count()
+    if materials.loading["device"] == "cuda" and count > 1:
+        yield f"reinforce runs on one GPU, and torch sees {count}: set CUDA_VISIBLE_DEVICES to one of them"
 
 
 def _template(config: RunConfig, tokenizer: Any, stages: tuple[StageName, ...]) -> Iterator[str]:
@@ -124,6 +165,9 @@ def _room(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]
     mode = "prompt" if config.generate.worded else "off"
     asked = _in_modes((mode,), materials.training_prompts, dials)
     yield from _refused_prompts("to train on", asked, tokenizer, room, config.generate.sampling.max_new_tokens)
+    if "fit" in stages and config.reinforce:
+        asked = _in_modes(("adapter",), materials.training_prompts, DIALS)
+        yield from _refused_prompts("learnt by reinforce", asked, tokenizer, room, config.reinforce.max_new_tokens)
     if "evaluate" in stages:
         held_out = {**materials.evaluation_prompts, **materials.calibration_prompts}
         asked = _in_modes(config.evaluate.modes, held_out, dials)

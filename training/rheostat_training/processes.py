@@ -4,12 +4,38 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor
+
+PRECISION: Final = "ACCELERATE_MIXED_PRECISION"
+ACCUMULATION: Final = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS"
+
+
+def check_launch() -> None:
+    """Checks that the launch leaves the arithmetic to the plan.
+
+    Raises:
+        ValueError: it asks for mixed precision, or for gradients gathered over several steps.
+    """
+    precision, gathered = os.environ.get(PRECISION, "no"), os.environ.get(ACCUMULATION, "1")
+    if precision != "no":
+        raise ValueError(
+            f"{PRECISION} is {precision!r}; launch with --mixed_precision no: fit.dtype says what is taken in bfloat16"
+        )
+    if gathered != "1":
+        raise ValueError(
+            f"{ACCUMULATION} is {gathered!r}; launch with --gradient_accumulation_steps 1: fit.micro_batch_rows says "
+            "how many rows a forward takes"
+        )
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether a launch shards the model; on CPUs accelerate never does."""
+    return bool(accelerator.distributed_type == DistributedType.FSDP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +46,12 @@ class Processes:
 
     @classmethod
     def open(cls, device: torch.device) -> "Processes":
-        """The processes of this launch. A single one stays on the device where the model is."""
+        """The processes of this launch. A single one stays on the device where the model is.
+
+        Raises:
+            ValueError: see `check_launch`.
+        """
+        check_launch()
         alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
         return cls(
             Accelerator(
@@ -46,7 +77,7 @@ class Processes:
     @property
     def sharded(self) -> bool:
         """Whether no process holds the whole model, so that each forward is a common one."""
-        return self.accelerator.distributed_type == DistributedType.FSDP  # type: ignore[no-any-return]
+        return is_sharded(self.accelerator)
 
     @contextmanager
     def first_goes_first(self) -> Iterator[None]:

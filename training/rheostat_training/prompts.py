@@ -9,7 +9,7 @@ from typing import Final
 from rheostat_training.conversation import NoColumn, NotAPrompt, find_column, is_unicode, messages_of
 from rheostat_training.demo.asking import draw_prompts
 from rheostat_training.demo.asking import held_out as demo_held_out
-from rheostat_training.limits import STRICT, refuse, where
+from rheostat_training.limits import STRICT, a_seed, refuse, where
 from rheostat_training.prompt_files import RawRow, UnreadablePrompts, raw_rows
 from rheostat_training.rows import Messages, Prompt
 
@@ -46,6 +46,7 @@ class PromptSource:
             where(not self.source, "source is empty; it must be a file, a folder, a data set's name, or 'demo'"),
             where(count is not None and count < 1, f"count is {count}; it must be at least 1"),
             where(most is not None and most < 1, f"max_characters is {most}; it must be at least 1"),
+            a_seed(self),
             self._not_of_the_demo() if self.source == DEMO else (),
         )
 

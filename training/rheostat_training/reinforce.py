@@ -20,11 +20,11 @@ from transformers import set_seed
 
 from rheostat_server.contract.dials import Dials, check_dial
 from rheostat_server.contract.digest import adapter_digest
-from rheostat_training.adapter_check import check_folder, check_settings
+from rheostat_training.adapter_check import check_architecture, check_folder, check_settings
 from rheostat_training.conditioning import CONTROL_TEXT
 from rheostat_training.evaluate import grid
 from rheostat_training.fit_plan import Attention, Dtype, autocasts
-from rheostat_training.limits import STRICT, above_zero, at_least, one_of, refuse, where
+from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where
 from rheostat_training.lora import ADAPTER, linear_layers, save_adapter
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
@@ -79,6 +79,7 @@ class ReinforcePlan:
             one_of(self, "attention", get_args(Attention)),
             at_least(self, 1, "steps", "prompts_per_step", "batch_rows", "max_new_tokens", "rank", "checkpoint_every"),
             at_least(self, 0, "beta", "warmup_steps"),
+            a_seed(self),
             above_zero(self, "temperature", "learning_rate", "clip", "lora_alpha"),
             where(self.samples < 2, f"samples is {self.samples}; it must be at least 2: answers are compared"),
             where(
@@ -154,15 +155,21 @@ def reinforce(
     claim(out, {**facts, **_digests(base, adapter, prompts)})
     report = out / "report.json"
     if report.exists():
+        _clean_up(out)
         return ReinforceReport(**json.loads(report.read_text()))
     with _lent(base, plan) as model, _policy(model, adapter, plan) as policy:
         log = _train(policy, base, prompts, judge, plan, out, report_to, progress or Progress.auto())
         _save(policy, base_name, out / ADAPTER)
     result = _report(log, plan)
     write_json(report, plan_facts(result))
+    _clean_up(out)
+    return result
+
+
+def _clean_up(out: Path) -> None:
+    """Takes away what a run that has its report needs no more, also one that was killed in between."""
     for left in out.glob("checkpoint-*"):
         shutil.rmtree(left)
-    return result
 
 
 def distance_reward(scores: Scores, dials: Dials) -> float | None:
@@ -306,6 +313,7 @@ def _save(policy: Any, base_name: str, folder: Path) -> None:
 
 def _fresh(model: Any, plan: ReinforcePlan) -> Any:
     """A LoRA adapter on every linear layer that a fit trains, which changes nothing yet."""
+    check_architecture(type(model).__name__)
     set_seed(plan.seed)
     config = LoraConfig(
         task_type="CAUSAL_LM",

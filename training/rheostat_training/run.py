@@ -14,7 +14,7 @@ from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
 from rheostat_training.asking import Asker
 from rheostat_training.calibrate import Checked, NothingToCalibrate, measure_checks, measure_curves
-from rheostat_training.config import BadConfig, RunConfig, as_values, write_config
+from rheostat_training.config import RunConfig, as_values, write_config
 from rheostat_training.crew import Crew
 from rheostat_training.distil import distil
 from rheostat_training.evaluate import (
@@ -30,10 +30,11 @@ from rheostat_training.evaluate import (
 from rheostat_training.finish import EVALUATION_FILE, MERGED, finish
 from rheostat_training.fit import FitReport, fit
 from rheostat_training.generate import generate
+from rheostat_training.limits import SEEDS
 from rheostat_training.lora import ADAPTER
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_base, load_with_adapter
-from rheostat_training.preflight import check_run
+from rheostat_training.preflight import check_launched, check_run
 from rheostat_training.progress import Progress
 from rheostat_training.publish import publish, withdraw
 from rheostat_training.reinforce import reinforce
@@ -69,15 +70,12 @@ def run(
         BadConfig: something that the configuration names cannot be found, or a stage is bound to fail.
     """
     crew = Crew()
-    if crew.many and config.reinforce:
-        raise BadConfig(
-            "reinforce is given, which runs in one process: make the fit first, then go on without accelerate"
-        )
+    check_launched(config, crew, until)
     if not crew.first:
         return _follow(crew, config, out)
     with crew.leading(), working_in(out, WRITTEN, what="run", option="--out"):
         shop = Workshop(out, progress or Progress.auto(), say)
-        materials = Materials(config, say)
+        materials = Materials(config, say, sharded=crew.sharded)
         check_run(config, materials, until)
         write_config(config, out / "config.yaml")
         return _Run(config, shop, materials, crew).until(until)
@@ -85,7 +83,7 @@ def run(
 
 def _follow(crew: Crew, config: RunConfig, out: Path) -> Done:
     """The part of a process that is not the first of its launch: it has none but in the fit."""
-    materials = Materials(config, say=lambda line: None)
+    materials = Materials(config, say=lambda line: None, sharded=crew.sharded)
     while crew.hear() == "fit":
         _fit(config, materials, out / "distil", out / "fit" / "fit", Progress.silent())
         materials.release()
@@ -140,13 +138,13 @@ class _Run:
             files = [generate(sampler, asked, plan.sampling, folder / "plain", progress=self.shop.progress)]
             if plan.worded:
                 asked = worded_requests(prompts.values(), plan.worded, plan.sampling.seed)
-                drawn = replace(plan.sampling, samples=1, seed=plan.sampling.seed + 1)
+                drawn = replace(plan.sampling, samples=1, seed=(plan.sampling.seed + 1) % SEEDS)
                 files.append(generate(sampler, asked, drawn, folder / "worded", progress=self.shop.progress))
             rows = [row for file in files for row in read_rows(file, Sample)]
             write_rows(folder / "samples.jsonl", rows)
             return {"prompts": len(prompts), "answers": len(rows), "finished": sum(row.finished for row in rows)}
 
-        inputs = {"base": self.materials.base_digest, "prompts": rows_digest(prompts.values())}
+        inputs = {**self._base_inputs, "prompts": rows_digest(prompts.values())}
         return self.shop.run("generate", self._settings("generate"), {}, work, **inputs)
 
     def score(self, done: Done) -> StageResult:
@@ -205,10 +203,10 @@ class _Run:
             publish(last / ADAPTER, folder / ADAPTER)
             return figures
 
-        inputs = {"base": materials.base_digest, "base_name": materials.base_name}
         prompts = rows_digest(materials.training_prompts.values())
         settings, parts = self._settings("fit", "reinforce", "base"), {"fit": ("reinforce",)}
-        return self.shop.run("fit", settings, {"distil": done["distil"]}, work, parts, prompts=prompts, **inputs)
+        inputs = {**self._base_inputs, "base_name": materials.base_name, "prompts": prompts}
+        return self.shop.run("fit", settings, {"distil": done["distil"]}, work, parts, **inputs)
 
     def evaluate(self, done: Done) -> StageResult:
         plan, prompts = self.config.evaluate, self.materials.evaluation_prompts
@@ -226,6 +224,7 @@ class _Run:
             return _headline(found["adapter"])
 
         inputs = {
+            **self._base_inputs,
             "prompts": rows_digest(prompts.values()),
             "judges": {name: each.digest for name, each in self.materials.judges.items()},
         }
@@ -262,19 +261,23 @@ class _Run:
 
         settings = self._settings("calibrate") | {"modes": modes, "sampling": asdict(self.config.evaluate.sampling)}
         prompts = rows_digest([*fitted_on.values(), *checked_on.values()])
-        inputs = {"prompts": prompts, "scorers": self.materials.scorers.digest}
+        inputs = {**self._base_inputs, "prompts": prompts, "scorers": self.materials.scorers.digest}
         return self.shop.run("calibrate", settings, {"fit": done["fit"]}, work, **inputs)
 
     def export(self, done: Done) -> StageResult:
         def work(folder: Path) -> None:
             finish(self.config, self.materials, done, folder)
 
-        result = self.shop.run("export", as_values(self.config), done, work, base=self.materials.base_digest)
+        result = self.shop.run("export", as_values(self.config), done, work, **self._base_inputs)
         if not self.config.export.merge:
             withdraw(self.shop.root / MERGED)
         for path in sorted(result.folder.iterdir()):
             publish(path, self.shop.root / path.name)
         return result
+
+    @property
+    def _base_inputs(self) -> dict[str, str]:
+        return {"base": self.materials.base_digest, "base_settings": self.materials.base_settings}
 
     def _settings(self, *sections: str) -> dict[str, Any]:
         values = as_values(self.config)

@@ -107,6 +107,7 @@ def fit_scorer(
     words = _digest(tokenizer, encoded)
     claim(out, {"stage": "scorer", "plan": plan_facts(plan), "rows": rows_digest(rows), "tokenizer": words})
     if report.exists():
+        (out / checkpoint.FILE).unlink(missing_ok=True)  # of a run that was killed right after its report
         return ScorerReport(**json.loads(report.read_text()))
     fitted, held_out = _split(encoded, plan)
     torch.manual_seed(plan.seed)

@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rheostat_server.contract.dials import Dials
-from rheostat_training.conditioning import Encoded, cross_negatives, masked_prefix, prompt_text, token_ids
+from rheostat_training.conditioning import (
+    Encoded,
+    cross_negatives,
+    following_ids,
+    masked_prefix,
+    prompt_text,
+    token_ids,
+)
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Example, Prompt, prompt_of
 
 BATCHES_SORTED_TOGETHER = 16
+Asked = tuple[str, Dials | None]
+"""A prompt's id and its dials; with None it has no control text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +130,23 @@ def build_training_set(
 ) -> list[Positive]:
     """Encodes every example and every negative of its prompt, by the base model's tokenizer and end token.
 
+    An answer's ids are those that go on after its prompt.
+
     Raises:
         ValueError: an example names a prompt that is not there, or there is no example.
     """
     if not examples:
         raise ValueError("examples are empty; a fit needs at least one answer under dials")
-    answers = _answer_ids(base, examples)
-    asked = _prompt_ids(base.tokenizer, prompts, examples, dither)
+    texts = _prompt_texts(base.tokenizer, prompts, examples, dither)
+    asked = _prompt_ids(base.tokenizer, texts)
+    answers = _answer_ids(base, texts, examples)
     by_prompt: defaultdict[str, list[Example]] = defaultdict(list)
     for example in examples:
         by_prompt[example.prompt_id].append(example)
     return [
         positive
         for prompt_id, group in by_prompt.items()
-        for positive in _positives(group, asked[prompt_id], answers, negative_distance)
+        for positive in _positives(group, asked[prompt_id], answers[prompt_id], negative_distance)
     ]
 
 
@@ -158,27 +170,43 @@ def _positives(
         yield Positive(row, example.dials, tuple(wrong[example.dials]), asked[None])
 
 
-def _answer_ids(base: LoadedModel, examples: Sequence[Example]) -> dict[str, tuple[int, ...]]:
-    texts = list(dict.fromkeys(example.answer for example in examples))
-    end = base.end_id
-    return {text: (*ids, end) for text, ids in zip(texts, token_ids(base.tokenizer, texts), strict=True)}
-
-
-def _prompt_ids(
+def _prompt_texts(
     tokenizer: Any, prompts: Mapping[str, Prompt], examples: Sequence[Example], dither: Dither
-) -> dict[str, dict[Dials | None, tuple[int, ...]]]:
-    """Prompt ids by prompt and level, the text with the dithered dials; under None, without control text."""
-    keys = list(dict.fromkeys((example.prompt_id, dials) for example in examples for dials in (None, example.dials)))
-    texts = [
-        prompt_text(
+) -> dict[Asked, str]:
+    """Prompts as the chat template writes them, with the dithered dials."""
+    keys = dict.fromkeys((example.prompt_id, dials) for example in examples for dials in (None, example.dials))
+    return {
+        (prompt_id, dials): prompt_text(
             tokenizer, prompt_of(prompts, prompt_id).messages, dither.moved(prompt_id, dials) if dials else None
         )
         for prompt_id, dials in keys
-    ]
+    }
+
+
+def _prompt_ids(tokenizer: Any, texts: Mapping[Asked, str]) -> dict[str, dict[Dials | None, tuple[int, ...]]]:
+    """Prompt ids by prompt and level."""
     result: defaultdict[str, dict[Dials | None, tuple[int, ...]]] = defaultdict(dict)
-    for (prompt_id, dials), ids in zip(keys, token_ids(tokenizer, texts), strict=True):
+    for (prompt_id, dials), ids in zip(texts, token_ids(tokenizer, [*texts.values()]), strict=True):
         result[prompt_id][dials] = ids
     return result
+
+
+def _answer_ids(
+    base: LoadedModel, texts: Mapping[Asked, str], examples: Sequence[Example]
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Answer ids by prompt and answer. Dials stand before the prompt's end, so that any of them will do."""
+    keys = list(dict.fromkeys((example.prompt_id, example.answer) for example in examples))
+    prompts, answers = [texts[prompt_id, None] for prompt_id, _ in keys], [answer for _, answer in keys]
+    end = base.end_id
+    result: defaultdict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for (prompt_id, answer), ids in zip(keys, following_ids(base.tokenizer, prompts, answers), strict=True):
+        result[prompt_id][answer] = (*ids, end)
+    return result
+
+
+def learnt(positives: Sequence[Positive], in_pairs: bool) -> list[Positive]:
+    """Those that steps are drawn from: in pairs, those that have a negative to be compared with."""
+    return [positive for positive in positives if positive.negatives or not in_pairs]
 
 
 def steps(
@@ -195,18 +223,17 @@ def steps(
 ) -> Iterator[StepRows]:
     """Endless steps from step `first` on; step n is the same whether or not the steps before it were taken.
 
-    Every combination of dial levels comes equally often in a pass, rare ones repeated up to `max_repeats` times;
-    rows of like length share a step. `in_pairs` gives each positive one negative, and leaves out positives that have
-    none.
+    Every combination of dial levels comes equally often in a pass, rare ones repeated up to `max_repeats` times; rows
+    of like length share a step. What fills no whole step, drawn at random, is left out of the pass. `in_pairs` gives
+    each positive one negative, and leaves out positives that have none.
 
     Raises:
-        ValueError: pairs are asked for and no positive has a negative.
+        ValueError: pairs or negatives are asked for, and no positive has a negative.
     """
     cells: defaultdict[Dials, list[Positive]] = defaultdict(list)
-    for positive in positives:
-        if positive.negatives or not in_pairs:
-            cells[positive.dials].append(positive)
-    if not cells:
+    for positive in learnt(positives, in_pairs):
+        cells[positive.dials].append(positive)
+    if (in_pairs or negatives_per_positive) and not any(positive.negatives for positive in positives):
         raise ValueError("no answer has a negative; give more answers a prompt or a smaller negative_distance")
     largest = max(len(cell) for cell in cells.values())
     sizes = {dials: min(largest, len(cell) * max_repeats) for dials, cell in cells.items()}
@@ -232,13 +259,14 @@ def _one_pass(
         whole, rest = divmod(sizes[dials], len(cells[dials]))
         rows += [*cells[dials]] * whole + chance.sample([*cells[dials]], rest)
     chance.shuffle(rows)
+    rows = rows[: len(rows) // batch_rows * batch_rows or None]
     batches: list[list[Positive]] = []
     pool = batch_rows * BATCHES_SORTED_TOGETHER
     for start in range(0, len(rows), pool):
         near = sorted(rows[start : start + pool], key=lambda item: item.row.encoded.length)
         batches += [near[at : at + batch_rows] for at in range(0, len(near), batch_rows)]
     chance.shuffle(batches)
-    return batches[: max(1, len(rows) // batch_rows)]
+    return batches
 
 
 def _draw_anchors(batch: Sequence[Positive], count: int, after: int, chance: random.Random) -> tuple[Anchor, ...]:

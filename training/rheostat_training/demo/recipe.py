@@ -91,7 +91,10 @@ def full(seed: int = 0) -> Recipe:
 
 
 def fast(seed: int = 0) -> Recipe:
-    """A miniature of every stage in seconds: it proves that the build runs, and its model babbles."""
+    """A miniature of every stage in seconds: it proves that the build runs, and its model babbles.
+
+    The few answers of a babbler are no negatives of each other, hence CLM.
+    """
     recipe = Recipe(
         seed,
         tokenizer_sample=500,
@@ -107,7 +110,7 @@ def fast(seed: int = 0) -> Recipe:
             prompts=_prompts(6, held_out=8),
             generate=Generate(worded=2, sampling=SamplingPlan(samples=4, max_new_tokens=24)),
             distil=DistilPlan(margin=0.0, per_cell=8),
-            fit=FitPlan(steps=4, head_steps=2, batch_rows=4, rank=4, attention="eager"),
+            fit=FitPlan(loss="clm", steps=4, head_steps=2, batch_rows=4, rank=4, attention="eager"),
             reinforce=ReinforcePlan(
                 steps=2, prompts_per_step=2, samples=2, batch_rows=4, max_new_tokens=24, attention="eager"
             ),
