@@ -255,7 +255,9 @@ def test_a_base_that_is_to_be_sharded_is_loaded_on_the_cpu_in_float32(
 
 def test_prompts_that_leave_no_room_for_reinforces_answers_are_refused(base: Path) -> None:
     check(config_of(base, reinforce={"max_new_tokens": 100}))
-    with pytest.raises(BadConfig, match=r"^learnt by reinforce: \d of 6 prompts leave no room .* max_new_tokens is 250"):
+    with pytest.raises(
+        BadConfig, match=r"^learnt by reinforce: \d of 6 prompts leave no room .* max_new_tokens is 250"
+    ):
         check(config_of(base, reinforce={"max_new_tokens": 250}))
 
 

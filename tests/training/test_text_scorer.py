@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from filelock import FileLock
 from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 from typer.testing import CliRunner
@@ -38,7 +39,7 @@ from rheostat_training.scorers.stages import RefusalStage
 from rheostat_training.scorers.text_scorer import HEAD_FILE, SCORER_FILE, TextScorer
 from rheostat_training.scorers.timing import milliseconds
 from rheostat_training.scorers.train import FEATURES_FILE, WRITTEN, TextScorerPlan, train_text_scorer
-from rheostat_training.work_folder import NotOurs
+from rheostat_training.work_folder import Busy, NotOurs
 from tests.training.shared_data import sentence_encoder, shared_data
 
 QUIET = Progress.silent()
@@ -397,7 +398,19 @@ def test_what_no_training_has_made_is_neither_replaced_nor_told_as_a_result(
     (out / name).write_text('{"mine": 1}')
     with pytest.raises(NotOurs, match=f"holds {name}, which no training has made"):
         train_text_scorer([refusal_file(tmp_path)], encoder, TextScorerPlan("refusal", BOTH), out, progress=QUIET)
-    assert [path.name for path in out.iterdir()] == [name]
+    assert {path.name for path in out.iterdir()} == {name, ".lock"}
+    assert (out / name).read_text() == '{"mine": 1}'
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path: Path, encoder: str) -> None:
+    with FileLock(tmp_path / ".lock"), pytest.raises(Busy, match="another training is at work"):
+        train_text_scorer([refusal_file(tmp_path)], encoder, TextScorerPlan("refusal", BOTH), tmp_path, progress=QUIET)
+
+
+def test_a_file_of_inputs_that_is_somebody_elses_is_told(tmp_path: Path, encoder: str) -> None:
+    (tmp_path / "inputs.json").write_text("[1, 2]")
+    with pytest.raises(AnotherRun, match=r"inputs\.json is none of ours: it holds a list"):
+        train_text_scorer([refusal_file(tmp_path)], encoder, TextScorerPlan("refusal", BOTH), tmp_path, progress=QUIET)
 
 
 def test_the_command_writes_a_scorer_and_its_report(tmp_path: Path, encoder: str) -> None:

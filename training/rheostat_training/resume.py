@@ -29,6 +29,8 @@ def claim(folder: Path, inputs: Mapping[str, Any]) -> None:
         write_json(path, wanted)
         return
     found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+        raise AnotherRun(f"{path} is none of ours: it holds a {type(found).__name__}; give another folder")
     different = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if different:
         key = different[0]

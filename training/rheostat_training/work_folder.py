@@ -18,12 +18,11 @@ class NotOurs(ValueError):
 
 
 @contextmanager
-def working_in(folder: Path, written: Iterable[str], *, what: str, option: str) -> Iterator[None]:
-    """Makes the folder one that `what`, a run or a build, works in alone; `written` are the names that it puts there.
+def alone_in(folder: Path, *, what: str, option: str) -> Iterator[None]:
+    """Makes the folder, and holds it for one `what`, a run, a build or a training.
 
     Raises:
         Busy: another process is at work in the folder.
-        NotOurs: it holds files of somebody else's by those names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -33,6 +32,18 @@ def working_in(folder: Path, written: Iterable[str], *, what: str, option: str) 
             f"{folder}: another {what} is at work in this folder; wait for it, or give another {option}"
         ) from None
     with held:
+        yield
+
+
+@contextmanager
+def working_in(folder: Path, written: Iterable[str], *, what: str, option: str) -> Iterator[None]:
+    """Makes the folder one of stages, in which `what` works alone; `written` are the names that it puts there.
+
+    Raises:
+        Busy: another process is at work in the folder.
+        NotOurs: it holds files of somebody else's by those names.
+    """
+    with alone_in(folder, what=what, option=option):
         if not is_taken(folder):
             refuse_foreign(folder, written, what=what, option=option)
         take(folder)

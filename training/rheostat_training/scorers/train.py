@@ -27,7 +27,7 @@ from rheostat_training.scorers.stages import PreferenceStage, RefusalStage, Righ
 from rheostat_training.scorers.text_scorer import TextScorer, TextScorerKind
 from rheostat_training.scorers.timing import milliseconds
 from rheostat_training.sources import model_folder
-from rheostat_training.work_folder import refuse_foreign
+from rheostat_training.work_folder import alone_in, refuse_foreign
 
 PROMPT_PARTS = 5
 FEATURES_FILE = "features.safetensors"
@@ -112,14 +112,21 @@ def train_text_scorer(
     Raises:
         BadRow: a line of the data does not fit.
         AnotherRun: `out` holds the work of other data, another encoder or another plan.
+        Busy: another training is at work in `out`.
         NotOurs: `out` holds files of somebody else's by the names that are written here.
         BadConfig: the encoder is no folder, and no hub has it or none can be reached.
         ValueError: there are too few rows, models or prompts, or the encoder does not pool by the mean.
     """
+    with alone_in(out, what="training", option="--out"):
+        if not (out / INPUTS_FILE).exists():
+            refuse_foreign(out, WRITTEN, what="training", option="--out")
+        return _trained(data, encoder_name, plan, out, progress or Progress.auto())
+
+
+def _trained(
+    data: Sequence[Path], encoder_name: str, plan: TextScorerPlan, out: Path, shown: Progress
+) -> dict[str, Any]:
     started = time.monotonic()
-    shown = progress or Progress.auto()
-    if not (out / INPUTS_FILE).exists():
-        refuse_foreign(out, WRITTEN, what="training", option="--out")
     stage: Stage = RefusalStage.read(data) if plan.kind == "refusal" else PreferenceStage.read(data)
     planned = list(folds(stage.rows, plan.hold_out, parts=plan.prompt_parts, seed=plan.seed))
     digests = [[path.name, file_digest(path)] for path in data]
