@@ -36,7 +36,7 @@ class _Once(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.composer.ComposerError(
+                    raise yaml.MarkedYAMLError(
                         "in a section", node.start_mark, f"the key {key.value!r} stands twice", key.start_mark
                     )
                 seen.add(key.value)
