@@ -296,7 +296,7 @@ def test_an_encoder_that_does_not_pool_by_the_mean_is_refused_by_folder_and_by_n
     for name in (encoder, "somebody/encoder"):
         with pytest.raises(ValueError, match="pools by the mean"):
             train_text_scorer(data, name, TextScorerPlan("refusal", BOTH), tmp_path / "out", progress=QUIET)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "inputs.json").exists()
 
 
 def test_a_refusal_scorer_learns_and_its_folder_judges_the_same(tmp_path: Path, encoder: str) -> None:
