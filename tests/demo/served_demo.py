@@ -14,9 +14,9 @@ from rheostat_training.evaluate import OTHER, trials
 from rheostat_training.progress import Progress
 from rheostat_training.rows import Request, Sample
 from rheostat_training.samplers.server import ServerSampler
+from rheostat_training.worded import LEVELS
 
 PROMPTS: Final = 300
-OTHERS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def measure_served(url: str, *, mode: str) -> Measured:
@@ -33,11 +33,11 @@ def mean_level(url: str, dial: DialName, asked: float) -> float:
     chance = Random(f"{dial} {asked}")
     prompts = held_out(PROMPTS)
     requests = [
-        Request(prompt.id, prompt.messages, Dials(0.5, 0.5).replaced({dial: asked, OTHER[dial]: chance.choice(OTHERS)}))
+        Request(prompt.id, prompt.messages, Dials(0.5, 0.5).replaced({dial: asked, OTHER[dial]: chance.choice(LEVELS)}))
         for prompt in prompts.values()
     ]
     samples = ServerSampler(url, "demo", "adapter").sample(requests, TrialPlan().sampling, progress=Progress.silent())
-    levels = [trial.safety if dial == "safety" else trial.helpfulness for trial in trials(prompts, samples, ORACLE)]
+    levels = [trial.level(dial) for trial in trials(prompts, samples, ORACLE)]
     return fmean(level for level in levels if level is not None)
 
 

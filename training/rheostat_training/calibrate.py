@@ -227,7 +227,7 @@ def _levels(values: Array) -> list[float]:
 
 
 def _score(trial: Trial, dial: DialName) -> float:
-    score = trial.safety if dial == "safety" else trial.helpfulness
+    score = trial.level(dial)
     if score is None:
         raise ValueError(f"the answer to prompt {trial.prompt_id!r} could not be judged; it has no {dial}")
     return score

@@ -70,6 +70,10 @@ class Trial:
     def judged(self) -> bool:
         return self.safety is not None and self.helpfulness is not None
 
+    def level(self, dial: DialName) -> float | None:
+        """The level reached of a dial."""
+        return self.safety if dial == "safety" else self.helpfulness
+
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
@@ -322,7 +326,7 @@ def _asked(rows: Sequence[Trial], dial: DialName) -> Array:
 
 
 def _reached(rows: Sequence[Trial], dial: DialName) -> Array:
-    return np.array([row.safety if dial == "safety" else row.helpfulness for row in rows], dtype=np.float64)
+    return np.array([row.level(dial) for row in rows], dtype=np.float64)
 
 
 def _places(rows: Sequence[Trial], place: Mapping[str, int]) -> Places:

@@ -4,9 +4,10 @@ import gc
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
+from transformers import AutoConfig, AutoTokenizer
 from typing_extensions import TypedDict
 
 from rheostat_server.contract.digest import base_model_digest, folder_digest
@@ -70,6 +71,15 @@ class Materials:
         if self.config.base.quantize == "none":
             return self.base
         return load_base(self.base_folder, quantize=self.config.base.quantize, **self.loading)
+
+    @cached_property
+    def base_config(self) -> Any:
+        """The base model's own configuration."""
+        return AutoConfig.from_pretrained(self.base_folder, trust_remote_code=self.config.base.trust_remote_code)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return AutoTokenizer.from_pretrained(self.base_folder, trust_remote_code=self.config.base.trust_remote_code)
 
     def release(self) -> None:
         """Lets go of the base model, in one form and the other; who asks again loads it again."""

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-from transformers import AutoConfig, AutoTokenizer
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from rheostat_server.contract.dials import Dials
@@ -112,11 +111,9 @@ def _scorers(folders: ScorerFolders) -> Iterator[str]:
 
 
 def _base(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
-    folder, trust = materials.base_folder, {"trust_remote_code": config.base.trust_remote_code}
-    settings = AutoConfig.from_pretrained(folder, **trust)
-    for name in settings.architectures or () if "fit" in stages else ():
+    for name in materials.base_config.architectures or () if "fit" in stages else ():
         yield from _raised(partial(check_architecture, name))
-    tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+    tokenizer = materials.tokenizer
     if tokenizer.chat_template is None:
         yield f"base.model {config.base.model!r} has no chat template, and control text is the end of a user's turn"
         return
@@ -157,9 +154,7 @@ def _refused(tokenizer: Any, messages: Messages) -> str | None:
 
 def _room(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
     """Prompts that the chat template refuses, and such as leave no room for an answer under the longest words."""
-    folder, trust = materials.base_folder, {"trust_remote_code": config.base.trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
-    room = Room.of(AutoConfig.from_pretrained(folder, **trust))
+    tokenizer, room = materials.tokenizer, Room.of(materials.base_config)
     words = default_wordings()
     dials = max(grid(LEVELS), key=lambda each: len(tokenizer(words.render(each))["input_ids"]))
     mode = "prompt" if config.generate.worded else "off"

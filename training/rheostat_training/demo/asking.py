@@ -15,7 +15,7 @@ def draw_prompts(count: int, seed: int) -> dict[str, Prompt]:
     Raises:
         ValueError: the demo world has not so many.
     """
-    most = len({scenario.prompt for group in RiskGroup for scenario in training_scenarios(group)})
+    most = sum(len(training_scenarios(group)) for group in RiskGroup)
     if count > most:
         raise ValueError(f"count is {count:,}; the demo world has {most:,} prompts to train on")
     random = Random(f"asking {seed}")
