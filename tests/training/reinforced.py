@@ -53,11 +53,14 @@ class YesJudge:
     asked: list[Dialogue] = field(default_factory=list)
     calls: int = 0
     dies_at: int | None = None
+    leaves_at: int | None = None
 
     def judge(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
         self.calls += 1
         if self.calls == self.dies_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.calls == self.leaves_at:
+            raise KeyboardInterrupt
         self.asked += dialogues
         return [self._one(dialogue.answer) for dialogue in dialogues]
 

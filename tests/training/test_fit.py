@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
+from transformers import LlamaForCausalLM
 
 from rheostat_training import fit as stage
 from rheostat_training.adapter_check import NotServable, check_folder, check_settings
@@ -64,6 +65,28 @@ def test_the_base_is_as_before_after_a_fit(
     assert not base.model.training
     assert all(parameter.requires_grad for parameter in base.model.parameters())
     assert base.model.config._attn_implementation == untouched.config._attn_implementation
+
+
+def test_gradient_checkpointing_changes_no_weight_and_is_off_again_afterwards(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers: list[bool] = []
+    enable = LlamaForCausalLM.gradient_checkpointing_enable
+
+    def counted(model: LlamaForCausalLM, *given: object) -> None:
+        enable(model, *given)
+        layers.extend(layer.gradient_checkpointing for layer in model.model.layers)
+
+    monkeypatch.setattr(LlamaForCausalLM, "gradient_checkpointing_enable", counted)
+    base = make_model()
+    for on, name in ((False, "off"), (True, "on")):
+        fit(base, prompts, examples, replace(PLAN, gradient_checkpointing=on), tmp_path / name, progress=QUIET)
+    assert layers == [True] * base.model.config.num_hidden_layers
+    assert not base.model.is_gradient_checkpointing
+    off, on = (load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("off", "on"))
+    assert off.keys() == on.keys()
+    for name, weights in off.items():
+        torch.testing.assert_close(on[name], weights)
 
 
 def test_a_killed_fit_ends_with_the_weights_of_an_uninterrupted_one(

@@ -195,8 +195,7 @@ def test_the_exmate_optimum_of_one_decision_is_the_closed_form() -> None:
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        logs = scores.log_softmax(-1)
-        loss = -(good * logs).sum() + WEIGHT * (bad * logs.exp()).sum()
+        loss = exmate_of(scores.softmax(-1), good, bad)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

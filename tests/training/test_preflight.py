@@ -271,11 +271,8 @@ def test_reinforce_is_refused_where_torch_sees_several_gpus(base: Path, monkeypa
         check(config_of(base, reinforce=reinforce))
 
 
-def test_a_tracker_of_the_fit_that_reinforce_cannot_report_to_is_refused(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tracking, "get_available_trackers", lambda: ["aim", "tensorboard"])
-    check(config_of(base, report_to="aim"))
-    check(config_of(base, report_to="tensorboard", reinforce={"max_new_tokens": 100}))
-    with pytest.raises(BadConfig, match=r"^report_to is 'aim', .* one of .*none, .*tensorboard"):
-        check(config_of(base, report_to="aim", reinforce={"max_new_tokens": 100}))
+def test_any_tracker_of_a_fit_will_do_for_reinforce_too(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: ["aim"])
+    check(config_of(base, report_to="aim", reinforce={"max_new_tokens": 100}))
+    with pytest.raises(BadConfig, match=r"^report_to is 'tensorboard', which is not installed"):
+        check(config_of(base, report_to="tensorboard", reinforce={"max_new_tokens": 100}))

@@ -35,6 +35,7 @@ from rheostat_training.score import UNJUDGED, Dialogue, Scores
 from rheostat_training.trl_trainers import Algorithm, NothingJudged
 from tests.training.conftest import HIGH, LOW
 from tests.training.reinforced import NO, PLAN, PROMPTS, YES, YesJudge, fit_start, teach
+from tests.training.tracked import scalars
 
 QUIET = Progress.silent()
 LONGER: dict[str, Any] = {
@@ -246,7 +247,13 @@ def test_the_adapter_is_what_vllm_serves_and_nothing_else_is_left(
     tmp_path: Path, start: Path, talker: MakeModel
 ) -> None:
     reinforce(talker(), start, PROMPTS, YesJudge(), replace(PLAN, steps=2), tmp_path, progress=QUIET)
-    assert {path.name for path in tmp_path.iterdir()} == {"adapter", "inputs.json", "log.jsonl", "report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "adapter",
+        "inputs.json",
+        "log.jsonl",
+        "report.json",
+        "tracking",
+    }
     assert {path.name for path in (tmp_path / "adapter").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -302,15 +309,9 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
 
 
 def test_a_run_that_is_stopped_goes_on_where_it_was(tmp_path: Path, start: Path, talker: MakeModel) -> None:
-    class Stops(YesJudge):
-        def judge(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
-            if self.calls == 4:
-                raise KeyboardInterrupt
-            return super().judge(dialogues)
-
     reinforce(talker(), start, PROMPTS, YesJudge(), PLAN, tmp_path / "whole", progress=QUIET)
     with pytest.raises(KeyboardInterrupt):
-        reinforce(talker(), start, PROMPTS, Stops(), PLAN, tmp_path / "stopped", progress=QUIET)
+        reinforce(talker(), start, PROMPTS, YesJudge(leaves_at=5), PLAN, tmp_path / "stopped", progress=QUIET)
     judge = YesJudge()
     reinforce(talker(), start, PROMPTS, judge, PLAN, tmp_path / "stopped", progress=QUIET)
     assert judge.calls == 2
@@ -372,10 +373,24 @@ def test_nobody_is_told_of_a_run(
     assert constants.HF_HUB_DISABLE_TELEMETRY is False
 
 
-def test_a_tracker_that_is_asked_for_is_told(tmp_path: Path, start: Path, talker: MakeModel) -> None:
+def test_a_tracker_is_told_every_step_once_also_by_a_run_that_was_cut_off(
+    tmp_path: Path, start: Path, talker: MakeModel
+) -> None:
+    plan = replace(PLAN, steps=3, checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        reinforce(talker(), start, PROMPTS, YesJudge(leaves_at=3), plan, tmp_path, progress=QUIET)
+    reinforce(talker(), start, PROMPTS, YesJudge(), plan, tmp_path, progress=QUIET)
+    found = scalars(tmp_path)
+    assert found["reward"] == found["kl"] == found["seconds"] == [1, 2, 3]
+    assert {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("events.out.tfevents.*")} == {"tracking"}
+
+
+def test_none_tells_no_tracker_and_an_unknown_one_is_refused(tmp_path: Path, start: Path, talker: MakeModel) -> None:
     plan = replace(PLAN, steps=1)
-    reinforce(talker(), start, PROMPTS, YesJudge(), plan, tmp_path, report_to=["tensorboard"], progress=QUIET)
-    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    with pytest.raises(ValueError, match="report_to is 'tensorbord'"):
+        reinforce(talker(), start, PROMPTS, YesJudge(), plan, tmp_path, report_to="tensorbord", progress=QUIET)
+    reinforce(talker(), start, PROMPTS, YesJudge(), plan, tmp_path, report_to="none", progress=QUIET)
+    assert not list(tmp_path.rglob("events.out.tfevents.*"))
 
 
 @pytest.mark.parametrize(

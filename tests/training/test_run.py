@@ -29,6 +29,7 @@ from rheostat_training.config import BadConfig, RunConfig, read_config
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_base
 from rheostat_training.progress import Progress
+from rheostat_training.rows import Sample, read_rows
 from rheostat_training.run import run
 from rheostat_training.stage_names import STAGES
 from rheostat_training.work_folder import Busy
@@ -63,8 +64,17 @@ def test_a_run_leaves_an_adapter_that_the_server_takes_its_figures_and_its_repor
     assert figures["adapter"] == adapter.id
     assert set(figures["modes"]) == {"adapter", "prompt", "off", "rerank-2"}
     assert figures["judges"] == {"scorers": "training", "judges": "held-out", "oracle": "oracle"}
+    for mode, levels in (("adapter", 3), ("prompt", 5)):
+        calibration = figures["calibration"][mode]
+        assert calibration["answers"] == 2 * (4 * levels + 4 * 2)
+        assert calibration["unjudged"] == unjudged(whole / "calibrate" / mode)
     assert adapter.id in (whole / "report.html").read_text()
     assert "library_name: peft" in (whole / "adapter" / "README.md").read_text()
+
+
+def unjudged(asked: Path) -> int:
+    """How many of the answers below a folder have nothing in them, which alone the scorers cannot judge."""
+    return sum(not row.answer.strip() for file in asked.rglob("samples.jsonl") for row in read_rows(file, Sample))
 
 
 def test_every_stage_tells_what_it_depended_on_and_what_it_made(whole: Path) -> None:
@@ -190,12 +200,16 @@ def test_one_stage_is_made_with_those_before_it_and_none_after(tmp_path: Path) -
 KILLED_AT: list[Callable[[Path], bool]] = [
     lambda out: (out / "generate" / "plain" / "shards" / "00001.jsonl").exists(),
     lambda out: (out / "generate" / "worded" / "inputs.json").exists(),
+    lambda out: (out / "stages" / "score" / "begun.json").exists(),
+    lambda out: (out / "stages" / "distil" / "begun.json").exists(),
     lambda out: any((out / "fit" / "fit").glob("checkpoint*")),
     lambda out: (out / "evaluate" / "prompt" / "inputs.json").exists(),
     lambda out: (out / "calibrate" / "adapter" / "helpfulness" / "inputs.json").exists(),
+    lambda out: (out / "stages" / "export" / "begun.json").exists(),
 ]
 
 
+@pytest.mark.timeout(600)
 def test_a_run_killed_at_every_stage_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> None:
     for seen in KILLED_AT:
         _kill_when(seen, tmp_path)

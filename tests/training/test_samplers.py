@@ -1,8 +1,9 @@
 """Samplers but the local one: a server over HTTP, and vLLM in a process of its own."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,17 +14,21 @@ from rheostat_server import demo
 from rheostat_server.adapters import AdapterStore
 from rheostat_server.contract.dials import Dials
 from rheostat_server.engines.fake import FakeEngine
-from rheostat_training.demo.asking import held_out
+from rheostat_training.config import RunConfig, read_config, with_values, write_config
 from rheostat_training.generate import SamplingPlan, generate
+from rheostat_training.materials import Materials
 from rheostat_training.models import load_base
 from rheostat_training.progress import Progress
-from rheostat_training.rows import Request, Sample, read_rows
+from rheostat_training.rows import Request, Sample, Scored, read_rows
+from rheostat_training.run import run
 from rheostat_training.samplers import server
 from rheostat_training.samplers.local import sample
 from rheostat_training.samplers.server import ServerRefused, ServerSampler
 from tests.engines.app_server import app_server
-from tests.engines.vllm.server import run_with_vllm
+from tests.engines.vllm.server import SMALL, run_with_vllm, running
+from tools.processes import free_port
 
+MINIATURE = Path(__file__).parent / "miniature.yaml"
 QUIET = Progress.silent()
 ASKED = [Request(f"p{n}", ({"role": "user", "content": f"question {n}"},)) for n in range(5)]
 DIALLED = [Request(each.id, each.messages, Dials(safety=0.25, helpfulness=1.0)) for each in ASKED]
@@ -177,32 +182,53 @@ def test_a_server_that_is_not_there_is_named() -> None:
         ServerSampler("http://127.0.0.1:9", "fake").sample(ASKED, PLAN, progress=QUIET)
 
 
-OFFLINE = """
-import json, pathlib, sys
-from rheostat_server import demo
-from rheostat_training.demo.asking import held_out
-from rheostat_training.generate import SamplingPlan, generate
-from rheostat_training.progress import Progress
-from rheostat_training.rows import Request
-from rheostat_training.samplers.offline import VllmSampler
-from rheostat_training.sources import base_model_digest
-plan = SamplingPlan(**json.loads(sys.argv[1]))
-base = demo.base_folder()
-sampler = VllmSampler.load(base, base_model_digest(base), dtype="float32", enforce_eager=True)
-asked = [Request(prompt.id, prompt.messages) for prompt in held_out(6).values()]
-generate(sampler, asked, plan, pathlib.Path(sys.argv[2]), progress=Progress.silent())
-"""
+REAL_VLLM = pytest.mark.skipif(find_spec("vllm") is None, reason="no build of vLLM is installed")
+GREEDY = SamplingPlan(samples=1, temperature=0.0, max_new_tokens=40, batch_rows=4)
+
+
+def run_config(engine: str, plan: SamplingPlan, **more: object) -> RunConfig:
+    """The miniature run with another engine's answers, to six prompts."""
+    generate = {"engine": engine, "worded": 0, "sampling": asdict(plan), **more}
+    return with_values(read_config(MINIATURE), {"prompts": {"source": {"count": 6}}, "generate": generate})
+
+
+def are_the_local_samplers(found: Sequence[Sample], config: RunConfig) -> None:
+    asked = [Request(prompt.id, prompt.messages) for prompt in Materials(config, print).training_prompts.values()]
+    wanted = sample(load_base(demo.base_folder()), asked, GREEDY)
+    for there, here in zip(found, wanted, strict=True):
+        assert (there.prompt_id, there.answer, there.finished) == (here.prompt_id, here.answer, here.finished)
+        assert there.tokens == here.tokens
+        assert there.least == pytest.approx(here.least, rel=1e-2)
 
 
 @pytest.mark.slow
 @pytest.mark.vllm
-@pytest.mark.skipif(find_spec("vllm") is None, reason="no build of vLLM is installed")
-def test_vllm_offline_says_what_the_local_sampler_says(tmp_path: Path) -> None:
-    plan = SamplingPlan(samples=1, temperature=0.0, max_new_tokens=40, batch_rows=4)
-    run_with_vllm(["-c", OFFLINE, json.dumps(asdict(plan)), tmp_path], log=tmp_path / "log")
-    found = {row.prompt_id: row for row in read_rows(tmp_path / "samples.jsonl", Sample)}
-    asked = [Request(prompt.id, prompt.messages) for prompt in held_out(6).values()]
-    for wanted in sample(load_base(demo.base_folder()), asked, plan):
-        reached = found[wanted.prompt_id]
-        assert (reached.answer, reached.tokens, reached.finished) == (wanted.answer, wanted.tokens, wanted.finished)
-        assert reached.least == pytest.approx(wanted.least, rel=1e-2)
+@REAL_VLLM
+def test_a_run_that_generates_by_vllm_offline_has_the_local_samplers_answers(tmp_path: Path) -> None:
+    config = run_config("vllm", GREEDY, vllm={"dtype": "float32", "enforce_eager": True})
+    file = write_config(config, tmp_path / "run.yaml")
+    asked: list[str | Path] = ["-m", "rheostat", "train", "generate", file, "--out", tmp_path / "run"]
+    run_with_vllm(asked, log=tmp_path / "log")
+    are_the_local_samplers(list(read_rows(tmp_path / "run/generate/samples.jsonl", Sample)), config)
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+@REAL_VLLM
+def test_a_run_that_generates_by_a_vllm_server_has_the_local_samplers_answers(tmp_path: Path) -> None:
+    port = free_port()
+    address = ["--served-model-name", "base", "--port", str(port)]
+    command: list[str | Path] = ["vllm", "serve", demo.base_folder(), *address, *SMALL]
+    with running(command, port=port, log=tmp_path / "log", path="/health") as server:
+        more = {"url": server.url, "served_model": "base", "logprobs": True}
+        config = run_config("server", GREEDY, **more)
+        run(config, tmp_path / "greedy", until="generate", progress=QUIET, say=lambda line: None)
+        several = run_config("server", replace(GREEDY, samples=3, temperature=0.8, max_new_tokens=160), **more)
+        run(several, tmp_path / "several", until="score", progress=QUIET, say=lambda line: None)
+    are_the_local_samplers(list(read_rows(tmp_path / "greedy/generate/samples.jsonl", Sample)), config)
+    drawn = list(read_rows(tmp_path / "several/generate/samples.jsonl", Sample))
+    assert Counter(row.prompt_id for row in drawn) == dict.fromkeys(Materials(several, print).training_prompts, 3)
+    assert all(row.least is not None and 0 < row.least <= 1 for row in drawn)
+    scored = list(read_rows(tmp_path / "several/score/scored.jsonl", Scored))
+    assert len(scored) > 12
+    assert all(row.safety is not None for row in scored)

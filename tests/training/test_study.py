@@ -12,6 +12,7 @@ import yaml
 from rheostat_training.config import BadConfig
 from rheostat_training.evaluate import Trial, evaluate, grid, write_evaluations
 from rheostat_training.progress import Progress
+from rheostat_training.publish import publish
 from rheostat_training.study.cells import StudyPlan, cells, read_study, with_seeds
 from rheostat_training.study.run import run_study
 from rheostat_training.study.table import tables
@@ -86,8 +87,10 @@ def test_a_table_tells_every_seed_and_one_that_could_not_be_judged(tmp_path: Pat
         ({"seeds": [1, 1]}, "each makes its cells once"),
         ({"scales": [12], "compared": ["clm"]}, "scales holds 12"),
         ({"compared": ["hope"]}, "hope"),
-        ({"seed": [1]}, "seed"),
+        ({"seed": [1]}, "seed: unknown key; did you mean 'seeds'"),
+        ({"seed": [1], "alpha": [1]}, "alpha: unknown key; did you mean 'alphas'"),
         ({"run": {"fitt": {}}}, "did you mean 'fit'"),
+        ({"methods": {"clm": {"fit": {"los": "clm"}}}}, "methods.clm has 1 error.*\n.*fit.los: unknown key"),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused(tmp_path: Path, change: dict[str, object], complaint: str) -> None:
@@ -107,16 +110,29 @@ def test_a_study_can_be_shared_by_seed() -> None:
 
 
 @pytest.mark.slow
-def test_cells_share_their_answers_and_the_tables_hold_every_method_and_baseline(tmp_path: Path) -> None:
+def test_cells_share_their_answers_and_the_tables_hold_every_method_and_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.set_num_threads(1)
     said: list[str] = []
+    kept: list[Path] = []
+
+    def interrupted(source: Path, place: Path) -> None:
+        if kept:
+            raise KeyboardInterrupt
+        kept.append(publish(source, place))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rheostat_training.study.run.publish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(PLAN, tmp_path, progress=Progress.silent(), say=said.append)
     done = run_study(PLAN, tmp_path, progress=Progress.silent(), say=said.append)
     made = [line for line in said if "generate: done" in line]
     assert len(made) == 1
     table = tables(done, tmp_path)
     for label in ("| rerank-2 |", "| clm moec |", "| clm raw |", "| exmate moec |", "| exmate raw |"):
         assert label in table
-    assert "## What training takes" in table
+    assert re.search(r"\| clm moec \| [\d,]+ \| \d\.\d{3} \| 1\.00 \|", table.split("## What training takes")[1])
     number = r"-?\d\.\d{3}"
     assert re.search(rf"\| clm moec \| oracle \| 1 \| \*\*{number}\*\* \({number}\) \[{number}, {number}\]", table)
     said.clear()

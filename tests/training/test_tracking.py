@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rheostat_training import tracking
 from rheostat_training.fit import fit
@@ -16,17 +15,11 @@ from rheostat_training.progress import Progress
 from rheostat_training.rows import Example, Prompt
 from tests.training.ended import ends_at
 from tests.training.tiny_fit import PLAN
+from tests.training.tracked import scalars
 
 QUIET = Progress.silent()
 MakeModel = Callable[[], LoadedModel]
 Prompts = dict[str, Prompt]
-
-
-def scalars(folder: Path) -> dict[str, list[int]]:
-    """The steps that each figure was reported for."""
-    events = EventAccumulator(str(folder / "tracking"))
-    events.Reload()
-    return {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def test_a_fit_reports_every_step_to_tensorboard_unless_told_otherwise(

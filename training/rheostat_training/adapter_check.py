@@ -22,19 +22,25 @@ VARIANTS = (
 NO_LORA_IN_VLLM = frozenset(
     {
         "BloomForCausalLM",
+        "Cohere2MoeForCausalLM",
         "DbrxForCausalLM",
+        "DeepseekV4ForCausalLM",
         "FalconForCausalLM",
         "FalconMambaForCausalLM",
         "GPT2LMHeadModel",
         "GPTJForCausalLM",
         "Gemma3nForCausalLM",
+        "Gemma3nForConditionalGeneration",
+        "HrmTextForCausalLM",
+        "KimiLinearForCausalLM",
         "Mamba2ForCausalLM",
         "MambaForCausalLM",
+        "MiMoV2FlashForCausalLM",
         "StableLmForCausalLM",
         "Zamba2ForCausalLM",
     }
 )
-"""Architectures of transformers that vLLM 0.32 serves, and serves without adapters."""
+"""Causal language models of transformers that vLLM 0.32 serves, and serves without adapters."""
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

@@ -11,7 +11,7 @@ from rheostat_training.modes import candidates, in_mode, reranked
 from rheostat_training.progress import Progress
 from rheostat_training.rows import Prompt, Request, Sample, read_rows
 from rheostat_training.samplers.local import LocalSampler
-from rheostat_training.score import Judge
+from rheostat_training.score import Judge, ShownJudge
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,13 @@ class Asker:
 
     def judged_in(self, mode: str, prompts: Mapping[str, Prompt]) -> Callable[[Sequence[Request], Path], list[Trial]]:
         """A function that asks in a mode and has the scorers judge the answers."""
-        return lambda requests, folder: trials(prompts, self.answers(mode, requests, folder), self.scorers)
+
+        def ask(requests: Sequence[Request], folder: Path) -> list[Trial]:
+            answers = self.answers(mode, requests, folder)
+            with self.progress.task(f"judge {mode}", len(answers), unit="answers") as task:
+                return trials(prompts, answers, ShownJudge(self.scorers, task))
+
+        return ask
 
     def _reranked(self, count: int, requests: Sequence[Request], folder: Path) -> list[Sample]:
         """The candidates of a prompt are the same for all its dials: no dial reaches the model."""

@@ -69,10 +69,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Checks of each dial: `before` at the curve's own points, made monotone; `after` on prompts that no curve saw."""
+    """Checks of each dial: `before` at the curve's own points, made monotone; `after` on prompts that no curve saw.
+
+    `unjudged` of the `answers` to curves and checks could not be judged, and have no part in either.
+    """
 
     before: Mapping[DialName, tuple[Check, ...]]
     after: Mapping[DialName, tuple[Check, ...]]
+    answers: int = 0
+    unjudged: int = 0
 
     def misses(self) -> dict[DialName, dict[str, float | None]]:
         """By dial, "before" and "after": the largest difference of dial and mean score; None where none was judged."""
@@ -91,6 +96,21 @@ class Checked:
             when: max((miss for by in each if (miss := by[when]) is not None), default=None)
             for when in ("before", "after")
         }
+
+
+@dataclass(slots=True)
+class Counting:
+    """Asks, and counts the answers and those of them that could not be judged."""
+
+    ask: Ask
+    answers: int = 0
+    unjudged: int = 0
+
+    def __call__(self, requests: Sequence[Request], folder: Path) -> Sequence[Trial]:
+        found = self.ask(requests, folder)
+        self.answers += len(found)
+        self.unjudged += sum(not trial.judged for trial in found)
+        return found
 
 
 class NothingToCalibrate(ValueError):

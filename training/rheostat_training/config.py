@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_type_hints
 
 import httpx
 import yaml
@@ -23,6 +23,7 @@ from rheostat_training.reinforce import ReinforcePlan
 
 DEMO: Final = "demo"
 YAML_WORDS: Final = "YAML reads on, off, yes and no as true or false unless they stand in quotes"
+Plan = TypeVar("Plan")
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -259,12 +260,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         BadConfig: the file cannot be read or does not fit; the message lists every error, and for an unknown key the
             nearest known one.
     """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Once) or {}  # noqa: S506, a safe loader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise BadConfig(f"{path} cannot be read: {exc}") from exc
-    if not isinstance(values, dict):
-        raise BadConfig(f"{path} holds a {type(values).__name__}; it must hold sections")
+    values = read_sections(path)
     for override in overrides:
         _override(values, override)
     return parse_config(values, origin=str(path))
@@ -272,11 +268,35 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def parse_config(values: Mapping[str, Any], *, origin: str = "the configuration") -> RunConfig:
     """See `read_config`."""
+    return parse(RunConfig, _over_defaults(values), origin=origin)
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """The values in a YAML file, as they stand there.
+
+    Raises:
+        BadConfig: it cannot be read, holds no sections, or a key twice.
+    """
     try:
-        return TypeAdapter(RunConfig).validate_python(_over_defaults(values))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Once) or {}  # noqa: S506, a safe loader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise BadConfig(f"{path} cannot be read: {exc}") from exc
+    if not isinstance(values, dict):
+        raise BadConfig(f"{path} holds a {type(values).__name__}; it must hold sections")
+    return values
+
+
+def parse(kind: type[Plan], values: Mapping[str, Any], *, origin: str) -> Plan:
+    """The values as a dataclass.
+
+    Raises:
+        BadConfig: they do not fit; the message lists every error, and for an unknown key the nearest known one.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(values)
     except ValidationError as exc:
         errors = [error for error in exc.errors() if not _of_another_kind(error)]
-        found = [line for error in errors for line in _told(error)]
+        found = [line for error in errors for line in _told(error, kind)]
         raise BadConfig("\n".join([f"{origin} has {len(found)} error{'s' * (len(found) > 1)}:", *found])) from exc
 
 
@@ -286,9 +306,9 @@ def as_values(config: RunConfig) -> dict[str, Any]:
     return values
 
 
-def with_values(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """The same with some values changed, section by section."""
-    return parse_config(_over(as_values(config), values))
+def with_values(config: RunConfig, values: Mapping[str, Any], *, origin: str = "the configuration") -> RunConfig:
+    """The same with some values changed, section by section; `origin` is what an error calls them."""
+    return parse_config(_over(as_values(config), values), origin=origin)
 
 
 def with_seed(config: RunConfig, seed: int) -> RunConfig:
@@ -383,11 +403,11 @@ def _of_another_kind(error: Any) -> bool:
     return _is_option(option) and section != isinstance(error["input"], Mapping)
 
 
-def _told(error: Any) -> Iterator[str]:
+def _told(error: Any, kind: type) -> Iterator[str]:
     """An error's lines."""
     place = ".".join(str(part) for part in error["loc"] if not _is_option(part)) or "the configuration"
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        yield f"  {place}: unknown key{_nearest(error['loc'])}"
+        yield f"  {place}: unknown key{_nearest(error['loc'], kind)}"
     elif error["type"] == "value_error":
         yield from (f"  {place}: {line}" for line in str(error["ctx"]["error"]).splitlines())
     else:
@@ -395,9 +415,8 @@ def _told(error: Any) -> Iterator[str]:
         yield f"  {place} is {error['input']!r}: {error['msg']}{known}"
 
 
-def _nearest(loc: Sequence[Any]) -> str:
-    """The known key most like the last of `loc`, and all known ones where none is."""
-    kind: type = RunConfig
+def _nearest(loc: Sequence[Any], kind: type) -> str:
+    """The known key of a dataclass most like the last of `loc`, and all known ones where none is."""
     for part in loc[:-1]:
         kind = _dataclass_in(get_type_hints(kind).get(str(part))) or kind
     known = [each.name for each in fields(kind)]

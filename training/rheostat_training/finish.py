@@ -111,6 +111,8 @@ def _evaluation(
             mode: {
                 "attainable": {dial: curve.attainable for dial, curve in by_dial.items()},
                 "largest_miss": checked[mode].largest_miss(),
+                "answers": checked[mode].answers,
+                "unjudged": checked[mode].unjudged,
             }
             for mode, by_dial in curves.items()
         },

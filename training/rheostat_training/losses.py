@@ -108,6 +108,7 @@ def dpo(positive: RowLogs, negative: RowLogs, weight: float) -> Tensor:
     """L = −mean log σ(β·[log π(y⁺|c)/π_ref(y⁺|c) − log π(y⁻|c)/π_ref(y⁻|c)]), eq. 7 of arXiv 2305.18290.
 
     Row i of the negatives is the rejected answer to row i of the positives: the same prompt under the same dials.
+    TRL's DPOTrainer has this loss too; here it shares heads, batches and resume with the losses it is compared with.
     """
     margins = positive.ratios() - negative.ratios()
     return -positive.over_step(functional.logsigmoid(weight * margins))

@@ -5,8 +5,6 @@ from functools import partial
 from typing import Any, Final
 
 import torch
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import default_wordings
@@ -23,7 +21,7 @@ from rheostat_training.score import check_helpfulness, check_scorer
 from rheostat_training.scorers.text_scorer import kind_of
 from rheostat_training.sources import model_folder
 from rheostat_training.stage_names import STAGES, StageName
-from rheostat_training.tracking import NONE, check_tracker
+from rheostat_training.tracking import check_tracker
 from rheostat_training.worded import LEVELS
 
 SYSTEM: Final = "Answer in one sentence."
@@ -41,7 +39,8 @@ def check_run(config: RunConfig, materials: Materials, until: StageName) -> None
     prompts = [*_raised(lambda: materials.training_prompts)]
     base = [*_raised(lambda: materials.base_digest, lambda: materials.loading)] or [*_base(config, materials, stages)]
     room = [] if prompts or base else _room(config, materials, stages)
-    found = [*_tracker(config, stages), *_judges(config, materials, stages), *prompts, *base, *room]
+    trackers = _raised(lambda: check_tracker(config.report_to)) if "fit" in stages else ()
+    found = [*trackers, *_judges(config, materials, stages), *prompts, *base, *room]
     if found:
         raise BadConfig("\n".join(found))
 
@@ -78,16 +77,6 @@ def _raised(*asks: Callable[[], object]) -> Iterator[str]:
             ask()
         except (ValueError, OSError) as exc:
             yield str(exc)
-
-
-def _tracker(config: RunConfig, stages: tuple[StageName, ...]) -> Iterator[str]:
-    if "fit" not in stages:
-        return
-    if wrong := [*_raised(lambda: check_tracker(config.report_to))]:
-        yield from wrong
-    elif config.reinforce and config.report_to not in (NONE, *INTEGRATION_TO_CALLBACK):
-        known = ", ".join(sorted({NONE, *INTEGRATION_TO_CALLBACK} & {NONE, *LOGGER_TYPE_TO_CLASS}))
-        yield f"report_to is {config.report_to!r}, to which no reinforce can report; it must be one of {known}"
 
 
 def _judges(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:

@@ -5,13 +5,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichBar
 
 LINE_EVERY_SECONDS = 15.0
+CONSOLE: Final = Console(stderr=True)
+"""Of all bars: one within another stands below it."""
 
 
 class Task(Protocol):
@@ -124,5 +126,5 @@ def _bar(name: str, total: int, unit: str) -> Iterator[Task]:
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
     )
-    with RichBar(*columns, console=Console(stderr=True)) as bar:
+    with RichBar(*columns, console=CONSOLE) as bar:
         yield _Bar(bar, bar.add_task(name, total=total, note=""), total, unit, time.monotonic())

@@ -31,7 +31,8 @@ from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Prompt
 from rheostat_training.score import Dialogue, Judge, Scores
-from rheostat_training.trl_trainers import Algorithm, Reward, StepLog, train
+from rheostat_training.tracking import check_tracker, tracker
+from rheostat_training.trl_trainers import Algorithm, Reward, StepLog, steps_kept, train
 
 Card = TypeVar("Card")
 TAIL: Final = 10
@@ -127,7 +128,7 @@ def reinforce(
     *,
     base_name: str = "base",
     judge_name: str = "judge",
-    report_to: Sequence[str] = (),
+    report_to: str = "tensorboard",
     progress: Progress | None = None,
 ) -> ReinforceReport:
     """Trains an adapter into `out/adapter`, from a PEFT folder or from a fresh one, with log and report beside it.
@@ -140,15 +141,17 @@ def reinforce(
     reward: it counts neither in its group's mean nor in the loss.
 
     A killed run goes on from its last checkpoint and ends with the same weights on the same machine. `base` is as
-    before when it returns; the run happens on its device. `report_to` names trackers of transformers, "tensorboard".
+    before when it returns; the run happens on its device. `report_to` is a tracker of accelerate's, or "none".
 
     Raises:
+        ValueError: there is no prompt, or no such tracker.
         AnotherRun: `out` holds a run of another adapter, other prompts, base weights, judge's name or another plan.
         NotServable: vLLM would not serve the adapter.
         NothingJudged: no answer of the first steps had a reward.
     """
     if not prompts:
         raise ValueError("prompts is empty; there must be at least one to answer")
+    check_tracker(report_to)
     if adapter is not None:
         check_folder(adapter)
     facts = {"stage": "reinforce", "plan": plan_facts(plan), "base": base_name, "judge": judge_name}
@@ -235,11 +238,14 @@ def _train(
     judge: Judge,
     plan: ReinforcePlan,
     out: Path,
-    report_to: Sequence[str],
+    report_to: str,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    with progress.task(f"reinforce {plan.algorithm}", plan.steps, unit="steps") as task:
-        log = StepLog(out / "log.jsonl", task)
+    with (
+        progress.task(f"reinforce {plan.algorithm}", plan.steps, unit="steps") as task,
+        tracker(report_to, out, plan_facts(plan), first_step=steps_kept(out)) as track,
+    ):
+        log = StepLog(out / "log.jsonl", task, track)
         train(
             plan.algorithm,
             policy,
@@ -250,7 +256,6 @@ def _train(
             out,
             use_cpu=base.device.type == "cpu",
             bf16=autocasts(plan.dtype, base.device.type),
-            report_to=list(report_to) or "none",
             **_settings(plan),
         )
     return log.rows

@@ -13,7 +13,7 @@ from rheostat_server.contract.calibration import Calibration
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
 from rheostat_training.asking import Asker
-from rheostat_training.calibrate import Checked, NothingToCalibrate, measure_checks, measure_curves
+from rheostat_training.calibrate import Checked, Counting, NothingToCalibrate, measure_checks, measure_curves
 from rheostat_training.config import RunConfig, as_values, write_config
 from rheostat_training.crew import Crew
 from rheostat_training.distil import distil
@@ -41,7 +41,7 @@ from rheostat_training.reinforce import reinforce
 from rheostat_training.report.write import FIGURES_FOLDER, REPORT_FILE, TABLE_FILE
 from rheostat_training.resume import rows_digest, write_json, write_value
 from rheostat_training.rows import Example, Prompt, Request, Sample, Scored, read_rows, write_rows
-from rheostat_training.score import score
+from rheostat_training.score import ShownJudge, score
 from rheostat_training.sources import sampler_of
 from rheostat_training.stage import Say, StageResult, Workshop
 from rheostat_training.stage_names import STAGES, StageName
@@ -193,11 +193,10 @@ class _Run:
                 figures = asdict(_fit(self.config, materials, done["distil"].folder, last, progress))
             if plan := self.config.reinforce:
                 begun, last, judge = last / ADAPTER, folder / "reinforce", materials.scorers
-                tracker = self.config.report_to
                 rewarded = reinforce(
                     materials.base_to_fit, begun, materials.training_prompts, judge.judge, plan, last,
                     base_name=materials.base_name, judge_name=judge.digest,
-                    report_to=() if tracker == "none" else (tracker,), progress=progress,
+                    report_to=self.config.report_to, progress=progress,
                 )  # fmt: skip
                 figures |= {f"reinforce_{key}": value for key, value in asdict(rewarded).items()}
             publish(last / ADAPTER, folder / ADAPTER)
@@ -214,7 +213,8 @@ class _Run:
         def work(folder: Path) -> dict[str, Any]:
             asker = self._asker(done)
             requests = requests_for(prompts.values(), grid(plan.levels))
-            read = {mode: self._read(prompts, asker.answers(mode, requests, folder / mode)) for mode in plan.modes}
+            answers = {mode: asker.answers(mode, requests, folder / mode) for mode in plan.modes}
+            read = {mode: self._read(mode, prompts, rows) for mode, rows in answers.items()}
             found = {mode: self._figures(by_judge) for mode, by_judge in read.items()}
             unjudged = {
                 mode: {judge: len(rows) for judge, rows in by_judge.items() if judge not in found[mode]}
@@ -241,7 +241,7 @@ class _Run:
             found: dict[str, Checked] = {}
             for mode in modes:
                 words = default_wordings() if mode == "prompt" else None
-                ask = asker.judged_in(mode, {**fitted_on, **checked_on})
+                ask = Counting(asker.judged_in(mode, {**fitted_on, **checked_on}))
                 try:
                     measured = measure_curves(ask, fitted_on, plan, folder / mode, words=words)
                 except NothingToCalibrate as exc:
@@ -250,14 +250,15 @@ class _Run:
                     self.shop.say(f"calibrate: mode {mode} goes without: {exc}")
                     continue
                 curves[mode] = measured
-                found[mode] = measure_checks(ask, checked_on, measured, plan, folder / mode)
+                checked = measure_checks(ask, checked_on, measured, plan, folder / mode)
+                found[mode] = replace(checked, answers=ask.answers, unjudged=ask.unjudged)
             write_value(folder / "calibration.json", curves, Calibration)
             write_value(folder / "checks.json", found, dict[str, Checked])
             return {
                 f"largest miss in mode {mode} {when} calibration": miss
                 for mode, each in found.items()
                 for when, miss in each.largest_miss().items()
-            }
+            } | {f"unjudged in mode {mode}": each.unjudged for mode, each in found.items()}
 
         settings = self._settings("calibrate") | {"modes": modes, "sampling": asdict(self.config.evaluate.sampling)}
         prompts = rows_digest([*fitted_on.values(), *checked_on.values()])
@@ -290,9 +291,11 @@ class _Run:
         sampling, scorers = self.config.evaluate.sampling, materials.scorers.judge
         return Asker(load, load_dialled, scorers, sampling, self.shop.progress)
 
-    def _read(self, prompts: Mapping[str, Prompt], answers: list[Sample]) -> dict[str, list[Trial]]:
-        """What each judge reads off the answers."""
-        return {name: trials(prompts, answers, each.judge) for name, each in self.materials.judges.items()}
+    def _read(self, mode: str, prompts: Mapping[str, Prompt], answers: list[Sample]) -> dict[str, list[Trial]]:
+        """What each judge reads off a mode's answers."""
+        judges = self.materials.judges
+        with self.shop.progress.task(f"judge {mode}", len(judges) * len(answers), unit="answers") as task:
+            return {name: trials(prompts, answers, ShownJudge(each.judge, task)) for name, each in judges.items()}
 
     def _figures(self, by_judge: Mapping[str, list[Trial]]) -> dict[str, Evaluation]:
         """Each judge's figures; a judge that could judge none of the answers has none."""

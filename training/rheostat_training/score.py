@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from rheostat_training.progress import Progress
+from rheostat_training.progress import Progress, Task
 from rheostat_training.resume import claim, rows_digest
 from rheostat_training.rows import Dialogue as Dialogue
 from rheostat_training.rows import Prompt, Sample, Scored, prompt_of, read_rows, write_rows
@@ -24,7 +24,7 @@ from rheostat_training.scorers.text_scorer import (
     TextScorerKind,
 )
 
-SHARD_ROWS = 8192
+SHARD_ROWS = 1024
 TEXT_SCORER_PARTS = (ENCODER_FOLDER, HEAD_FILE, NGRAMS_FILE)
 
 
@@ -245,6 +245,21 @@ def _distinct(samples: Iterable[Sample]) -> list[Sample]:
 def _sureness(row: Sample) -> float:
     """Its least probability; where the engine does not tell, nothing speaks against it."""
     return math.inf if row.least is None else row.least
+
+
+@dataclass(frozen=True, slots=True)
+class ShownJudge:
+    """A judge whose work moves a task on."""
+
+    asked: Judge
+    task: Task
+
+    def judge(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
+        found: list[Scores] = []
+        for start in range(0, len(dialogues), SHARD_ROWS):
+            found += self.asked.judge(dialogues[start : start + SHARD_ROWS])
+            self.task.advance(len(found) - start)
+        return found
 
 
 def judged(judge: Judge, prompts: Mapping[str, Prompt], samples: Sequence[Sample]) -> list[Scored]:

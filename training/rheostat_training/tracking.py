@@ -36,8 +36,13 @@ def tracker(name: str, folder: Path, facts: Mapping[str, Any], *, first_step: in
     opened = kind(*place, **({"purge_step": first_step + 1} if name == "tensorboard" else {}))
     opened.start()
     if first_step == 0:
-        opened.store_init_configuration(dict(facts))
+        opened.store_init_configuration({name: _scalar(value) for name, value in facts.items()})
     try:
         yield opened
     finally:
         opened.finish()
+
+
+def _scalar(value: object) -> bool | int | float | str:
+    """What TensorBoard takes for a setting."""
+    return value if isinstance(value, (bool, int, float, str)) else str(value)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from accelerate.tracking import GeneralTracker
 from huggingface_hub import constants
 from transformers import PrinterCallback, TrainerCallback
 
@@ -40,11 +41,12 @@ class NothingJudged(RuntimeError):
 
 
 class StepLog(TrainerCallback):  # type: ignore[misc]
-    """Writes a line a step, moves the progress on, and stops a run that cannot learn."""
+    """Writes a line a step, tells the tracker, moves the progress on, and stops a run that cannot learn."""
 
-    def __init__(self, path: Path, task: Task) -> None:
+    def __init__(self, path: Path, task: Task, track: GeneralTracker | None) -> None:
         self.path = path
         self.task = task
+        self.track = track
         self.rows: list[dict[str, Any]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -62,6 +64,9 @@ class StepLog(TrainerCallback):  # type: ignore[misc]
         self.rows.append(_row(logs, state.global_step))
         with self.path.open("a") as file:
             print(json.dumps(self.rows[-1]), file=file)
+        if self.track:
+            told = {name: value for name, value in self.rows[-1].items() if name != "step" and value is not None}
+            self.track.log(told, step=state.global_step)
         said = "nothing judged" if logs["reward"] is None else f"reward {logs['reward']:.3f}"
         self.task.advance(note=said)
         if len(self.rows) == min(PATIENCE, state.max_steps) and all(row["reward"] is None for row in self.rows):
@@ -93,7 +98,9 @@ def train(
 ) -> None:
     """Trains `policy`, a PEFT model, on rows with a column "prompt"; goes on from the last checkpoint in `out`."""
     trainer_class, config_class = _classes(algorithm)
-    arguments = config_class(output_dir=str(out), logging_steps=1, save_total_limit=1, disable_tqdm=True, **settings)
+    arguments = config_class(
+        output_dir=str(out), logging_steps=1, save_total_limit=1, disable_tqdm=True, report_to="none", **settings
+    )
     with _no_telemetry():
         trainer = trainer_class(
             model=policy,
@@ -105,7 +112,8 @@ def train(
         )
     trainer.remove_callback(PrinterCallback)
     with _discreet(trainer_class.__module__):
-        trainer.train(resume_from_checkpoint=_last_checkpoint(out))
+        last = _last_checkpoint(out)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     (out / "README.md").unlink(missing_ok=True)
 
 
@@ -156,7 +164,13 @@ def _discreet(module: str) -> Iterator[None]:
         logger.removeFilter(quiet)
 
 
-def _last_checkpoint(out: Path) -> str | None:
+def steps_kept(out: Path) -> int:
+    """How many steps the checkpoint in `out` holds that a run goes on from; 0 where there is none."""
+    last = _last_checkpoint(out)
+    return _steps(last) if last else 0
+
+
+def _last_checkpoint(out: Path) -> Path | None:
     """The last whole checkpoint; what a kill left half written goes.
 
     The trainer's state is the last file of a checkpoint. TRL's frozen copy of the starting policy goes too: it is made
@@ -165,14 +179,18 @@ def _last_checkpoint(out: Path) -> str | None:
     whole: dict[int, Path] = {}
     for folder in out.glob("checkpoint-*"):
         if _readable(folder / "trainer_state.json"):
-            whole[int(folder.name.rsplit("-", 1)[1])] = folder
+            whole[_steps(folder)] = folder
         else:
             shutil.rmtree(folder)
     if not whole:
         return None
     last = whole[max(whole)]
     shutil.rmtree(last / "ref", ignore_errors=True)
-    return str(last)
+    return last
+
+
+def _steps(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def _readable(path: Path) -> bool:

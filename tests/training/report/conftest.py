@@ -44,7 +44,7 @@ def checked(*reached: tuple[float, float]) -> Checked:
     """Dials asked and mean scores reached before calibration; after it, a hundredth off."""
     before = tuple(Check(asked, found) for asked, found in reached)
     after = tuple(Check(asked, asked + 0.01) for asked, _ in reached)
-    return Checked(dict.fromkeys(DIAL_NAMES, before), dict.fromkeys(DIAL_NAMES, after))
+    return Checked(dict.fromkeys(DIAL_NAMES, before), dict.fromkeys(DIAL_NAMES, after), answers=400, unjudged=3)
 
 
 @pytest.fixture(scope="session")

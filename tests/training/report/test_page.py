@@ -218,6 +218,7 @@ def test_a_run_with_one_judge_and_nothing_else_has_a_page(facts: RunFacts) -> No
 
 def test_the_calibration_table_says_what_is_missed_before_and_after(facts: RunFacts, page: Page) -> None:
     assert re.search(r"safety\s*0\.100 to 0\.900\s*0\.150\s*scorers\s*0\.010\s*scorers\s*50", page.text)
+    assert "Mode adapter: 3 of 400 answers could not be judged" in page.text
     unchecked = read(render_page(replace(facts, checked={}), []))
     assert re.search(r"safety\s*0\.100 to 0\.900\s*not measured\s*not measured\s*50", unchecked.text)
 

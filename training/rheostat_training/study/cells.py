@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
-from rheostat_training.config import BadConfig, RunConfig, parse_config, with_values
+from rheostat_training.config import BadConfig, RunConfig, parse, parse_config, read_sections, with_values
 from rheostat_training.limits import refuse, where
 
 Group = Literal["methods", "scales", "alphas", "controls"]
@@ -75,12 +74,10 @@ def read_study(path: Path) -> StudyPlan:
     """The plan in a YAML file.
 
     Raises:
-        BadConfig: it cannot be read or does not fit.
+        BadConfig: it cannot be read or does not fit; the message lists every error of the study itself, or else of the
+            first run that does not fit.
     """
-    try:
-        plan: StudyPlan = TypeAdapter(StudyPlan).validate_python(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as exc:
-        raise BadConfig(f"{path} is no study: {exc}") from exc
+    plan = parse(StudyPlan, read_sections(path), origin=str(path))
     list(cells(plan))
     return plan
 
@@ -125,4 +122,4 @@ def cells(plan: StudyPlan) -> Iterator[Cell]:
 
 def _of(plan: StudyPlan, method: str, base: RunConfig, varied: Mapping[str, Any]) -> RunConfig:
     """The run of a method, with what is varied over its own settings."""
-    return with_values(with_values(base, plan.methods[method]), varied)
+    return with_values(with_values(base, plan.methods[method], origin=f"methods.{method}"), varied)

@@ -12,7 +12,7 @@ from rheostat_training.evaluate import FIGURES_FILE, Evaluation, EvaluationFile,
 from rheostat_training.stage import figures_of
 from rheostat_training.study.cells import Cell, Group
 
-FIGURES: Final = ("MP", "BT", "cross_talk", "mP", "Err")
+FIGURES: Final = ("MP", "BT", "cross_talk", "tau", "mP", "Err")
 TITLES: Final[Mapping[Group, str]] = {
     "methods": "Methods, on MOEC's choice and on the raw set",
     "scales": "Scales",
@@ -101,19 +101,28 @@ def _table(entries: Sequence[Entry]) -> str:
 
 
 def _costs(done: Sequence[Cell], out: Path) -> str:
-    """Seconds and tokens of a step of `fit`, and seconds of `reinforce` after it, by method and data."""
-    rows: dict[str, list[Mapping[str, float]]] = {}
+    """Seconds and tokens of a step of `fit`, and seconds of `reinforce` after it, by method and data.
+
+    A step is set against one of CLM on the same data and of the same seeds.
+    """
+    rows: dict[tuple[str, str], list[Mapping[str, float]]] = {}
     for cell in done:
-        rows.setdefault(_label("methods", cell), []).append(figures_of(out / "cells" / cell.name, "fit"))
-    lines = ["| | examples | seconds a step | tokens a step | seconds of RL |", "|---|---|---|---|---|"]
-    for label, found in rows.items():
+        rows.setdefault((cell.method, cell.data), []).append(figures_of(out / "cells" / cell.name, "fit"))
+    seconds = {row: fmean(each["seconds"] / each["steps"] for each in found) for row, found in rows.items()}
+    lines = [
+        "| | examples | seconds a step | of CLM's | tokens a step | seconds of RL |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (method, data), found in rows.items():
+        mine, clm = seconds[method, data], seconds.get(("clm", data))
         figures = (
             fmean(each["positives"] for each in found),
-            fmean(each["seconds"] / each["steps"] for each in found),
+            mine,
+            f"{mine / clm:.2f}" if clm else "",
             fmean(each["tokens"] / each["steps"] for each in found),
             fmean(each.get("reinforce_seconds", 0.0) for each in found),
         )
-        lines.append("| {} | {:,.0f} | {:.3f} | {:,.0f} | {:,.0f} |".format(label, *figures))
+        lines.append("| {} | {:,.0f} | {:.3f} | {} | {:,.0f} | {:,.0f} |".format(f"{method} {data}", *figures))
     return "\n".join(lines)
 
 
