@@ -1,4 +1,4 @@
-"""How fast `fit` trains, beside TRL's SFTTrainer, and what a step of ExMATE costs beside a step of CLM.
+"""How fast `fit` trains, beside TRL's SFTTrainer, and what a step of ExMATE or RPO costs beside a step of CLM.
 
     python -m benchmarks.training [--rounds N] [--steps N] [--threads N] [--clock wall|cpu] [--json FILE]
         [--markdown FILE]
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +41,7 @@ from rheostat_server.contract.dials import Dials
 from rheostat_training.demo.answer import TOP_LEVEL, Manner, write_answer
 from rheostat_training.demo.corpus import draw_scenario
 from rheostat_training.fit import FitPlan, fit
-from rheostat_training.fit_plan import Attention
+from rheostat_training.fit_plan import Attention, LossName
 from rheostat_training.lora import linear_layers, with_lora
 from rheostat_training.losses import RowLogs, exmate
 from rheostat_training.models import LoadedModel, load_base
@@ -271,10 +272,11 @@ class Kind:
 
 
 def _kinds() -> list[Kind]:
-    half = replace(STEP_PLAN, loss="exmate")
+    half = STEP_PLAN.negatives_per_positive
     return [
-        Kind(f"{half.negatives_per_positive:g} negatives a positive, as fit does", half.negatives_per_positive, _joint),
-        Kind("1 negative a positive, a forward of their own (the naive way)", 1.0, _two_forwards),
+        Kind(f"ExMATE, {half:g} negatives a positive, as fit does", half, _joint("exmate")),
+        Kind("ExMATE, 1 negative a positive, a forward of their own (the naive way)", 1.0, _two_forwards),
+        Kind("RPO or DPO, 1 negative a positive, all rows once more without the adapter", 1.0, _joint("rpo")),
     ]
 
 
@@ -286,7 +288,7 @@ def _step_costs(world: World, given: argparse.Namespace, task: Task) -> list[Row
     positives = world.positives(base)
     model = with_lora(base.model, STEP_PLAN, "base").train()
     kinds = [(kind, _drawn(positives, kind.negatives, given.steps)) for kind in _kinds()]
-    rows = [Row(f"step of ExMATE, {kind.what} / step of CLM", "s") for kind, _ in kinds]
+    rows = [Row(f"step of {kind.what} / step of CLM", "s") for kind, _ in kinds]
     for _ in range(given.rounds):
         for row, (kind, drawn) in zip(rows, kinds, strict=True):
             pairs = [_one_pair(model, kind, step, clock, first_first=at % 2 == 0) for at, step in enumerate(drawn)]
@@ -318,8 +320,8 @@ def _clm(model: Any, rows: StepRows) -> Tensor:
     return step_loss(model, rows, STEP_PLAN)
 
 
-def _joint(model: Any, rows: StepRows) -> Tensor:
-    return step_loss(model, rows, replace(STEP_PLAN, loss="exmate"))
+def _joint(loss: LossName) -> StepLoss:
+    return partial(step_loss, plan=replace(STEP_PLAN, loss=loss))
 
 
 def _two_forwards(model: Any, rows: StepRows) -> Tensor:

@@ -22,6 +22,7 @@ from rheostat_training.modes import in_mode
 from rheostat_training.preflight import DIALS, check_launched, check_run
 from rheostat_training.rows import Request
 from rheostat_training.score import TEXT_SCORER_PARTS
+from tests.training.architectures import ARCHITECTURES
 
 NO_SYSTEM = (
     "{% for message in messages %}{% if message['role'] == 'system' %}"
@@ -211,6 +212,18 @@ def test_the_demo_worlds_scorers_are_warned_of_where_the_prompts_are_others(base
     config = config_of(base, prompts={**PROMPTS, "source": {"source": str(tmp_path / "own.jsonl")}})
     check_run(config, Materials(config, say=said.append), "score")
     assert any("know the demo world alone" in line for line in said)
+
+
+@pytest.mark.parametrize(("model_type", "told"), [("mixtral", True), ("llama", False)])
+def test_a_base_with_experts_is_told_to_want_a_gpu_to_be_served(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, told: bool
+) -> None:
+    [architecture] = [each for each in ARCHITECTURES if each.model_type == model_type]
+    architecture.build(base, tmp_path / "other")
+    said: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_run(config_of(tmp_path / "other"), Materials(config_of(tmp_path / "other"), say=said.append), "fit")
+    assert any("has experts" in line for line in said) is told
 
 
 def test_the_adapter_names_a_base_folder_without_what_is_of_this_machine(base: Path) -> None:

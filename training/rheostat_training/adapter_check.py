@@ -42,6 +42,12 @@ NO_LORA_IN_VLLM = frozenset(
 )
 """Causal language models of transformers that vLLM 0.32 serves, and serves without adapters."""
 
+EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+EXPERTS_ON_A_CPU = (
+    "the base model has experts, and no GPU is here: vLLM 0.32 serves an adapter on such a model on a GPU alone, since "
+    "its experts under LoRA are written in Triton"
+)
+
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
@@ -60,6 +66,12 @@ def check_architecture(name: str) -> None:
         raise NotServable(
             f"the base model is a {name}; vLLM serves no adapter on one. Its list of supported models says which can"
         )
+
+
+def has_experts(config: Any) -> bool:
+    """Whether the model of this configuration routes tokens to experts, as most families in transformers say it."""
+    text = config.get_text_config()
+    return any(getattr(text, name, None) for name in EXPERT_COUNTS)
 
 
 def check_settings(config: Mapping[str, Any]) -> None:

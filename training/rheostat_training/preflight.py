@@ -8,7 +8,7 @@ import torch
 
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import default_wordings
-from rheostat_training.adapter_check import check_architecture
+from rheostat_training.adapter_check import EXPERTS_ON_A_CPU, check_architecture, has_experts
 from rheostat_training.conditioning import TemplateRefuses, prompt_text, token_ids
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, ScorerFolders
 from rheostat_training.crew import Crew
@@ -102,6 +102,8 @@ def _scorers(folders: ScorerFolders) -> Iterator[str]:
 def _base(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
     for name in materials.base_config.architectures or () if "fit" in stages else ():
         yield from _raised(partial(check_architecture, name))
+    if "fit" in stages and has_experts(materials.base_config) and not torch.cuda.is_available():
+        materials.say(EXPERTS_ON_A_CPU)
     tokenizer = materials.tokenizer
     if tokenizer.chat_template is None:
         yield f"base.model {config.base.model!r} has no chat template, and control text is the end of a user's turn"
