@@ -1,7 +1,6 @@
 """An adapter is trained on any family of models, on the layers that vLLM serves, and says in vLLM what it says here."""
 
 import json
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from tests.training.architectures import ARCHITECTURES, Architecture
 from tests.training.tiny_fit import HIGH, tiny_examples, tiny_prompts
 
 PLAN = FitPlan(rank=4, lora_alpha=16, steps=3, batch_rows=4, warmup_steps=0, learning_rate=3e-2, clip=100)
-IN_EVERY_RUN = ("qwen3", "phi3")
-"""The others take a vLLM each too; EVERY_ARCHITECTURE=1 in the environment starts them all."""
 
 each = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: architecture.model_type)
 
@@ -103,8 +100,6 @@ def test_the_architectures_without_adapters_are_those_of_vllms_registry(tmp_path
 def test_the_adapter_says_in_vllm_what_it_says_in_transformers(
     tiny_model: Path, tmp_path: Path, architecture: Architecture
 ) -> None:
-    if architecture.model_type not in IN_EVERY_RUN and not os.environ.get("EVERY_ARCHITECTURE"):
-        pytest.skip("one of those that run with EVERY_ARCHITECTURE=1")
     if architecture.has_experts and not torch.cuda.is_available():
         pytest.skip("vLLM 0.32 runs experts by Triton as soon as it serves adapters, and so on a GPU alone")
     base = trained(architecture, tiny_model, tmp_path)
