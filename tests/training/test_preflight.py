@@ -222,7 +222,8 @@ def test_a_base_with_experts_is_told_to_want_a_gpu_to_be_served(
     architecture.build(base, tmp_path / "other")
     said: list[str] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    check_run(config_of(tmp_path / "other"), Materials(config_of(tmp_path / "other"), say=said.append), "fit")
+    config = config_of(tmp_path / "other")
+    check_run(config, Materials(config, say=said.append), "fit")
     assert any("has experts" in line for line in said) is told
 
 
