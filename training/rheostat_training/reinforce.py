@@ -32,7 +32,7 @@ from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Prompt
 from rheostat_training.score import Dialogue, Judge, Scores
 from rheostat_training.tracking import check_tracker, tracker
-from rheostat_training.trl_trainers import Algorithm, Reward, StepLog, steps_kept, train
+from rheostat_training.trl_trainers import Algorithm, Reward, StepLog, last_checkpoint, steps_of, train
 
 Card = TypeVar("Card")
 TAIL: Final = 10
@@ -241,9 +241,10 @@ def _train(
     report_to: str,
     progress: Progress,
 ) -> list[dict[str, Any]]:
+    last = last_checkpoint(out)
     with (
         progress.task(f"reinforce {plan.algorithm}", plan.steps, unit="steps") as task,
-        tracker(report_to, out, plan_facts(plan), first_step=steps_kept(out)) as track,
+        tracker(report_to, out, plan_facts(plan), first_step=steps_of(last) if last else 0) as track,
     ):
         log = StepLog(out / "log.jsonl", task, track)
         train(
@@ -254,6 +255,7 @@ def _train(
             Dataset.from_list(draw_rows(prompts, plan)),
             log,
             out,
+            last,
             use_cpu=base.device.type == "cpu",
             bf16=autocasts(plan.dtype, base.device.type),
             **_settings(plan),

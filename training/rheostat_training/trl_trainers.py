@@ -94,9 +94,10 @@ def train(
     rows: Any,
     log: StepLog,
     out: Path,
+    last: Path | None,
     **settings: Any,
 ) -> None:
-    """Trains `policy`, a PEFT model, on rows with a column "prompt"; goes on from the last checkpoint in `out`."""
+    """Trains `policy`, a PEFT model, on rows with a column "prompt"; goes on from the checkpoint `last`, if any."""
     trainer_class, config_class = _classes(algorithm)
     arguments = config_class(
         output_dir=str(out), logging_steps=1, save_total_limit=1, disable_tqdm=True, report_to="none", **settings
@@ -112,7 +113,6 @@ def train(
         )
     trainer.remove_callback(PrinterCallback)
     with _discreet(trainer_class.__module__):
-        last = _last_checkpoint(out)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     (out / "README.md").unlink(missing_ok=True)
 
@@ -164,13 +164,7 @@ def _discreet(module: str) -> Iterator[None]:
         logger.removeFilter(quiet)
 
 
-def steps_kept(out: Path) -> int:
-    """How many steps the checkpoint in `out` holds that a run goes on from; 0 where there is none."""
-    last = _last_checkpoint(out)
-    return _steps(last) if last else 0
-
-
-def _last_checkpoint(out: Path) -> Path | None:
+def last_checkpoint(out: Path) -> Path | None:
     """The last whole checkpoint; what a kill left half written goes.
 
     The trainer's state is the last file of a checkpoint. TRL's frozen copy of the starting policy goes too: it is made
@@ -179,7 +173,7 @@ def _last_checkpoint(out: Path) -> Path | None:
     whole: dict[int, Path] = {}
     for folder in out.glob("checkpoint-*"):
         if _readable(folder / "trainer_state.json"):
-            whole[_steps(folder)] = folder
+            whole[steps_of(folder)] = folder
         else:
             shutil.rmtree(folder)
     if not whole:
@@ -189,7 +183,8 @@ def _last_checkpoint(out: Path) -> Path | None:
     return last
 
 
-def _steps(checkpoint: Path) -> int:
+def steps_of(checkpoint: Path) -> int:
+    """How many steps a checkpoint holds."""
     return int(checkpoint.name.rsplit("-", 1)[1])
 
 
