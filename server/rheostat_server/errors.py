@@ -15,7 +15,8 @@ RheostatError
 ├── NotPermitted 403          outside the caller's envelope
 ├── EngineRejected            the engine refused the request: its own status and body
 ├── EngineUnavailable 503     the engine is gone or not ready
-└── EngineFailed 502          the engine answered with something that is no answer
+├── EngineFailed 502          the engine answered with something that is no answer
+└── ScorerUnavailable 503     a scorer is gone, too busy or too slow, so candidates cannot be told apart
 
 The HTTP status and the wire type sit on the class; `api/errors.py` renders them all in OpenAI's shape.
 """
@@ -133,6 +134,12 @@ class EngineFailed(RheostatError):
     status = 502
     type = "engine_failed"
     code = "engine_failed"
+
+
+class ScorerUnavailable(RheostatError):
+    status = 503
+    type = "scorer_unavailable"
+    code = "scorer_unavailable"
 
 
 class CannotStart(ValueError):

@@ -1,0 +1,177 @@
+"""Makes a Scorer of a model in this process: dialogues of many requests are judged together, in a thread of their own."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+
+import structlog
+
+from rheostat_server.errors import ScorerUnavailable
+from rheostat_server.log import trace_of
+from rheostat_server.scorers import Dialogue, LocalScorer, ScorerCard, Scores
+from rheostat_server.scorers.telemetry import BATCH, DIALOGUES, FAILURES, QUEUED, SECONDS
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most dialogues in one batch and in the queue, and the seconds after which a dialogue is given up.
+
+    Raises:
+        ValueError: one of them is not above 0.
+    """
+
+    batch: int = 64
+    queue: int = 1024
+    deadline: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "queue", "deadline"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """The dialogues of one call that are not judged yet, and what came of the others."""
+
+    dialogues: Sequence[Dialogue]
+    done: "asyncio.Future[list[Scores]]"
+    given_up_at: float
+    begun: int = 0
+    found: list[Scores] = field(default_factory=list)
+
+    @property
+    def left(self) -> int:
+        return len(self.dialogues) - self.begun
+
+
+class Batched:
+    """A Scorer: what waits is judged in batches, first come first served, as soon as the thread is free.
+
+    It belongs to the event loop of its first call. A call that is cancelled leaves the queue at once; a batch that is
+    being judged then is finished and thrown away.
+    """
+
+    def __init__(self, local: LocalScorer, limits: Limits | None = None) -> None:
+        self._local = local
+        self._limits = limits or Limits()
+        self._waiting: deque[_Call] = deque()
+        self._running: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"scorer {local.card.name}")
+        self._closed = False
+
+    @property
+    def card(self) -> ScorerCard:
+        return self._local.card
+
+    @property
+    def queued(self) -> int:
+        """Dialogues that no batch has taken yet."""
+        return sum(call.left for call in self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        return self._running is not None
+
+    async def score(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
+        if not dialogues:
+            return []
+        self._check_room(len(dialogues))
+        call = _Call(
+            dialogues, asyncio.get_running_loop().create_future(), given_up_at=monotonic() + self._limits.deadline
+        )
+        with self._queued(call):
+            try:
+                async with asyncio.timeout(self._limits.deadline):
+                    return await call.done
+            except TimeoutError:
+                FAILURES.labels(self.card.name, "deadline").inc()
+                raise ScorerUnavailable(
+                    f"scorer {self.card.name!r} did not judge within its deadline of {self._limits.deadline:g} s"
+                ) from None
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._running is not None:
+            await asyncio.wait({self._running})
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _check_room(self, wanted: int) -> None:
+        if self._closed:
+            raise ScorerUnavailable(f"scorer {self.card.name!r} is closed")
+        if self.queued + wanted > self._limits.queue:
+            FAILURES.labels(self.card.name, "queue_full").inc()
+            raise ScorerUnavailable(
+                f"scorer {self.card.name!r} is asked for {wanted} judgements and {self.queued} wait already; its queue "
+                f"holds {self._limits.queue}",
+                headers={"Retry-After": "1"},
+            )
+
+    @contextmanager
+    def _queued(self, call: _Call) -> Iterator[None]:
+        self._waiting.append(call)
+        QUEUED.labels(self.card.name).inc(call.left)
+        if self._running is None:
+            self._running = asyncio.ensure_future(self._run())
+        try:
+            yield
+        finally:
+            if call in self._waiting:
+                self._waiting.remove(call)
+                QUEUED.labels(self.card.name).dec(call.left)
+
+    async def _run(self) -> None:
+        """Judges batches until none waits."""
+        try:
+            while self._waiting and not self._closed:
+                await self._batch(self._next_batch())
+        finally:
+            self._running = None
+            for call in list(self._waiting):
+                _fail(call, ScorerUnavailable(f"scorer {self.card.name!r} is closed"))
+
+    def _next_batch(self) -> list[tuple[_Call, int]]:
+        """Calls with the number of dialogues of each that the batch takes."""
+        room = self._limits.batch
+        shares: list[tuple[_Call, int]] = []
+        while self._waiting and room:
+            call = self._waiting[0]
+            share = min(call.left, room)
+            shares.append((call, share))
+            room -= share
+            call.begun += share
+            if not call.left:
+                self._waiting.popleft()
+        QUEUED.labels(self.card.name).dec(self._limits.batch - room)
+        return shares
+
+    async def _batch(self, shares: Sequence[tuple[_Call, int]]) -> None:
+        dialogues = [one for call, share in shares for one in call.dialogues[call.begun - share : call.begun]]
+        BATCH.labels(self.card.name).observe(len(dialogues))
+        started = monotonic()
+        try:
+            scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._local.scores, dialogues)
+        except Exception as exc:  # noqa: BLE001 - a batch ends here, and whoever waits for it is told
+            log.error("scorer failed", scorer=self.card.name, trace=trace_of(exc))
+            FAILURES.labels(self.card.name, "error").inc()
+            for call, _ in shares:
+                _fail(call, ScorerUnavailable(f"scorer {self.card.name!r} failed: {type(exc).__name__}"))
+            return
+        SECONDS.labels(self.card.name).observe(monotonic() - started)
+        DIALOGUES.labels(self.card.name).inc(len(dialogues))
+        found = iter(scores)
+        for call, share in shares:
+            call.found += [next(found) for _ in range(share)]
+            if len(call.found) == len(call.dialogues) and not call.done.done():
+                call.done.set_result(call.found)
+
+
+def _fail(call: _Call, error: ScorerUnavailable) -> None:
+    if not call.done.done():
+        call.done.set_exception(error)
