@@ -1,4 +1,4 @@
-"""Makes a Scorer of a model in this process: dialogues of many requests are judged together, in a thread of their own."""
+"""Makes a Scorer of a model in this process: dialogues of many requests are judged together, in a thread of its own."""
 
 import asyncio
 from collections import deque
