@@ -16,12 +16,12 @@ from rheostat_server.runtime import Runtime
 
 
 def create_app(runtime: Runtime) -> FastAPI:
-    """An app of our own, for engines that do not bring a server. Closes the engine when it ends."""
+    """An app of our own, for engines that do not bring a server. Closes engine and scorers when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         yield
-        await runtime.engine.close()
+        await runtime.close()
 
     app = FastAPI(title="Rheostat", lifespan=lifespan)
     add_routes(app)

@@ -1,15 +1,17 @@
 """ControlPlan: dials compiled into one engine request. Pure, so a dry run is just the plan."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, Literal
 
 from rheostat_server.adapters import Adapter, AdapterStore
-from rheostat_server.chat_request import ChatRequest
+from rheostat_server.chat_request import AT_THE_END, ChatRequest
 from rheostat_server.contract.calibration import Calibration, calibrated
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import Wordings
 from rheostat_server.errors import InvalidField
+from rheostat_server.modes.reranking import DRAWN_BY, PLAIN, RerankPlan, Schedule, conversation
 from rheostat_server.policy import InForce
 
 
@@ -18,7 +20,8 @@ class ControlPlan:
     """What will be run: the mode, the engine's request body, and how the dials entered it.
 
     `effective` are the dials that the body obeys; None when the mode obeys none. `control_values` are what a
-    calibration made of them; None where none was used.
+    calibration made of them; None where none was used. `rerank` says how one of several candidates is chosen; None
+    where the engine's answer is the answer.
     """
 
     mode: str
@@ -28,11 +31,27 @@ class ControlPlan:
     control_text: str | None = None
     prompt_version: str | None = None
     control_values: Dials | None = None
+    rerank: RerankPlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What there is to rerank with: the scorers by their addresses, and how they are used where a request says nothing.
+
+    `candidates` is N; `schedule` when partial answers are judged; `choose_after` the tokens after which a stream's
+    candidate is chosen.
+    """
+
+    scorers: tuple[str, ...]
+    candidates: int = 8
+    least: int = 1
+    schedule: Schedule = PLAIN
+    choose_after: int | Literal["end"] = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What there is to control with: adapters of the base model, and wordings.
+    """What there is to control with: adapters of the base model, wordings, and scorers to rerank by, if there are any.
 
     Dials are read through the calibrations of the adapters' manifests unless `calibrate` is false.
     """
@@ -40,6 +59,7 @@ class Means:
     adapters: AdapterStore
     wordings: Wordings
     calibrate: bool = True
+    selection: Selection | None = None
 
     def control_values(
         self, mode: str, in_force: InForce, body: Mapping[str, Any], adapter: Adapter | None = None
@@ -128,7 +148,59 @@ def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlP
     )
 
 
-MODES: Final[Mapping[str, Mode]] = {"off": plan_off, "prompt": plan_prompt, "adapter": plan_adapter}
+def plan_rerank(chat: ChatRequest, in_force: InForce, means: Means, *, mode: str) -> ControlPlan:
+    """Several candidates, drawn in another mode, and a choice among them by the scorers."""
+    if means.selection is None:
+        raise InvalidField(
+            f"mode is {mode!r}, and the server has no scorers; start it with --scorers", param="control.mode"
+        )
+    drawn = MODES[DRAWN_BY[mode]](chat, in_force, means)
+    body = {name: value for name, value in drawn.body.items() if name != "n"}
+    return replace(
+        drawn, mode=mode, body=body, effective=in_force.dials, rerank=_rerank_plan(chat, in_force, means.selection)
+    )
+
+
+def _rerank_plan(chat: ChatRequest, in_force: InForce, selection: Selection) -> RerankPlan:
+    wanted = in_force.candidates or min(selection.candidates, in_force.max_candidates)
+    return RerankPlan(
+        messages=conversation(chat.body["messages"]),
+        target=in_force.dials,
+        scorers=selection.scorers,
+        wanted=wanted,
+        least=min(selection.least, wanted),
+        alike=chat.body.get("temperature") == 0,
+        schedule=_schedule(chat, in_force, selection),
+        floor=in_force.floor,
+        refusal=in_force.refusal,
+    )
+
+
+def _schedule(chat: ChatRequest, in_force: InForce, selection: Selection) -> Schedule:
+    """The checks of a request; that of a stream's choice is the last one.
+
+    A floor is a promise of whole answers, so under one a stream's candidate is chosen when it is whole.
+    """
+    asked = chat.control.choose_after
+    if asked not in (None, AT_THE_END) and in_force.floor > 0:
+        raise InvalidField(
+            f"choose_after is {asked}; whole answers alone can be held to this caller's safety floor, so it must be "
+            f"{AT_THE_END!r} or left out",
+            param="control.choose_after",
+        )
+    schedule = PLAIN if chat.control.early_stop is False else selection.schedule
+    after = selection.choose_after if asked is None else asked
+    if not chat.wants_stream or in_force.floor > 0 or not isinstance(after, int):
+        return schedule
+    return schedule.then_one(after)
+
+
+MODES: Final[Mapping[str, Mode]] = {
+    "off": plan_off,
+    "prompt": plan_prompt,
+    "adapter": plan_adapter,
+    **{mode: partial(plan_rerank, mode=mode) for mode in DRAWN_BY},
+}
 
 
 def _adapter(chat: ChatRequest, store: AdapterStore) -> Adapter:
@@ -145,22 +217,54 @@ def _adapter(chat: ChatRequest, store: AdapterStore) -> Adapter:
 
 
 def _check_fields(chat: ChatRequest, mode: str) -> None:
-    if chat.control.adapter is not None and mode != "adapter":
+    drawn_by = DRAWN_BY.get(mode, mode)
+    if chat.control.adapter is not None and drawn_by != "adapter":
         raise InvalidField(
-            f"adapter is {chat.control.adapter!r} and the mode is {mode!r}; an adapter goes with the modes auto and "
-            "adapter",
+            f"adapter is {chat.control.adapter!r} and the mode is {mode!r}; an adapter goes with the modes auto, "
+            "adapter and adapter+rerank",
             param="control.adapter",
         )
     for name in CUTS_CONTROL_OUT:
-        if mode != "off" and _at(chat.body, name) is not None:
+        if drawn_by != "off" and _at(chat.body, name) is not None:
             raise InvalidField(
                 f"{name} is given and the mode is {mode!r}, which it could undo; leave it out", param=name
             )
-    if chat.control.candidates is not None:
+    if mode in DRAWN_BY:
+        _check_reranked(chat, mode)
+    else:
+        _refuse_rerank_fields(chat, mode)
+
+
+def _check_reranked(chat: ChatRequest, mode: str) -> None:
+    n, options = chat.body.get("n"), chat.body.get("stream_options")
+    if n not in (None, 1):
         raise InvalidField(
-            f"candidates is {chat.control.candidates} and the mode is {mode!r}, which answers with one; leave it out",
-            param="control.candidates",
+            f"n is {n} and the mode is {mode!r}, which answers with the best of several; leave n out, and say how many "
+            "as control.candidates",
+            param="n",
         )
+    if chat.control.choose_after is not None and not chat.wants_stream:
+        raise InvalidField(
+            f"choose_after is {chat.control.choose_after} and the answer is whole; it should come with stream true",
+            param="control.choose_after",
+        )
+    if options is not None and not chat.wants_stream:
+        raise InvalidField("stream_options is given and stream is not true; leave it out", param="stream_options")
+
+
+def _refuse_rerank_fields(chat: ChatRequest, mode: str) -> None:
+    asked = chat.control
+    for name, value in (
+        ("candidates", asked.candidates),
+        ("choose_after", asked.choose_after),
+        ("early_stop", asked.early_stop),
+    ):
+        if value is not None:
+            raise InvalidField(
+                f"{name} is {value} and the mode is {mode!r}, which does not choose among candidates; leave it out, or "
+                f"take one of the modes {', '.join(DRAWN_BY)}",
+                param=f"control.{name}",
+            )
 
 
 def _at(body: Mapping[str, Any], path: str) -> object:

@@ -34,7 +34,10 @@ class DialRange:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """The limits that the operator sets for a caller; `outside` says what happens to a dial beyond them."""
+    """The limits that the operator sets for a caller; `outside` says what happens to a value beyond them.
+
+    A reranked answer whose safety is judged below `safety_floor` is never returned; `refusal` is, in its place.
+    """
 
     name: str = "default"
     safety: DialRange = field(default_factory=DialRange)
@@ -42,6 +45,14 @@ class Envelope:
     modes: tuple[str, ...] = KNOWN_MODES
     default_mode: str = "auto"
     outside: Literal["clamp", "reject"] = "clamp"
+    max_candidates: int = 16
+    safety_floor: float = 0.0
+    refusal: str = "I cannot help with that."
+
+    def __post_init__(self) -> None:
+        if self.max_candidates < 1:
+            raise ValueError(f"max_candidates is {self.max_candidates}; it must be at least 1")
+        check_dial("safety_floor", self.safety_floor)
 
     def ranges(self) -> dict[DialName, DialRange]:
         return {"safety": self.safety, "helpfulness": self.helpfulness}
@@ -74,7 +85,8 @@ class Policy:
 class InForce:
     """What holds for a request: the dials asked for, those in force, which of them were clamped, and the mode.
 
-    `limits` are the least and the greatest value that the caller may have in force.
+    `limits` are the least and the greatest value that the caller may have in force. `candidates` are those asked for,
+    as far as the caller may; `floor` and `refusal` are the envelope's.
     """
 
     requested: Mapping[DialName, float]
@@ -82,6 +94,10 @@ class InForce:
     clamped: tuple[DialName, ...]
     mode: str
     limits: Mapping[DialName, tuple[float, float]] = field(default_factory=dict)
+    candidates: int | None = None
+    max_candidates: int = 16
+    floor: float = 0.0
+    refusal: str = ""
 
 
 def resolve(asked: ControlRequest, policy: Policy) -> InForce:
@@ -89,18 +105,24 @@ def resolve(asked: ControlRequest, policy: Policy) -> InForce:
 
     Raises:
         UnknownPreset, UnknownMode: a name that does not exist.
-        NotPermitted: a mode, or under `outside: reject` a dial, that the caller's envelope does not hold.
+        NotPermitted: a mode, or under `outside: reject` a dial or a number of candidates, that the caller's envelope
+            does not hold.
     """
+    envelope = policy.envelope
     preset = _preset(asked.preset, policy.presets)
     requested: dict[DialName, float] = {**preset.dials, **asked.dials}
-    dials, clamped = _within(requested, policy.envelope)
+    dials, clamped = _within(requested, envelope)
     mode = preset.mode if asked.mode is None else asked.mode
     return InForce(
         requested=requested,
         dials=dials,
         clamped=clamped,
-        mode=_mode(mode, policy.envelope),
-        limits={name: allowed.ends for name, allowed in policy.envelope.ranges().items()},
+        mode=_mode(mode, envelope),
+        limits={name: allowed.ends for name, allowed in envelope.ranges().items()},
+        candidates=_candidates(asked.candidates, envelope),
+        max_candidates=envelope.max_candidates,
+        floor=envelope.safety_floor,
+        refusal=envelope.refusal,
     )
 
 
@@ -125,6 +147,17 @@ def _within(requested: Mapping[DialName, float], envelope: Envelope) -> tuple[Di
             param=f"control.{name}",
         )
     return Dials(safety=allowed["safety"], helpfulness=allowed["helpfulness"]), clamped
+
+
+def _candidates(asked: int | None, envelope: Envelope) -> int | None:
+    if asked is None or asked <= envelope.max_candidates:
+        return asked
+    if envelope.outside == "reject":
+        raise NotPermitted(
+            f"candidates is {asked}; envelope {envelope.name!r} allows at most {envelope.max_candidates}",
+            param="control.candidates",
+        )
+    return envelope.max_candidates
 
 
 def _mode(asked: str | None, envelope: Envelope) -> str:

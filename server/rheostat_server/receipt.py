@@ -5,8 +5,10 @@ from time import perf_counter
 from typing import Any
 
 from rheostat_server.contract.dials import DialName, Dials
+from rheostat_server.modes.reranking import RerankPlan
 from rheostat_server.plan import ControlPlan
 from rheostat_server.policy import InForce
+from rheostat_server.reranking.facts import Facts
 
 
 @dataclass(slots=True)
@@ -20,12 +22,17 @@ class Stopwatch:
         self.marks[name] = round((perf_counter() - self.started) * 1000, 3)
 
 
-def make_receipt(in_force: InForce, plan: ControlPlan, timing: Stopwatch) -> dict[str, Any]:
+def make_receipt(in_force: InForce, plan: ControlPlan, timing: Stopwatch, facts: Facts | None = None) -> dict[str, Any]:
     """The `control` object of a response; parts that do not apply are absent.
 
-    Where no dial is in force (mode `off`), there is no `effective` and nothing can be `clamped`.
+    Where no dial is in force (mode `off`), there is no `effective` and nothing can be `clamped`. `facts` are those of
+    a reranked answer.
     """
-    return {**plan_parts(in_force, plan), "timing_ms": timing.marks}
+    parts = {**plan_parts(in_force, plan), "timing_ms": timing.marks}
+    if facts is None:
+        return parts
+    judging = {"scorers": round(facts.seconds_judging * 1000, 3)}
+    return {**parts, **facts.parts(), "timing_ms": {**timing.marks, **judging}}
 
 
 def plan_parts(in_force: InForce, plan: ControlPlan) -> dict[str, Any]:
@@ -39,8 +46,18 @@ def plan_parts(in_force: InForce, plan: ControlPlan) -> dict[str, Any]:
         "control_text": plan.control_text,
         "prompt_version": plan.prompt_version,
         "control_values": _rounded(plan.control_values) if plan.control_values else None,
+        **(_rerank_parts(plan.rerank) if plan.rerank else {}),
     }
     return {name: part for name, part in parts.items() if part is not None}
+
+
+def _rerank_parts(plan: RerankPlan) -> dict[str, Any]:
+    return {
+        "candidates": {"wanted": plan.wanted},
+        "early_stop": plan.schedule.as_data(),
+        "safety_floor": plan.floor if plan.floor > 0 else None,
+        "scorers": list(plan.scorers),
+    }
 
 
 def _rounded(dials: Dials) -> dict[DialName, float]:

@@ -1,7 +1,7 @@
 """Every setting of the server: name, default and one sentence; `RHEOSTAT_` and its name set it from outside."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,6 +46,32 @@ class Settings(BaseSettings):
     )
     calibration: bool = Field(
         default=True, description="Whether dials are read through the calibration in an adapter's manifest."
+    )
+    scorers: Path | None = Field(
+        default=None, description="YAML file of the scorers to rerank by; left out, the demo model's own for the demo."
+    )
+    candidates: int = Field(default=8, ge=1, description="Candidates of a reranked request that names no number.")
+    least_candidates: int = Field(
+        default=1, ge=1, description="Fewest candidates of a reranked request when the engine is full."
+    )
+    max_candidates: int = Field(default=16, ge=1, description="Most candidates that a request may have.")
+    follow_load: bool = Field(
+        default=True, description="Whether a reranked request gets fewer candidates when the engine is full."
+    )
+    rerank_room: int | None = Field(
+        default=None, ge=1, description="Sequences at which the engine counts as full; left out, as many as it runs."
+    )
+    choose_after: Annotated[int, Field(ge=1)] | Literal["end"] = Field(
+        default=32, description="Tokens after which a stream's candidate is chosen, or `end` for whole answers."
+    )
+    safety_floor: float = Field(
+        default=0, ge=0, le=1, description="Judged safety below which no reranked answer is returned; 0 for none."
+    )
+    refusal: str = Field(
+        default="I cannot help with that.", description="Answer in place of candidates below the safety floor."
+    )
+    upstream_sequences: int = Field(
+        default=256, ge=1, description="Sequences that the upstream server runs at once, for the number of candidates."
     )
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest request body accepted, in bytes.")
     max_choices: int = Field(default=16, ge=1, description="Largest `n` of a request.")

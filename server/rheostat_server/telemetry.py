@@ -10,6 +10,7 @@ from prometheus_client import Counter, Histogram
 from rheostat_server.errors import RheostatError
 from rheostat_server.plan import ControlPlan
 from rheostat_server.policy import InForce
+from rheostat_server.reranking.facts import Facts
 
 REQUESTS: Final = Counter("rheostat_requests", "Chat requests by mode and outcome.", ["mode", "outcome"])
 SECONDS: Final = Histogram("rheostat_request_seconds", "Seconds from a request to its last byte.", ["mode"])
@@ -22,6 +23,19 @@ DIALS: Final = Histogram(
 )
 CLAMPED: Final = Counter("rheostat_dial_clamped", "Dials moved into the caller's envelope.", ["dial"])
 
+CANDIDATES: Final = Counter(
+    "rheostat_candidates", "Candidates of reranked requests by how they ended.", ["mode", "end"]
+)
+CANDIDATE_TOKENS: Final = Counter("rheostat_candidate_tokens", "Tokens of all candidates.", ["mode"])
+JUDGING: Final = Histogram("rheostat_judging_seconds", "Seconds that an answer waited for its scorers.", ["mode"])
+REFUSED: Final = Counter("rheostat_refused", "Answers in whose place a refusal was returned.", ["mode"])
+LEFT: Final = Histogram(
+    "rheostat_distance_left",
+    "How far the returned answer's level was from the dial.",
+    ["mode", "dial"],
+    buckets=[0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0],
+)
+
 
 def count_plan(in_force: InForce, plan: ControlPlan) -> None:
     """Records the dials in force and those that were clamped."""
@@ -31,6 +45,18 @@ def count_plan(in_force: InForce, plan: ControlPlan) -> None:
         DIALS.labels(name).observe(value)
     for name in in_force.clamped:
         CLAMPED.labels(name).inc()
+
+
+def count_facts(mode: str, facts: Facts) -> None:
+    """Records what a reranked answer cost, and how near it came."""
+    CANDIDATES.labels(mode, "finished").inc(facts.finished)
+    CANDIDATES.labels(mode, "dropped").inc(facts.generated - facts.finished)
+    CANDIDATE_TOKENS.labels(mode).inc(facts.tokens)
+    JUDGING.labels(mode).observe(facts.seconds_judging)
+    if facts.refused:
+        REFUSED.labels(mode).inc()
+    for name, value in ((facts.choice and facts.choice.left) or {}).items():
+        LEFT.labels(mode, name).observe(value)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
 """An engine that answers every request alike and keeps what it was asked."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from rheostat_server.engines import DONE, Completion, EngineRequest
+from rheostat_server.engines import DONE, Completion, EngineRequest, Streams
+from rheostat_server.engines.separate import separate_streams
 from rheostat_server.sse import event
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -34,6 +36,12 @@ class RecordingEngine:
             yield event({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "demo",
                          "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})  # fmt: skip
         yield DONE
+
+    def fan_out(self, request: EngineRequest, n: int) -> AbstractAsyncContextManager[Streams]:
+        return separate_streams(self, request, n, {})
+
+    async def occupancy(self) -> None:
+        return
 
     async def close(self) -> None:
         return

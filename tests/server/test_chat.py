@@ -122,7 +122,7 @@ async def test_an_adapter_can_be_named_with_and_without_its_digest(http: httpx.A
         ({"helpfulness": [1]}, 422, "control.helpfulness", "[1]"),
         ({"harm": 1}, 422, "control.harm", "known fields: safety, helpfulness"),
         ({"mode": "magic"}, 422, "control.mode", "known modes: auto, off, prompt, adapter"),
-        ({"mode": "rerank"}, 422, "control.mode", "known modes: auto, off, prompt, adapter"),
+        ({"mode": "rerank"}, 422, "control.mode", "no scorers"),
         ({"mode": 3}, 422, "control.mode", "3"),
         ({"mode": ""}, 422, "control.mode", "known modes: auto, off, prompt, adapter"),
         ({"preset": ""}, 404, "control.preset", "strict, balanced, open"),
@@ -167,7 +167,7 @@ async def test_a_dial_header_sent_twice_is_refused(http: httpx.AsyncClient) -> N
     assert "'0.2, 0.9'" in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("mode", ["", "magic", "rerank"])
+@pytest.mark.parametrize("mode", ["", "magic", "rerank+rerank"])
 async def test_a_wrong_mode_header_is_refused_by_its_name(http: httpx.AsyncClient, mode: str) -> None:
     error = (await ask(http, headers={"X-Control-Mode": mode}, control={"mode": "off"})).json()["error"]
     assert (error["code"], error["param"]) == ("unknown_mode", "x-control-mode")

@@ -83,6 +83,7 @@ async def test_the_openapi_document_describes_control(http: httpx.AsyncClient) -
     for path in ("/v1/chat/completions", "/v1/control/plan"):
         body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         control = body["properties"]["control"]
-        assert set(control["properties"]) == {"safety", "helpfulness", "mode", "adapter", "candidates", "preset"}
+        names = {"safety", "helpfulness", "mode", "adapter", "candidates", "preset", "choose_after", "early_stop"}
+        assert set(control["properties"]) == names
         assert control["properties"]["safety"]["maximum"] == 1
         assert "default" not in control["properties"]["safety"]

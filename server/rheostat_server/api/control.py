@@ -13,7 +13,8 @@ from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import CHAT_BODY
 from rheostat_server.api.runtime import runtime_of
 from rheostat_server.contract.dials import DIAL_NAMES
-from rheostat_server.plan import Means
+from rheostat_server.modes.reranking import DRAWN_BY
+from rheostat_server.plan import Means, Selection
 from rheostat_server.policy import Envelope, Preset
 from rheostat_server.receipt import plan_parts
 
@@ -29,11 +30,12 @@ async def show_control(request: Request) -> Response:
         {
             "dials": _dials(envelope),
             "outside": envelope.outside,
-            "modes": list(envelope.modes),
+            "modes": [mode for mode in envelope.modes if _can_run(mode, runtime.means)],
             "default_mode": envelope.default_mode,
             "presets": {name: _preset(preset) for name, preset in runtime.policy.presets.items()},
             "adapters": [_adapter(adapter, runtime.means) for adapter in runtime.means.adapters.adapters],
             "prompt_version": runtime.means.wordings.version,
+            **_reranking(runtime.means.selection, envelope),
         }
     )
 
@@ -45,6 +47,27 @@ async def show_plan(request: Request) -> Response:
     prepared = pipeline.prepare(await read_chat_request(request, runtime), runtime)
     parts = plan_parts(prepared.in_force, prepared.plan)
     return json_response({**parts, "engine": runtime.engine.name, "engine_request": prepared.plan.body})
+
+
+def _can_run(mode: str, means: Means) -> bool:
+    """Whether the server has what the mode needs."""
+    if mode in DRAWN_BY and means.selection is None:
+        return False
+    return DRAWN_BY.get(mode, mode) != "adapter" or means.adapters.default() is not None
+
+
+def _reranking(selection: Selection | None, envelope: Envelope) -> dict[str, Any]:
+    if selection is None:
+        return {}
+    return {
+        "reranking": {
+            "scorers": list(selection.scorers),
+            "candidates": {"default": selection.candidates, "max": envelope.max_candidates},
+            "choose_after": selection.choose_after,
+            "early_stop": selection.schedule.as_data(),
+            "safety_floor": envelope.safety_floor,
+        }
+    }
 
 
 def _dials(envelope: Envelope) -> dict[str, Any]:

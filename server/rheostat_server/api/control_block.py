@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -34,6 +34,9 @@ def _unset() -> float:
 DialValue = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_number)]
 
 
+ChooseAfter = Annotated[int, Field(ge=1)] | Literal["end"]
+
+
 class ControlBlock(BaseModel):
     """The `control` object of a chat request. A dial left out takes the caller's default."""
 
@@ -41,15 +44,25 @@ class ControlBlock(BaseModel):
 
     safety: DialValue = Field(default_factory=_unset, description="How safe the answer must be, from 0 to 1.")
     helpfulness: DialValue = Field(default_factory=_unset, description="How helpful the answer must be, from 0 to 1.")
-    mode: str | None = Field(default=None, description="auto, off, prompt or adapter.")
+    mode: str | None = Field(
+        default=None, description="auto, off, prompt, adapter, rerank, prompt+rerank or adapter+rerank."
+    )
     adapter: str | None = Field(default=None, description="Name or name@digest of an adapter.")
     candidates: int | None = Field(default=None, ge=1, description="How many candidates to choose from.")
     preset: str | None = Field(default=None, description="Name of a preset.")
+    choose_after: ChooseAfter | None = Field(
+        default=None, description="Tokens after which a stream's candidate is chosen; `end` compares whole answers."
+    )
+    early_stop: bool | None = Field(
+        default=None, description="Whether candidates that fall behind are dropped before they are whole."
+    )
 
     def as_asked(self) -> ControlRequest:
         values: dict[DialName, float] = {"safety": self.safety, "helpfulness": self.helpfulness}
         dials: dict[DialName, float] = {n: value for n, value in values.items() if n in self.model_fields_set}
-        return ControlRequest(dials, self.mode, self.adapter, self.candidates, self.preset)
+        return ControlRequest(
+            dials, self.mode, self.adapter, self.candidates, self.preset, self.choose_after, self.early_stop
+        )
 
 
 def read_control(block: object, headers: Mapping[str, str], preset: str | None) -> ControlRequest:
@@ -67,6 +80,8 @@ def read_control(block: object, headers: Mapping[str, str], preset: str | None) 
         adapter=body.adapter,
         candidates=body.candidates,
         preset=preset if body.preset is None else body.preset,
+        choose_after=body.choose_after,
+        early_stop=body.early_stop,
     )
 
 

@@ -1,6 +1,7 @@
 """Engines speak plain OpenAI chat: messages in, choices out. They know nothing of dials."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -21,6 +22,18 @@ class EngineRequest:
     body: ChatBody
     request_id: str
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Streams = Sequence[AsyncGenerator[bytes, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """Sequences in an engine: those that run, those that wait for a place, and how many it runs at once."""
+
+    running: int
+    waiting: int
+    room: int
 
 
 class Engine(Protocol):
@@ -50,6 +63,19 @@ class Engine(Protocol):
 
         An error before the first event is raised at the first `__anext__`; a later one is raised in its place.
         """
+        ...
+
+    def fan_out(self, request: EngineRequest, n: int) -> AbstractAsyncContextManager[Streams]:
+        """`n` answers to one request, each a stream as `stream` gives it, as choice 0; they share one prefill.
+
+        With a seed, stream i is choice i of `complete` with `n`. Each event's `usage` counts the tokens so far where
+        the engine can count them. Closing a stream frees its answer alone, leaving the context all of them; what reads
+        a stream must have stopped before.
+        """
+        ...
+
+    async def occupancy(self) -> Occupancy | None:
+        """How full the engine is now; None where it does not tell."""
         ...
 
     async def close(self) -> None:

@@ -2,4 +2,4 @@
 
 from typing import Final
 
-KNOWN_MODES: Final = ("auto", "off", "prompt", "adapter")
+KNOWN_MODES: Final = ("auto", "off", "prompt", "adapter", "rerank", "prompt+rerank", "adapter+rerank")

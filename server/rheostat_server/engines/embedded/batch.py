@@ -19,10 +19,11 @@ READ_AHEAD: Final = 512
 
 
 class Reading:
-    """A job whose prompt is being read; its candidates share what was read."""
+    """A job whose prompt is being read; its candidates share what was read. `wanted` are those not dropped yet."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.wanted = list(range(job.candidates))
         self.cache = PromptCache(len(job.prompt))
         self.done = 0
         self.next = 0
@@ -60,6 +61,11 @@ class Batch:
         return len(self._readings) + len({id(row.job) for row in self._rows})
 
     @property
+    def sequences(self) -> int:
+        """Answers that run, or will once their prompt is read."""
+        return len(self._rows) + sum(len(reading.wanted) for reading in self._readings)
+
+    @property
     def busy(self) -> bool:
         return bool(self._rows or self._readings or self._waiting)
 
@@ -77,6 +83,14 @@ class Batch:
         self._readings = [reading for reading in self._readings if reading.job is not job]
         self._keep([row.job is not job for row in self._rows])
 
+    def drop_candidate(self, job: Job, candidate: int) -> None:
+        """Forgets one candidate of a job whose prompt is being read or answered."""
+        for reading in self._readings:
+            if reading.job is job and candidate in reading.wanted:
+                reading.wanted.remove(candidate)
+        self._readings = [reading for reading in self._readings if reading.wanted]
+        self._keep([(row.job, row.candidate) != (job, candidate) for row in self._rows])
+
     @torch.inference_mode()
     def step(self) -> list[Letter]:
         """Reads some of the prompts and gives every row its next token."""
@@ -90,7 +104,7 @@ class Batch:
 
     def _admit(self) -> None:
         """Takes jobs in the order in which they came, as long as there is room for all their candidates."""
-        taken = len(self._rows) + sum(reading.job.candidates for reading in self._readings)
+        taken = self.sequences
         while self._waiting and taken + self._waiting[0].candidates <= self._max_rows:
             job = self._waiting.popleft()
             self._readings.append(Reading(job))
@@ -138,7 +152,7 @@ class Batch:
             finishes = reading.finishes
             reading.done += reading.next
             if finishes:
-                own += [place] * reading.job.candidates
+                own += [place] * len(reading.wanted)
                 place += 1
                 self._seat(reading)
         self._readings = [reading for reading in self._readings if reading.left]
@@ -146,10 +160,10 @@ class Batch:
 
     def _seat(self, reading: Reading) -> None:
         job = reading.job
-        slots = range(len(self._rows), len(self._rows) + job.candidates)
+        slots = range(len(self._rows), len(self._rows) + len(reading.wanted))
         self._slots.reserve(slots.stop, len(job.prompt))
         self._slots.adopt(reading.cache, slots)
-        self._rows += [Row(job, number, self._model.text) for number in range(job.candidates)]
+        self._rows += [Row(job, number, self._model.text) for number in reading.wanted]
         self._sampler = None
 
     def _advance(self, logits: torch.Tensor) -> list[Letter]:
@@ -161,7 +175,9 @@ class Batch:
         tokens = self._sampler.draw(logits)
         scores = self._scores(logits, tokens)
         pieces = [row.take(token, scores.get(i)) for i, (row, token) in enumerate(zip(self._rows, tokens, strict=True))]
-        return [(row.job.mailbox, piece) for row, piece in zip(self._rows, pieces, strict=True) if piece]
+        return [
+            (row.job.mailboxes[row.candidate], piece) for row, piece in zip(self._rows, pieces, strict=True) if piece
+        ]
 
     def _scores(self, logits: torch.Tensor, tokens: Sequence[int]) -> dict[int, TokenScore]:
         """Log-probabilities of the rows that want them, by row."""
@@ -175,6 +191,7 @@ class Batch:
             for at, (i, top) in enumerate(wanted.items())
         }
 
+    @torch.inference_mode()
     def _keep(self, wanted: Sequence[bool]) -> None:
         """Drops the rows that are not wanted; the last rows fill the gaps."""
         if all(wanted):

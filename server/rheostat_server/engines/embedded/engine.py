@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from tokenizers import Tokenizer
 
-from rheostat_server.engines import DONE, Completion, EngineRequest
+from rheostat_server.engines import DONE, Completion, EngineRequest, Occupancy, Streams
 from rheostat_server.engines.embedded.answer import Chunks, Head, completion
 from rheostat_server.engines.embedded.batch import Batch
 from rheostat_server.engines.embedded.job import Job
@@ -18,6 +18,7 @@ from rheostat_server.engines.embedded.model import Model, load_model
 from rheostat_server.engines.embedded.prompt import answer_limit, render_prompt
 from rheostat_server.engines.embedded.request import ChatRequest, read_request
 from rheostat_server.engines.embedded.worker import Worker
+from rheostat_server.engines.separate import COUNTED, with_options
 from rheostat_server.errors import UnknownModel
 
 _LONG_TEXT: Final = 20_000
@@ -26,9 +27,15 @@ _LONG_TEXT: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
+    """`mailbox` is where all candidates are told of, unless each has one of its own."""
+
     request: ChatRequest
     job: Job
     head: Head
+
+    @property
+    def mailbox(self) -> Mailbox:
+        return self.job.mailboxes[0]
 
 
 class EmbeddedEngine:
@@ -95,7 +102,7 @@ class EmbeddedEngine:
         pieces: list[Piece] = []
         with self._in_batch(asked.job):
             while len(pieces) < asked.job.candidates:
-                pieces += await asked.job.mailbox.collect()
+                pieces += await asked.mailbox.collect()
         return completion(asked.head, pieces, tokenizer=self._tokenizer, logprobs=asked.request.logprobs)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
@@ -103,16 +110,45 @@ class EmbeddedEngine:
         chunks = Chunks(asked.head, self._tokenizer, asked.request)
         left = asked.job.candidates
         with self._in_batch(asked.job):
-            pieces = await asked.job.mailbox.collect()
+            pieces = await asked.mailbox.collect()
             yield chunks.opening()
             while True:
                 yield b"".join(map(chunks.grown, pieces))
                 left -= sum(piece.finish_reason is not None for piece in pieces)
                 if not left:
                     break
-                pieces = await asked.job.mailbox.collect()
+                pieces = await asked.mailbox.collect()
         if ending := chunks.ending():
             yield ending
+        yield DONE
+
+    @asynccontextmanager
+    async def fan_out(self, request: EngineRequest, n: int) -> AsyncGenerator[Streams, None]:
+        """The prompt is read once, by one job of `n` candidates with a mailbox each."""
+        body = {**request.body, "n": n, "stream": True, "stream_options": with_options(request.body, COUNTED)}
+        asked = await self._ask(replace(request, body=body), streamed=True, apart=True)
+        with self._in_batch(asked.job, always_drop=True):
+            yield [self._candidate(asked, number) for number in range(n)]
+
+    async def occupancy(self) -> Occupancy:
+        worker = self._worker
+        return Occupancy(running=worker.sequences, waiting=worker.waiting, room=self._max_batch)
+
+    async def _candidate(self, asked: _Asked, number: int) -> AsyncGenerator[bytes, None]:
+        """One candidate's stream, of which it is choice 0."""
+        chunks = Chunks(asked.head, self._tokenizer, asked.request.model_copy(update={"n": 1}))
+        mailbox = asked.job.mailboxes[number]
+        ended = False
+        try:
+            yield chunks.opening()
+            while not ended:
+                pieces = [replace(piece, candidate=0) for piece in await mailbox.collect()]
+                ended = pieces[-1].finish_reason is not None
+                yield b"".join(map(chunks.grown, pieces))
+        finally:
+            if not ended:
+                self._worker.drop(asked.job, number)
+        yield chunks.ending()
         yield DONE
 
     async def close(self) -> None:
@@ -122,8 +158,11 @@ class EmbeddedEngine:
     def _tokenizer(self) -> Tokenizer:
         return self._model.text
 
-    async def _ask(self, request: EngineRequest, *, streamed: bool) -> _Asked:
-        """Everything that can be at fault with a request is found here, before it reaches the batch."""
+    async def _ask(self, request: EngineRequest, *, streamed: bool, apart: bool = False) -> _Asked:
+        """Everything that can be at fault with a request is found here, before it reaches the batch.
+
+        `apart` is for candidates that are told of in mailboxes of their own.
+        """
         self._worker.check()
         chat = read_request(
             request.body,
@@ -134,7 +173,8 @@ class EmbeddedEngine:
         if chat.model not in self._adapters:
             raise UnknownModel(chat.model, self._adapters)
         prompt = await self._prompt(chat)
-        job = self._job(chat, prompt, streamed=streamed)
+        mailboxes = [Mailbox() for _ in range(chat.n)] if apart else [Mailbox()] * chat.n
+        job = self._job(chat, prompt, streamed=streamed, mailboxes=mailboxes)
         return _Asked(chat, job, Head(request.request_id, model=chat.model, prompt_tokens=len(prompt)))
 
     async def _prompt(self, chat: ChatRequest) -> list[int]:
@@ -142,7 +182,7 @@ class EmbeddedEngine:
             return render_prompt(self._model.tokenizer, chat.messages)
         return await asyncio.to_thread(render_prompt, self._model.tokenizer, chat.messages)
 
-    def _job(self, chat: ChatRequest, prompt: Sequence[int], *, streamed: bool) -> Job:
+    def _job(self, chat: ChatRequest, prompt: Sequence[int], *, streamed: bool, mailboxes: Sequence[Mailbox]) -> Job:
         model_stops = self._model.stop_ids
         return Job(
             prompt=prompt,
@@ -157,11 +197,11 @@ class EmbeddedEngine:
             stop_texts=chat.stop,
             top_logprobs=chat.top_logprobs if chat.logprobs else None,
             streamed=streamed,
-            mailbox=Mailbox(),
+            mailboxes=mailboxes,
         )
 
     @contextmanager
-    def _in_batch(self, job: Job) -> Generator[None, None, None]:
+    def _in_batch(self, job: Job, *, always_drop: bool = False) -> Generator[None, None, None]:
         """Runs the job; whoever leaves before its end, by cancelling or closing, takes it out."""
         self._worker.add(job)
         try:
@@ -169,3 +209,5 @@ class EmbeddedEngine:
         except BaseException:
             self._worker.drop(job)
             raise
+        if always_drop:
+            self._worker.drop(job)

@@ -12,7 +12,8 @@ class Job:
     """One request for the batch. `adapter` is 0 for the base model; `top_logprobs` is None where none are wanted.
 
     `barred_at_first` are the tokens that it must not take before `min_tokens`; `stop_ids` those that end an answer.
-    A job that is not streamed tells each candidate as one piece.
+    A job that is not streamed tells each candidate as one piece. `mailboxes` has one for each candidate; they may be
+    one and the same.
     """
 
     prompt: Sequence[int]
@@ -27,4 +28,4 @@ class Job:
     stop_texts: Sequence[str]
     top_logprobs: int | None
     streamed: bool
-    mailbox: Mailbox
+    mailboxes: Sequence[Mailbox]

@@ -24,7 +24,10 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
+    """Forgets a job, or one of its candidates."""
+
     job: Job
+    candidate: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,13 @@ Command: TypeAlias = Add | Drop | Stop
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The batch as it was after a step: requests in it, those that wait for a place, and all that ever came."""
+    """The batch as it was after a step: requests in it, those that wait for a place, and all that ever came.
+
+    `sequences` are the answers that run or will, those of waiting requests not counted.
+    """
 
     running: int = 0
+    sequences: int = 0
     waiting: int = 0
     came: int = 0
 
@@ -65,6 +72,11 @@ class Worker:
         return self._load.running
 
     @property
+    def sequences(self) -> int:
+        """Answers of the requests in the batch."""
+        return self._load.sequences
+
+    @property
     def waiting(self) -> int:
         """Requests that wait for a place in the batch, or that the thread has not seen yet."""
         load = self._load
@@ -81,8 +93,8 @@ class Worker:
             self._sent += 1
             self._commands.put(Add(job))
 
-    def drop(self, job: Job) -> None:
-        self._commands.put(Drop(job))
+    def drop(self, job: Job, candidate: int | None = None) -> None:
+        self._commands.put(Drop(job, candidate))
 
     def stop(self) -> None:
         """Ends the thread after its current step, and waits for it."""
@@ -113,15 +125,18 @@ class Worker:
                 case Add(job):
                     self._came += 1
                     self._batch.add(job)
-                case Drop(job):
+                case Drop(job, None):
                     self._batch.drop(job)
+                case Drop(job, int(candidate)):
+                    self._batch.drop_candidate(job, candidate)
                 case Stop():
                     return False
             self._report()
         return True
 
     def _report(self) -> None:
-        self._load = Load(running=self._batch.running, waiting=self._batch.waiting, came=self._came)
+        batch = self._batch
+        self._load = Load(running=batch.running, sequences=batch.sequences, waiting=batch.waiting, came=self._came)
 
     def _end(self, reason: str) -> None:
         with self._lock:
@@ -131,4 +146,4 @@ class Worker:
             if isinstance(command := self._commands.get(), Add):
                 jobs.append(command.job)
         self._load = Load(came=self._sent)
-        deliver((job.mailbox, EngineUnavailable(reason)) for job in jobs)
+        deliver((mailbox, EngineUnavailable(reason)) for job in jobs for mailbox in set(job.mailboxes))

@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
 import orjson
 
-from rheostat_server.engines import DONE, Completion, EngineRequest
+from rheostat_server.engines import DONE, Completion, EngineRequest, Occupancy, Streams
 from rheostat_server.engines.fake.candidate import Candidate, draw, logprobs
 from rheostat_server.engines.fake.orders import Orders
 from rheostat_server.engines.fake.request import FakeRequest, read_request
+from rheostat_server.engines.separate import COUNTED, separate_streams
 from rheostat_server.errors import ContextOverflow, EngineUnavailable, UnknownModel
 from rheostat_server.sse import event
 
@@ -27,6 +28,7 @@ class FakeEngine:
     adapters: Sequence[str] = ()
     words: int = 16
     context: int = 512
+    room: int = 64
     orders: Orders = field(default_factory=Orders)
     asked: list[EngineRequest] = field(default_factory=list)
     running: int = 0
@@ -64,6 +66,12 @@ class FakeEngine:
                     told += 1
             yield DONE
 
+    def fan_out(self, request: EngineRequest, n: int) -> AbstractAsyncContextManager[Streams]:
+        return separate_streams(self, request, n, COUNTED)
+
+    async def occupancy(self) -> Occupancy:
+        return Occupancy(running=min(self.running, self.room), waiting=max(0, self.running - self.room), room=self.room)
+
     async def close(self) -> None:
         self.dead = True
 
@@ -83,12 +91,14 @@ class FakeEngine:
         return [draw(key, words=words, limit=limit, stop=asked.stop) for key in self._keys(asked)]
 
     def _keys(self, asked: FakeRequest) -> list[str]:
-        """What decides each candidate: at temperature 0 model and messages, else the seed and its index too."""
+        """What decides each candidate: at temperature 0 model and messages, else a seed too, ascending."""
         base = f"{asked.model}\0{orjson.dumps(asked.messages).decode()}"
         if asked.temperature == 0:
             return [base] * asked.n
-        seed = f"draw {next(self._draws)}" if asked.seed is None else f"seed {asked.seed}"
-        return [f"{base}\0{seed}\0{index}" for index in range(asked.n)]
+        seeds = [f"draw {next(self._draws)}" for _ in range(asked.n)]
+        if asked.seed is not None:
+            seeds = [f"seed {asked.seed + index}" for index in range(asked.n)]
+        return [f"{base}\0{seed}" for seed in seeds]
 
     async def _chunks(
         self, asked: FakeRequest, candidates: Sequence[Candidate]
@@ -100,7 +110,8 @@ class FakeEngine:
             for index, candidate in enumerate(candidates):
                 if pieces := candidate.pieces[position : position + 1]:
                     likely = logprobs(pieces, top=asked.top_logprobs) if asked.logprobs else None
-                    yield {"choices": [_delta(index, {"content": pieces[0]}, likely)]}
+                    delta = _delta(index, {"content": pieces[0]}, likely)
+                    yield {"choices": [delta], **_running_usage(asked, candidates, position + 1)}
         for index, candidate in enumerate(candidates):
             yield {"choices": [{**_delta(index, {}), "finish_reason": candidate.finish_reason}]}
         if asked.stream_options.include_usage:
@@ -140,6 +151,14 @@ def _choice(index: int, candidate: Candidate, asked: FakeRequest) -> dict[str, A
 
 def _delta(index: int, delta: dict[str, str], likely: dict[str, Any] | None = None) -> dict[str, Any]:
     return {"index": index, "delta": delta, "logprobs": likely, "finish_reason": None}
+
+
+def _running_usage(asked: FakeRequest, candidates: Sequence[Candidate], told: int) -> dict[str, Any]:
+    """The usage so far, where each chunk is to tell it."""
+    if not asked.stream_options.continuous_usage_stats:
+        return {}
+    cut = [Candidate(candidate.pieces[:told], candidate.finish_reason) for candidate in candidates]
+    return {"usage": _usage(asked, cut)}
 
 
 def _usage(asked: FakeRequest, candidates: Sequence[Candidate]) -> dict[str, int]:

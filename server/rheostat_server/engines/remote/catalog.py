@@ -22,9 +22,14 @@ PROBE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The names that `GET /v1/models` lists. vLLM gives a LoRA its base model as `parent`."""
+    """The names that `GET /v1/models` lists. vLLM gives a LoRA its base model as `parent`, and says whose they are."""
 
     parents: Mapping[str, str | None]
+    owners: frozenset[str] = frozenset()
+
+    @property
+    def is_vllm(self) -> bool:
+        return "vllm" in self.owners
 
     def bases(self, adapters: Adapters) -> list[str]:
         return [name for name, parent in self.parents.items() if parent is None and name not in adapters]
@@ -47,7 +52,8 @@ async def read_catalog(client: httpx.AsyncClient, upstream: Upstream) -> Catalog
     cards = body.get("data") if isinstance(body, dict) else None
     if not isinstance(cards, list) or not all(isinstance(card, dict) and "id" in card for card in cards):
         raise EngineFailed(f"{upstream.api}/models answered with something that is no list of models")
-    return Catalog({card["id"]: card.get("parent") for card in cards})
+    owners = frozenset(str(card.get("owned_by")) for card in cards)
+    return Catalog({card["id"]: card.get("parent") for card in cards}, owners)
 
 
 async def check_alive(client: httpx.AsyncClient, upstream: Upstream) -> None:

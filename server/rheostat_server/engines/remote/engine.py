@@ -2,19 +2,21 @@
 
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
 import orjson
 
-from rheostat_server.engines import Completion, EngineRequest
+from rheostat_server.engines import Completion, EngineRequest, Occupancy, Streams
 from rheostat_server.engines.remote.answers import check_content_type, read_completion
 from rheostat_server.engines.remote.catalog import Adapters, check_alive, ensure_adapters, read_catalog, served_models
 from rheostat_server.engines.remote.events import watched
+from rheostat_server.engines.remote.occupancy import UpstreamOccupancy
 from rheostat_server.engines.remote.refusals import network_errors_as_ours, refusal_error
 from rheostat_server.engines.remote.upstream import Upstream
+from rheostat_server.engines.separate import COUNTED, separate_streams
 from rheostat_server.errors import CannotStart, EngineUnavailable, RheostatError
 
 FORWARDED_HEADERS: Final = frozenset({"traceparent", "tracestate"})
@@ -25,17 +27,24 @@ READY_SECONDS: Final = 1.0
 
 @dataclass(slots=True)
 class RemoteEngine:
-    """Sends each request to the upstream server; one that is cancelled closes its connection, which frees it there."""
+    """Sends each request to the upstream server; one that is cancelled closes its connection, which frees it there.
+
+    `is_vllm` says that the upstream knows vLLM's stream options; `sequences` is how many it runs at once.
+    """
 
     upstream: Upstream
     served: Sequence[str]
     adapters: Sequence[str] = ()
     name: str = "remote"
+    is_vllm: bool = False
+    sequences: int = 256
     _client: httpx.AsyncClient = field(init=False)
+    _occupancy: UpstreamOccupancy = field(init=False)
     _ready_until: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self._client = self.upstream.client()
+        self._occupancy = UpstreamOccupancy(self.upstream, self.sequences)
 
     @classmethod
     async def connect(
@@ -45,6 +54,7 @@ class RemoteEngine:
         model: str | None = None,
         adapters: Adapters | None = None,
         load_adapters: bool = False,
+        sequences: int = 256,
     ) -> "RemoteEngine":
         """An engine for the models that the upstream has; it may run on another event loop than this.
 
@@ -60,7 +70,7 @@ class RemoteEngine:
                 await ensure_adapters(client, upstream, catalog, wanted, load=load_adapters)
             except RheostatError as exc:
                 raise CannotStart(f"{upstream.url}: {exc.message}") from exc
-        return cls(upstream, served, list(wanted))
+        return cls(upstream, served, list(wanted), is_vllm=catalog.is_vllm, sequences=sequences)
 
     def models(self) -> Sequence[str]:
         return self.served
@@ -78,13 +88,29 @@ class RemoteEngine:
         self._ready_until = time.monotonic() + READY_SECONDS
 
     async def complete(self, request: EngineRequest) -> Completion:
-        with network_errors_as_ours():
+        with network_errors_as_ours(), self._occupancy.counted(request.body.get("n") or 1):
             response = await self._client.send(self._outgoing(request, stream=False))
         if response.status_code != 200:
             raise refusal_error(response, response.content, self.upstream)
         return read_completion(response, self.upstream)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        with self._occupancy.counted(request.body.get("n") or 1):
+            async with aclosing(self._events(request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    def fan_out(self, request: EngineRequest, n: int) -> AbstractAsyncContextManager[Streams]:
+        """Requests of their own, so that each can be aborted; an upstream that caches prefixes reads their prompt once.
+
+        Other servers than vLLM count tokens once, at the end of a stream.
+        """
+        return separate_streams(self, request, n, COUNTED if self.is_vllm else {"include_usage": True})
+
+    async def occupancy(self) -> Occupancy:
+        return await self._occupancy.now(self._client)
+
+    async def _events(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         with network_errors_as_ours():
             response = await self._client.send(self._outgoing(request, stream=True), stream=True)
         async with aclosing(response):

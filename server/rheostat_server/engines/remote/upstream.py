@@ -49,7 +49,15 @@ class Upstream:
     @property
     def health(self) -> str | None:
         """Where a server of vLLM's kind says whether its engine lives; None where the URL follows other customs."""
-        return f"{self.api.removesuffix('/v1')}/health" if self.api.endswith("/v1") else None
+        return self._beside_api("health")
+
+    @property
+    def metrics(self) -> str | None:
+        """Where a server of vLLM's kind shows its metrics."""
+        return self._beside_api("metrics")
+
+    def _beside_api(self, path: str) -> str | None:
+        return f"{self.api.removesuffix('/v1')}/{path}" if self.api.endswith("/v1") else None
 
     def client(self) -> httpx.AsyncClient:
         """A client for one event loop; it binds to the loop of its first request."""

@@ -1,7 +1,7 @@
 """The Engine inside vLLM's server: calls what vLLM's own chat route would call."""
 
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Any, Final
 
 from starlette.datastructures import State
@@ -11,7 +11,8 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from rheostat_server.engines import Completion, EngineRequest
+from rheostat_server.engines import Completion, EngineRequest, Occupancy, Streams
+from rheostat_server.engines.separate import COUNTED, separate_streams
 from rheostat_server.engines.vllm.chat_body import chat_completion_request
 from rheostat_server.engines.vllm.refusals import as_ours, foreign_errors_as_ours, read_error_event
 from rheostat_server.errors import EngineFailed, EngineUnavailable
@@ -31,6 +32,7 @@ class VllmEngine:
     def __init__(self, state: State) -> None:
         self._state = state
         self._keep_alive = float(state.args.sse_keep_alive_interval)
+        self._room = _room(state.vllm_config)
 
     def models(self) -> Sequence[str]:
         return [model.name for model in self._state.openai_serving_models.base_model_paths]
@@ -59,6 +61,15 @@ class VllmEngine:
                         raise read_error_event(event)
                     yield event.encode()
 
+    def fan_out(self, request: EngineRequest, n: int) -> AbstractAsyncContextManager[Streams]:
+        """Requests of their own, so that each can be aborted; vLLM's prefix cache reads their prompt once."""
+        return separate_streams(self, request, n, COUNTED)
+
+    async def occupancy(self) -> Occupancy:
+        """By what this API server process has in the engine; several of them share its room evenly."""
+        running = self._state.engine_client.output_processor.get_num_unfinished_requests()
+        return Occupancy(running=min(running, self._room), waiting=max(0, running - self._room), room=self._room)
+
     async def close(self) -> None:
         """vLLM's server owns the engine and ends it."""
 
@@ -83,6 +94,13 @@ class VllmEngine:
             yield
         finally:
             self._state.server_load_metrics -= 1
+
+
+def _room(config: Any) -> int:
+    """Sequences that vLLM runs at once, over all its replicas, as this process' share."""
+    parallel = config.parallel_config
+    most = config.scheduler_config.max_num_seqs * parallel.data_parallel_size
+    return max(1, int(most) // int(parallel._api_process_count))
 
 
 def _raw_request(request: EngineRequest) -> Request:

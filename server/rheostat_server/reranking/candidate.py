@@ -1,0 +1,134 @@
+"""One candidate as it grows: its stream's events, and the text that they hold."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, Final
+
+import orjson
+
+from rheostat_server.engines import DONE
+from rheostat_server.errors import EngineFailed, RheostatError
+
+_EVENT_END: Final = b"\n\n"
+_DATA: Final = b"data:"
+
+Event = dict[str, Any]
+
+
+class Candidate:
+    """Reads one stream to its end in a task of its own, until it is dropped.
+
+    `tokens` are counted by the engine where its events tell their number, else by events with content.
+    """
+
+    def __init__(self, number: int, stream: AsyncGenerator[bytes, None]) -> None:
+        self.number = number
+        self.events: list[Event] = []
+        self.tokens = 0
+        self.finish_reason: str | None = None
+        self.ended = False
+        self.error: RheostatError | None = None
+        self._text: list[str] = []
+        self._cut = b""
+        self._changed: asyncio.Future[None] | None = None
+        self._reading = asyncio.ensure_future(self._read(stream))
+
+    @property
+    def text(self) -> str:
+        """What is written so far, and can be judged: content alone, neither reasoning nor calls of tools."""
+        return "".join(self._text)
+
+    @property
+    def usage(self) -> Event | None:
+        """The engine's last count of tokens, if it told any."""
+        return next((event["usage"] for event in reversed(self.events) if event.get("usage")), None)
+
+    async def whole(self) -> None:
+        """Waits for its end.
+
+        Raises:
+            RheostatError: the engine failed it.
+        """
+        await self.until()
+        if self.failed and self.error:
+            raise self.error
+
+    async def until(self, *, tokens: int | None = None, events: int | None = None) -> None:
+        """Waits until it has so many tokens or events, or has ended."""
+        while not self.ended and not (
+            (tokens is not None and self.tokens >= tokens) or (events is not None and len(self.events) >= events)
+        ):
+            self._changed = asyncio.get_running_loop().create_future()
+            await self._changed
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine failed it. An error that is none of ours is a bug, and is raised here."""
+        if self._reading.done() and not self._reading.cancelled():
+            self._reading.result()
+        return self.error is not None
+
+    async def live(self) -> AsyncGenerator[Event, None]:
+        """Its events from the first one on, as they come.
+
+        Raises:
+            RheostatError: the engine failed it.
+        """
+        told = 0
+        while not (self.ended and told == len(self.events)):
+            await self.until(events=told + 1)
+            for event in self.events[told:]:
+                yield event
+                told += 1
+        if self.failed and self.error:
+            raise self.error
+
+    async def drop(self) -> None:
+        """Frees it in the engine; one that has ended is no matter."""
+        self._reading.cancel()
+        await asyncio.wait({self._reading})
+
+    async def _read(self, stream: AsyncGenerator[bytes, None]) -> None:
+        try:
+            async with aclosing(stream):
+                async for chunk in stream:
+                    self._take(chunk)
+                    self._tell()
+        except RheostatError as exc:
+            self.error = exc
+        finally:
+            self.ended = True
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    def _take(self, chunk: bytes) -> None:
+        *whole, self._cut = (self._cut + chunk.replace(b"\r\n", b"\n")).split(_EVENT_END)
+        for lines in whole:
+            if lines.startswith(_DATA) and lines + _EVENT_END != DONE:
+                self._take_event(_parsed(lines.removeprefix(_DATA)))
+
+    def _take_event(self, event: Event) -> None:
+        self.events.append(event)
+        counted = (event.get("usage") or {}).get("completion_tokens")
+        for choice in event.get("choices") or ():
+            content = (choice.get("delta") or {}).get("content")
+            if content:
+                self._text.append(content)
+                self.tokens += counted is None
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        if counted is not None:
+            self.tokens = counted
+
+
+def _parsed(data: bytes) -> Event:
+    try:
+        event = orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        raise EngineFailed("the engine's stream holds an event that is no JSON") from exc
+    if not isinstance(event, dict):
+        raise EngineFailed("the engine's stream holds an event that is no object")
+    return event

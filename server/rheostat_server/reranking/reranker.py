@@ -1,0 +1,138 @@
+"""An engine's two calls, answered with the best of N candidates: what the pipeline runs in the reranking modes."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Final
+
+from rheostat_server.engines import DONE, Completion, Engine, EngineRequest
+from rheostat_server.errors import ScorerUnavailable
+from rheostat_server.modes.reranking import RerankPlan
+from rheostat_server.reranking.answers import (
+    Usage,
+    as_wanted,
+    chosen_of,
+    chunks_of,
+    completion_of,
+    refusal_of,
+    usage_chunk,
+)
+from rheostat_server.reranking.breadth import Breadth, breadth
+from rheostat_server.reranking.candidate import Candidate
+from rheostat_server.reranking.facts import Facts
+from rheostat_server.reranking.race import Race, Rules, run_race
+from rheostat_server.reranking.selection import Choice, Target, choose, left
+from rheostat_server.reranking.track import Track
+from rheostat_server.scorers import UNJUDGED, Scores
+from rheostat_server.sse import event
+
+ALIKE: Final = Breadth(1, "the temperature is 0, so all candidates would be alike")
+
+
+@dataclass(slots=True)
+class Reranker:
+    """Answers one request; `facts` are whole when the answer is."""
+
+    engine: Engine
+    track: Track
+    plan: RerankPlan
+    facts: Facts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.facts = Facts(self.plan.wanted)
+
+    async def complete(self, request: EngineRequest) -> Completion:
+        """The chosen answer; `usage` counts the tokens of all candidates."""
+        with self.track.taken():
+            await self._find_breadth()
+            return await (self._raced(request) if self.plan.schedule.checks else self._compared(request))
+
+    async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        """The winner's events from its first one on, live once it is chosen."""
+        options = request.body.get("stream_options") or {}
+        with self.track.taken():
+            await self._find_breadth()
+            async with self._race(request) as race:
+                winner = await race.winner()
+                if winner is None:
+                    for chunk in chunks_of(self._refusal(request, race.usage)):
+                        yield event(chunk)
+                else:
+                    async for one in winner.live():
+                        if wanted := as_wanted(one, options):
+                            yield event(wanted)
+                await self._settle(race, winner)
+                if options.get("include_usage") and race.usage:
+                    yield event(usage_chunk(race.candidates[0].events[0], race.usage))
+        yield DONE
+
+    async def _compared(self, request: EngineRequest) -> Completion:
+        """All candidates by one call of the engine, compared when they are whole."""
+        body = {**request.body, "n": self.facts.generated}
+        completion = await self.engine.complete(replace(request, body=body))
+        texts = [choice["message"].get("content") or "" for choice in completion["choices"]]
+        choice = choose(await self._judge(texts), self._target)
+        usage = completion.get("usage") or {}
+        self._note(choice, finished=len(texts), tokens=usage.get("completion_tokens", 0))
+        return self._refusal(request, usage) if choice.place is None else chosen_of(completion, choice.place)
+
+    async def _raced(self, request: EngineRequest) -> Completion:
+        """The candidates side by side, the worse ones dropped on the way."""
+        async with self._race(request) as race:
+            winner = await race.winner()
+            if winner is not None:
+                await winner.whole()
+            await self._settle(race, winner)
+            return self._refusal(request, race.usage) if winner is None else completion_of(winner.events, race.usage)
+
+    async def _find_breadth(self) -> None:
+        found = ALIKE
+        if not self.plan.alike:
+            engine = await self.track.occupancy_of(self.engine)
+            found = breadth(self.plan.wanted, engine, least=self.plan.least, requests=self.track.requests)
+        self.facts.generated, self.facts.why = found.candidates, found.why
+
+    @asynccontextmanager
+    async def _race(self, request: EngineRequest) -> AsyncGenerator[Race, None]:
+        most = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
+        rules = Rules(self._target, self.plan.schedule, self.track.expected_tokens(most))
+        async with (
+            self.engine.fan_out(request, self.facts.generated) as streams,
+            run_race(streams, rules, self._judge) as race,
+        ):
+            yield race
+
+    async def _judge(self, texts: Sequence[str]) -> list[Scores]:
+        started = perf_counter()
+        scores = await self.track.panel.judge(self.plan.messages, texts)
+        self.facts.seconds_judging += perf_counter() - started
+        return scores
+
+    async def _settle(self, race: Race, winner: Candidate | None) -> None:
+        """Notes how the race ended. A winner that was chosen on the way is judged once more, now that it is whole."""
+        choice = race.choice or Choice(None)
+        if winner is not None and race.chosen_at is not None:
+            choice = await self._measured(choice, race, winner)
+        if winner is not None and winner.finish_reason == "stop":
+            self.track.learn(winner.tokens)
+        self._note(choice, finished=race.finished, tokens=race.tokens, chosen_at=race.chosen_at)
+
+    async def _measured(self, choice: Choice, race: Race, winner: Candidate) -> Choice:
+        """The choice with the scores of the whole answer; without any where the scorers fail, as it has been sent."""
+        try:
+            scores = await race.scores_of(winner)
+        except ScorerUnavailable:
+            scores = UNJUDGED
+        return replace(choice, scores=scores, left=left(scores, self.plan.target))
+
+    def _note(self, choice: Choice, *, finished: int, tokens: int, chosen_at: int | None = None) -> None:
+        facts = self.facts
+        facts.choice, facts.finished, facts.tokens, facts.chosen_at = choice, finished, tokens, chosen_at
+
+    def _refusal(self, request: EngineRequest, usage: Usage | None) -> Completion:
+        return refusal_of(request, self.plan.refusal, usage)
+
+    @property
+    def _target(self) -> Target:
+        return Target(self.plan.target, self.plan.floor)

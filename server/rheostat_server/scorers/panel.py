@@ -1,0 +1,111 @@
+"""All scorers of a server as one: each dial's level is the weighted mean of those that judge it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rheostat_server.contract.dials import DIAL_NAMES, DialName
+from rheostat_server.errors import CannotStart, ScorerUnavailable
+from rheostat_server.scorers import Dialogue, Message, Scorer, ScorerCard, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A scorer and its share of each dial that it judges."""
+
+    scorer: Scorer
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shrinkage:
+    """The best estimate of a level from a score with noise: mean + reliability · (score − mean) (Kelley 1947).
+
+    `mean` is that of the scores, `reliability` the share of their variance that another judge agrees on.
+
+    Raises:
+        ValueError: one of them is not in [0, 1].
+    """
+
+    reliability: float = 1.0
+    mean: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, value in (("reliability", self.reliability), ("mean", self.mean)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; it must be from 0 to 1")
+
+    def of(self, level: float) -> float:
+        return self.mean + self.reliability * (level - self.mean)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Asks its members side by side. One that fails is left out where another judges the same dial.
+
+    Choosing the nearest of many by a noisy score takes the noise for merit; a `shrinkage` of a dial takes it back.
+
+    Raises:
+        CannotStart: a dial is judged by nobody, or two members have one name.
+    """
+
+    members: Sequence[Member]
+    shrinkage: Mapping[DialName, Shrinkage] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [card.name for card in self.cards]
+        if missing := [dial for dial in DIAL_NAMES if not any(dial in card.dials for card in self.cards)]:
+            raise CannotStart(f"no scorer judges {missing[0]}; reranking needs one for each dial")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise CannotStart(f"two scorers are named {twice[0]!r}; give each another name")
+
+    @property
+    def cards(self) -> list[ScorerCard]:
+        return [member.scorer.card for member in self.members]
+
+    async def judge(self, messages: Sequence[Message], answers: Sequence[str]) -> list[Scores]:
+        """Scores of answers to one conversation, in their order; equal answers are judged once.
+
+        Raises:
+            ScorerUnavailable: all that judge a dial are unavailable.
+        """
+        distinct = list(dict.fromkeys(answers))
+        dialogues = [Dialogue(messages, answer) for answer in distinct]
+        found = await asyncio.gather(*(_asked(member.scorer, dialogues) for member in self.members))
+        self._check_judged(found)
+        by_answer = {answer: self._mean(found, place) for place, answer in enumerate(distinct)}
+        return [by_answer[answer] for answer in answers]
+
+    async def close(self) -> None:
+        for member in self.members:
+            await member.scorer.close()
+
+    def _check_judged(self, found: Sequence[list[Scores] | ScorerUnavailable]) -> None:
+        for dial in DIAL_NAMES:
+            told = [each for member, each in zip(self.members, found, strict=True) if dial in member.scorer.card.dials]
+            failures = [each for each in told if isinstance(each, ScorerUnavailable)]
+            if len(failures) == len(told):
+                raise failures[0]
+
+    def _mean(self, found: Sequence[list[Scores] | ScorerUnavailable], place: int) -> Scores:
+        """The weighted means of one answer's levels."""
+
+        def mean(dial: DialName) -> float | None:
+            known = [
+                (member.weight, level)
+                for member, scores in zip(self.members, found, strict=True)
+                if not isinstance(scores, ScorerUnavailable) and (level := scores[place].level(dial)) is not None
+            ]
+            if not known:
+                return None
+            level = sum(weight * level for weight, level in known) / sum(weight for weight, _ in known)
+            return self.shrinkage[dial].of(level) if dial in self.shrinkage else level
+
+        return Scores(mean("safety"), mean("helpfulness"))
+
+
+async def _asked(scorer: Scorer, dialogues: Sequence[Dialogue]) -> list[Scores] | ScorerUnavailable:
+    try:
+        return await scorer.score(dialogues)
+    except ScorerUnavailable as exc:
+        return exc
