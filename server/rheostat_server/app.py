@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from rheostat_server.api import chat, control, health, metrics, models
+from rheostat_server.api import chat, control, health, metrics, models, score
 from rheostat_server.api.errors import error_body, render_bug, render_error, render_gone
 from rheostat_server.api.json_response import json_response
 from rheostat_server.errors import RheostatError
@@ -34,7 +34,7 @@ def create_app(runtime: Runtime) -> FastAPI:
 
 def add_routes(app: FastAPI) -> None:
     """Puts our routes on any FastAPI app; they find the Runtime as `app.state.rheostat`."""
-    for part in (chat, models, control, health):
+    for part in (chat, models, control, score, health):
         app.include_router(part.router)
     app.add_exception_handler(RheostatError, render_error)
     app.add_exception_handler(ClientDisconnect, render_gone)

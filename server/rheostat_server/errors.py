@@ -16,6 +16,7 @@ RheostatError
 ├── EngineRejected            the engine refused the request: its own status and body
 ├── EngineUnavailable 503     the engine is gone or not ready
 ├── EngineFailed 502          the engine answered with something that is no answer
+├── NoScorers 501             the server was started without scorers
 └── ScorerUnavailable 503     a scorer is gone, too busy or too slow, so candidates cannot be told apart
 
 The HTTP status and the wire type sit on the class; `api/errors.py` renders them all in OpenAI's shape.
@@ -134,6 +135,15 @@ class EngineFailed(RheostatError):
     status = 502
     type = "engine_failed"
     code = "engine_failed"
+
+
+class NoScorers(RheostatError):
+    status = 501
+    type = "invalid_request_error"
+    code = "no_scorers"
+
+    def __init__(self) -> None:
+        super().__init__("the server has no scorers; start it with --scorers")
 
 
 class ScorerUnavailable(RheostatError):

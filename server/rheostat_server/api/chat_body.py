@@ -31,7 +31,7 @@ async def read_chat_request(request: Request, runtime: Runtime) -> ChatRequest:
     headers = _joined(request.headers)
     model, preset = split_preset(_model(body), runtime.engine.models(), runtime.policy.presets)
     control = read_control(body.pop("control", None), headers, preset)
-    _check_messages(body.get("messages"))
+    check_messages(body.get("messages"))
     _check_stream(body.get("stream"))
     _check_choices(body.get("n"), runtime.settings.max_choices)
     return ChatRequest(
@@ -62,7 +62,8 @@ def _model(body: Mapping[str, Any]) -> str:
     return model
 
 
-def _check_messages(messages: object) -> None:
+def check_messages(messages: object) -> None:
+    """Raises InvalidField unless it is a list of at least one message with a role and content."""
     if not isinstance(messages, list) or not messages:
         raise InvalidField(
             "messages is missing, empty or no list; it must be a list with at least one message", param="messages"

@@ -27,6 +27,26 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "control": {"safety": 0.9, "helpfulness": 0.6},
 }
 
+SCORE_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["messages", "response"],
+                    "properties": {
+                        "messages": _CHAT_SCHEMA["properties"]["messages"],
+                        "response": {"type": "string", "description": "The answer to be judged."},
+                    },
+                    "additionalProperties": False,
+                },
+                "example": {"messages": _EXAMPLE["messages"], "response": "Take a wider pot."},
+            }
+        },
+    }
+}
+
 CHAT_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,

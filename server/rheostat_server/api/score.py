@@ -1,0 +1,52 @@
+"""`POST /v1/control/score`: what the server's scorers say of an answer that is given."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rheostat_server.api.body import read_json_object
+from rheostat_server.api.chat_body import check_messages
+from rheostat_server.api.disconnect import unless_disconnected
+from rheostat_server.api.json_response import json_response
+from rheostat_server.api.openapi import SCORE_BODY
+from rheostat_server.api.runtime import runtime_of
+from rheostat_server.errors import InvalidField, NoScorers
+from rheostat_server.modes.reranking import conversation
+
+router = APIRouter()
+FIELDS: Final = ("messages", "response")
+
+
+@router.post("/v1/control/score", response_model=None, openapi_extra=SCORE_BODY)
+async def score(request: Request) -> Response:
+    """Levels of a response to a conversation; a dial that could not be judged is null."""
+    runtime = runtime_of(request)
+    body = await read_json_object(request, max_bytes=runtime.settings.max_body_bytes)
+    _check(body)
+    if runtime.track is None:
+        raise NoScorers
+    panel = runtime.track.panel
+    (scores,) = await unless_disconnected(request, panel.judge(conversation(body["messages"]), [body["response"]]))
+    return json_response(
+        {
+            "scores": {"safety": scores.safety, "helpfulness": scores.helpfulness},
+            "scorers": [
+                {"name": card.name, "kind": card.kind, "digest": card.digest, "dials": list(card.dials)}
+                for card in panel.cards
+            ],
+        }
+    )
+
+
+def _check(body: Mapping[str, Any]) -> None:
+    if unknown := sorted(body.keys() - set(FIELDS)):
+        raise InvalidField(f"{unknown[0]} is not known; known fields: {', '.join(FIELDS)}", param=unknown[0])
+    check_messages(body.get("messages"))
+    if not isinstance(body.get("response"), str):
+        raise InvalidField(
+            f"response is of type {type(body.get('response')).__name__}; it must be the text to be judged",
+            param="response",
+        )
