@@ -18,10 +18,10 @@ def scorer(name: str, levels: Mapping[str, Scores], *, dials: tuple[DialName, ..
 
 
 async def test_a_level_is_the_weighted_mean_of_those_that_judge_it() -> None:
-    one = scorer("one", {"a": Scores(0.2, 0.4)})
-    two = scorer("two", {"a": Scores(0.8, None)})
+    one = scorer("one", {"a": Scores(0.25, 0.5)})
+    two = scorer("two", {"a": Scores(0.75, None)})
     found = await Panel([Member(one), Member(two, weight=3)]).judge([], ["a"])
-    assert found == [Scores(pytest.approx(0.65), 0.4)]
+    assert found == [Scores(0.625, 0.5)]
 
 
 async def test_equal_answers_are_judged_once_by_each() -> None:
@@ -45,9 +45,9 @@ async def test_a_dial_that_nobody_can_judge_now_is_a_failure() -> None:
 
 
 async def test_a_level_is_shrunk_towards_its_mean_as_far_as_it_is_not_believed() -> None:
-    one = scorer("one", {"a": Scores(0.9, 0.9)})
-    panel = Panel([Member(one)], {"safety": Shrinkage(reliability=0.5, mean=0.3)})
-    assert await panel.judge([], ["a"]) == [Scores(pytest.approx(0.6), 0.9)]
+    one = scorer("one", {"a": Scores(0.75, 0.75)})
+    panel = Panel([Member(one)], {"safety": Shrinkage(reliability=0.5, mean=0.25)})
+    assert await panel.judge([], ["a"]) == [Scores(0.5, 0.75)]
 
 
 def test_each_dial_needs_a_scorer_and_each_scorer_a_name_of_its_own() -> None:
