@@ -14,7 +14,15 @@ import pytest
 from rheostat_server.engines.vllm.gate import OPEN_OF_VLLM
 from tests.engines.vllm.server import VllmServer
 
-OURS: Final = {"/v1/chat/completions", "/v1/models", "/v1/control", "/v1/control/plan", "/v1/control/score", "/health", "/ready"}
+OURS: Final = {
+    "/v1/chat/completions",
+    "/v1/models",
+    "/v1/control",
+    "/v1/control/plan",
+    "/v1/control/score",
+    "/health",
+    "/ready",
+}
 # Routes that vLLM adds for other kinds of model, for its other vendors' formats, or by other spellings.
 ELSEWHERE: Final = (
     "/v1/embeddings", "/pooling", "/classify", "/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank",

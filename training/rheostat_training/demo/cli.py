@@ -48,10 +48,18 @@ def evaluate_bundle(
     url: Annotated[str | None, typer.Option(help="A running server; left out, the bundle's models are loaded.")] = None,
     model: Annotated[str, typer.Option(help="The model's name on that server.")] = "demo",
     prompts: Annotated[int, typer.Option(help="How many held-out prompts.", min=2)] = 300,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(help="A mode; may be given more than once. `rerank` and those with it are a server's alone."),
+    ] = None,
+    candidates: Annotated[int | None, typer.Option(help="Candidates in the modes that rerank.", min=1)] = None,
 ) -> None:
-    """Print how well the dials are obeyed on held-out prompts, by adapter, by prompt and without control."""
+    """Print how well the dials are obeyed on held-out prompts; left out, by adapter, by prompt and without control."""
     quiet_libraries()
     from rheostat_training.demo.judging import evaluate
 
     with refusing():
-        typer.echo(evaluate(bundle or bundle_folder(), url=url, model=model, prompts=prompts))
+        found = evaluate(
+            bundle or bundle_folder(), url=url, model=model, prompts=prompts, modes=mode, candidates=candidates
+        )
+        typer.echo(found)

@@ -1,5 +1,6 @@
 """Measures a bundle that is already built, in process or as a running server serves it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,19 +13,33 @@ from rheostat_training.samplers.server import ServerSampler
 from rheostat_training.score import Judge, ScorerPair
 
 
-def evaluate(bundle: Path, *, url: str | None, model: str, prompts: int) -> str:
+def evaluate(
+    bundle: Path,
+    *,
+    url: str | None,
+    model: str,
+    prompts: int,
+    modes: Sequence[str] | None = None,
+    candidates: int | None = None,
+) -> str:
     """The table of every mode and judge, as Markdown.
 
     Raises:
         NoBundle: the folder is none.
-        ValueError: there are not so many held-out prompts.
+        ValueError: there are not so many held-out prompts, or a mode is a server's alone and there is no `url`.
         ServerRefused: the server did not answer.
     """
     check_bundle(bundle)
+    asked = tuple(modes or MODES)
+    if url is None and (beyond := [mode for mode in asked if mode not in MODES]):
+        raise ValueError(f"mode is {beyond[0]!r}; without a server's url it must be one of {', '.join(MODES)}")
     plan = replace(TrialPlan(), prompts=prompts)
     known = held_out(prompts)
     judges = judges_of(bundle)
-    measured = [measure(mode, _ask(bundle, mode, plan, url, model), known, judges) for mode in MODES]
+    measured = []
+    for mode in asked:
+        ask = _ask(bundle, mode, plan, _server(url, model, mode, candidates))
+        measured.append(measure(mode, ask, known, judges))
     return table(measured, well_formed_share(load_base(bundle / BASE), known, plan))
 
 
@@ -34,9 +49,15 @@ def judges_of(bundle: Path) -> dict[str, Judge]:
     return {"oracle": ORACLE, **pairs}
 
 
-def _ask(bundle: Path, mode: str, plan: TrialPlan, url: str | None, model: str) -> Ask:
-    if url is not None:
-        server = ServerSampler(url, model, mode)
+def _server(url: str | None, model: str, mode: str, candidates: int | None) -> ServerSampler | None:
+    """A sampler of the server, if there is one; the modes that rerank alone take a number of candidates."""
+    if url is None:
+        return None
+    return ServerSampler(url, model, mode, candidates=candidates if "rerank" in mode else None)
+
+
+def _ask(bundle: Path, mode: str, plan: TrialPlan, server: ServerSampler | None) -> Ask:
+    if server is not None:
         return lambda requests: server.sample(requests, plan.sampling)
     base = bundle / BASE
     loaded = load_with_adapter(base, bundle / "adapter") if mode == "adapter" else load_base(base)

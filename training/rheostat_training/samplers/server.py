@@ -44,7 +44,8 @@ def _wait(state: RetryCallState) -> float:
 class ServerSampler:
     """Asks `url`, with or without the `/v1` at its end, for `model`; see `generate.Sampler`.
 
-    `mode` is a mode of a Rheostat server, which then gets a request's dials as `control`. Without it the server is any
+    `mode` is a mode of a Rheostat server, which then gets a request's dials as `control`, and `candidates` where it is
+    to choose among so many. Without it the server is any
     other, and dials are written as control text, for an adapter that it serves. `key` is sent as a bearer token. What a
     server cannot answer now it is asked again, `TRIES` times in all, ever later or when its `Retry-After` says.
     """
@@ -55,6 +56,7 @@ class ServerSampler:
     concurrency: int = 64
     logprobs: bool = False
     key: str | None = None
+    candidates: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -68,7 +70,8 @@ class ServerSampler:
         return str(httpx.URL(self.url).copy_with(username=None, password=None))
 
     def identity(self) -> str:
-        return f"{self.model} at {self.address}, mode {self.mode}"
+        among = "" if self.candidates is None else f", {self.candidates} candidates"
+        return f"{self.model} at {self.address}, mode {self.mode}{among}"
 
     def batches(self, requests: Sequence[Request], plan: SamplingPlan) -> list[range]:
         return consecutive(requests, plan)
@@ -156,6 +159,8 @@ class ServerSampler:
             body["logprobs"] = True
         if self.mode is not None:
             control: dict[str, object] = {"mode": self.mode}
+            if self.candidates is not None:
+                control["candidates"] = self.candidates
             if request.dials is not None:
                 control |= {"safety": request.dials.safety, "helpfulness": request.dials.helpfulness}
             body["control"] = control
