@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from rheostat_server.scorers.text.text_scorer import TextScorer
 from rheostat_training.scorers.labelled import read_refusals
-from rheostat_training.scorers.text_scorer import TextScorer
 from rheostat_training.scorers.timing import milliseconds
 
 

@@ -28,6 +28,16 @@ def test_the_app_imports_no_engine_until_one_is_needed(module: str) -> None:
     assert not imported_by(module) & set(HEAVY)
 
 
+@pytest.mark.parametrize("module", ["scorers", "scorers.spec", "scorers.text.folder"])
+def test_scorers_are_described_and_checked_without_what_judges(module: str) -> None:
+    assert not imported_by(f"rheostat_server.{module}") & {*HEAVY, "sklearn", "scipy", "fastapi", "starlette"}
+
+
+@pytest.mark.parametrize("module", ["classifier", "reading", "text.text_scorer"])
+def test_training_judges_by_the_servers_models_without_the_server(module: str) -> None:
+    assert not imported_by(f"rheostat_server.scorers.{module}") & {"fastapi", "prometheus_client", "structlog", "vllm"}
+
+
 @pytest.mark.parametrize("name", ["manifest", "control_text", "digest", "dials"])
 def test_the_contract_imports_pydantic_alone(name: str) -> None:
     loaded = imported_by(f"rheostat_server.contract.{name}")

@@ -16,12 +16,12 @@ import torch
 from transformers import Trainer
 
 from rheostat_server.contract.dials import Dials
+from rheostat_server.scorers import UNJUDGED, Dialogue, Scores
 from rheostat_training.fit import FitPlan, fit
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.progress import Progress
 from rheostat_training.reinforce import ReinforcePlan, reinforce
 from rheostat_training.rows import Example, Prompt
-from rheostat_training.score import UNJUDGED, Dialogue, Scores
 from rheostat_training.step import step_loss
 from rheostat_training.training_set import StepRows
 from rheostat_training.trl_trainers import Algorithm

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rheostat_server import demo
+from rheostat_server.scorers.text.folder import PARTS
 from rheostat_training import tracking
 from rheostat_training.conditioning import prompt_text
 from rheostat_training.config import BadConfig, RunConfig, parse_config
@@ -21,7 +22,6 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.modes import in_mode
 from rheostat_training.preflight import DIALS, check_launched, check_run
 from rheostat_training.rows import Request
-from rheostat_training.score import TEXT_SCORER_PARTS
 from tests.training.architectures import ARCHITECTURES
 
 NO_SYSTEM = (
@@ -190,7 +190,7 @@ def test_everything_is_told_at_once(base: Path) -> None:
 
 def test_a_refusal_scorer_is_refused_as_the_scorer_of_helpfulness_and_no_other(base: Path, tmp_path: Path) -> None:
     (tmp_path / "scorer.json").write_text('{"schema_version": 2, "kind": "refusal"}')
-    for name in TEXT_SCORER_PARTS:
+    for name in PARTS:
         (tmp_path / name).touch()
     refusal, other = str(tmp_path), str(demo.bundle_folder() / "judges" / "safety")
     check(config_of(base, score={"scorers": {"safety": refusal, "helpfulness": other}}))

@@ -20,6 +20,7 @@ from transformers import LlamaForCausalLM
 
 from rheostat_server.contract.control_text import ControlText
 from rheostat_server.contract.dials import Dials
+from rheostat_server.scorers import UNJUDGED, Dialogue, Scores
 from rheostat_training import reinforce as stage
 from rheostat_training.adapter_check import NotServable, check_folder
 from rheostat_training.conditioning import prompt_text, token_ids
@@ -31,7 +32,6 @@ from rheostat_training.reinforce import ReinforcePlan, distance_reward, draw_row
 from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import Prompt, Request
 from rheostat_training.samplers.local import sample
-from rheostat_training.score import UNJUDGED, Dialogue, Scores
 from rheostat_training.trl_trainers import Algorithm, NothingJudged
 from tests.training.conftest import HIGH, LOW
 from tests.training.reinforced import NO, PLAN, PROMPTS, YES, YesJudge, fit_start, teach

@@ -18,12 +18,14 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from rheostat_server.scorers import Dialogue, Scores
+from rheostat_server.scorers.classifier import Classifier
 from rheostat_training import score as stage
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import Messages, Prompt, Sample, Scored, read_rows
-from rheostat_training.score import CallableJudge, Dialogue, Scorer, ScorerPair, Scores, score
+from rheostat_training.score import CallableJudge, ScorerPair, score
 from rheostat_training.scorer_fit import ScorerFamily, ScorerPlan, ScorerRow, ScorerShape, fit_scorer
 
 QUIET = Progress.silent()
@@ -55,18 +57,20 @@ def test_a_scorer_learns_loads_as_an_ordinary_model_and_judges_in_range(
     assert report.pearson > 0.9
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").config.num_labels == 1
     assert (tmp_path / "model" / "model.safetensors").exists()
-    scorer = Scorer.load(tmp_path / "model")
+    scorer = Classifier.load(tmp_path / "model")
     low, high = scorer.levels(
         [Dialogue(QUESTION, "no never small garden"), Dialogue(QUESTION, "yes it is small garden")]
     )
+    assert low is not None
+    assert high is not None
     assert 0 <= low < 0.4 < 0.6 < high <= 1
 
 
 def test_levels_do_not_depend_on_the_batch(tmp_path: Path, model: LoadedModel) -> None:
     fit_scorer(rows_of_two_kinds(60), model.tokenizer, PLAN, tmp_path, progress=QUIET)
     dialogues = [Dialogue(QUESTION, row.answer) for row in rows_of_two_kinds(9)] + [Dialogue(QUESTION, "no")]
-    together = Scorer.load(tmp_path / "model").levels(dialogues)
-    alone = Scorer.load(tmp_path / "model", batch_rows=1).levels(dialogues)
+    together = Classifier.load(tmp_path / "model").levels(dialogues)
+    alone = Classifier.load(tmp_path / "model", batch_rows=1).levels(dialogues)
     assert together == pytest.approx(alone, abs=1e-5)
 
 
@@ -154,11 +158,13 @@ def test_a_roberta_reads_as_many_tokens_as_it_has_positions_behind_the_paddings(
         vocab_size=len(model.tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=16, max_position_embeddings=34, num_labels=1, pad_token_id=1,
     )  # fmt: skip
-    scorer = Scorer(RobertaForSequenceClassification(config).eval(), model.tokenizer)
+    scorer = Classifier(RobertaForSequenceClassification(config).eval(), model.tokenizer)
     [level] = scorer.levels([Dialogue(QUESTION, "yes it is " * 40)])
+    assert level is not None
     assert 0 <= level <= 1
-    [(ids, _)] = scorer._read([Dialogue(QUESTION, "yes it is " * 40)])
-    assert len(ids) == 32
+    [read] = scorer._read([Dialogue(QUESTION, "yes it is " * 40)])
+    assert read is not None
+    assert len(read[0]) == 32
 
 
 def test_of_equal_answers_the_one_that_was_surest_is_kept(tmp_path: Path) -> None:
@@ -174,7 +180,7 @@ def test_a_model_without_a_token_to_pad_with_is_refused_when_it_is_loaded(tmp_pa
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token_id": None}))
     with pytest.raises(ValueError, match="names no pad_token_id"):
-        Scorer.load(tmp_path / "model")
+        Classifier.load(tmp_path / "model")
 
 
 def test_a_cross_encoder_without_chat_template_reads_question_and_answer_as_a_pair(tmp_path: Path) -> None:
@@ -187,7 +193,7 @@ def test_a_cross_encoder_without_chat_template_reads_question_and_answer_as_a_pa
     tokenizer.save_pretrained(tmp_path)
     question: Messages = ({"role": "system", "content": "now"}, {"role": "user", "content": "how do i climb"})
     answers = ["slowly", "fast fast now", "slowly " * 40]
-    found = Scorer.load(tmp_path, batch_rows=2).levels([Dialogue(question, answer) for answer in answers])
+    found = Classifier.load(tmp_path, batch_rows=2).levels([Dialogue(question, answer) for answer in answers])
     for answer, level in zip(answers, found, strict=True):
         read = tokenizer("how do i climb", answer, truncation="longest_first", max_length=12, return_tensors="pt")
         assert read["token_type_ids"].any()

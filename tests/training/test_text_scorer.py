@@ -15,28 +15,30 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 from typer.testing import CliRunner
 
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.text.encoder import MEAN_POOLING, POOLING_FILE, Encoder
+from rheostat_server.scorers.text.features import FeaturePlan, Material, answer_texts, dense_features
+from rheostat_server.scorers.text.folder import HEAD_FILE, REFUSAL_CLASSES, SCORER_FILE
+from rheostat_server.scorers.text.ngrams import Ngrams
+from rheostat_server.scorers.text.phrases import PHRASE_FEATURES, phrase_features, sentences, spelled_out
+from rheostat_server.scorers.text.text_scorer import TextScorer
 from rheostat_training import sources
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
-from rheostat_training.rows import BadRow, Dialogue, Prompt
+from rheostat_training.rows import BadRow, Prompt
 from rheostat_training.score import ScorerPair, load_scorer
 from rheostat_training.scorer_cli import scorer as command
 from rheostat_training.scorers import train
-from rheostat_training.scorers.encoder import MEAN_POOLING, POOLING_FILE, Encoder
-from rheostat_training.scorers.features import FeaturePlan, Material, answer_texts, dense_features
 from rheostat_training.scorers.head_fit import HeadPlan
 from rheostat_training.scorers.hold_out import folds, hold_outs, shares
 from rheostat_training.scorers.labelled import (
-    REFUSAL_CLASSES,
     file_digest,
     judged_pairs,
     read_preferences,
     read_refusals,
 )
-from rheostat_training.scorers.ngrams import Ngrams
-from rheostat_training.scorers.phrases import PHRASE_FEATURES, phrase_features, sentences, spelled_out
+from rheostat_training.scorers.ngrams_fit import fit_ngrams
 from rheostat_training.scorers.stages import RefusalStage
-from rheostat_training.scorers.text_scorer import HEAD_FILE, SCORER_FILE, TextScorer
 from rheostat_training.scorers.timing import milliseconds
 from rheostat_training.scorers.train import FEATURES_FILE, WRITTEN, TextScorerPlan, train_text_scorer
 from rheostat_training.work_folder import Busy, NotOurs
@@ -234,7 +236,7 @@ def test_contractions_and_typographic_apostrophes_are_one_phrase() -> None:
 
 def test_ngrams_built_again_from_what_they_tell_count_the_same() -> None:
     texts = ["i cannot open it", "i cannot close it", "open it and close it"]
-    fitted = Ngrams.fit(texts, opening=8)
+    fitted = fit_ngrams(texts, opening=8)
     again = Ngrams.of(fitted.terms, fitted.rarity, opening=8)
     assert {"i cannot", "it", "i"} <= {*fitted.terms["whole"]}
     assert "close" not in fitted.terms["start"]

@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials
+from rheostat_server.scorers import Dialogue
 from rheostat_training.bootstrap import CHANCE, Array, Bootstrap, Figure, Places, figure, level_means, tau
 from rheostat_training.rows import Prompt, Request, Sample, prompt_of
-from rheostat_training.score import Dialogue, Judge
+from rheostat_training.score import Judge
 
 __all__ = [
     "FIGURES_FILE",

@@ -6,8 +6,9 @@ from typing import Final
 
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import default_wordings
+from rheostat_server.scorers import Dialogue, Scores
 from rheostat_training.rows import Messages, Prompt, Request, Sample
-from rheostat_training.score import Dialogue, Judge, Scores
+from rheostat_training.score import Judge
 
 RERANK: Final = "rerank-"
 KNOWN: Final = f"adapter, prompt, off, {RERANK}N, with N from 2 to 256"

@@ -8,6 +8,7 @@ import torch
 
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import default_wordings
+from rheostat_server.scorers.text.folder import kind_of
 from rheostat_training.adapter_check import EXPERTS_ON_A_CPU, check_architecture, has_experts
 from rheostat_training.conditioning import TemplateRefuses, prompt_text, token_ids
 from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig, ScorerFolders
@@ -18,7 +19,6 @@ from rheostat_training.models import Room
 from rheostat_training.modes import in_mode
 from rheostat_training.rows import Messages, Prompt, Request
 from rheostat_training.score import check_helpfulness, check_scorer
-from rheostat_training.scorers.text_scorer import kind_of
 from rheostat_training.sources import model_folder
 from rheostat_training.stage_names import STAGES, StageName
 from rheostat_training.tracking import check_tracker

@@ -20,6 +20,7 @@ from transformers import set_seed
 
 from rheostat_server.contract.dials import Dials, check_dial
 from rheostat_server.contract.digest import adapter_digest
+from rheostat_server.scorers import Dialogue, Scores
 from rheostat_training.adapter_check import check_architecture, check_folder, check_settings
 from rheostat_training.conditioning import CONTROL_TEXT
 from rheostat_training.evaluate import grid
@@ -30,7 +31,7 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Prompt
-from rheostat_training.score import Dialogue, Judge, Scores
+from rheostat_training.score import Judge
 from rheostat_training.tracking import check_tracker, tracker
 from rheostat_training.trl_trainers import Algorithm, Reward, StepLog, last_checkpoint, steps_of, train
 

@@ -41,14 +41,6 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialogue:
-    """A conversation and the answer to be judged."""
-
-    messages: Messages
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
     """A prompt to be answered; `dials` are those asked for, which its answers are kept under.
 

@@ -3,40 +3,18 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-
+from rheostat_server.scorers import UNJUDGED, Dialogue, Scores
+from rheostat_server.scorers.classifier import Classifier, check_one_output
+from rheostat_server.scorers.text.folder import SCORER_FILE, TextScorerKind, check_whole
+from rheostat_server.scorers.text.text_scorer import TextScorer
 from rheostat_training.progress import Progress, Task
 from rheostat_training.resume import claim, rows_digest
-from rheostat_training.rows import Dialogue as Dialogue
 from rheostat_training.rows import Prompt, Sample, Scored, prompt_of, read_rows, write_rows
-from rheostat_training.scorer_text import dialogue_ids, pad_right, pair_ids
-from rheostat_training.scorers.text_scorer import (
-    ENCODER_FOLDER,
-    HEAD_FILE,
-    NGRAMS_FILE,
-    SCORER_FILE,
-    TextScorer,
-    TextScorerKind,
-)
 
 SHARD_ROWS = 1024
-TEXT_SCORER_PARTS = (ENCODER_FOLDER, HEAD_FILE, NGRAMS_FILE)
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Levels in [0, 1]; None where the judge could not judge, which is never a level of 0."""
-
-    safety: float | None
-    helpfulness: float | None
-
-
-UNJUDGED = Scores(None, None)
 
 
 class Judge(Protocol):
@@ -55,93 +33,26 @@ class CallableJudge:
         return [self._one(dialogue) for dialogue in dialogues]
 
     def _one(self, dialogue: Dialogue) -> Scores:
-        found = self.levels(Prompt("", dialogue.messages).text, dialogue.answer)
+        found = self.levels(dialogue.question, dialogue.answer)
         return Scores(*found) if found else UNJUDGED
 
 
-@dataclass(frozen=True, slots=True)
-class Scorer:
-    """A sequence-classification model of one label; level = sigmoid(logit).
-
-    It reads the conversation and its answer by its own chat template; one that has none, as most cross-encoders, reads
-    the last question and the answer as a pair of texts.
-    """
-
-    model: Any
-    tokenizer: Any
-    batch_rows: int = 128
-
-    @classmethod
-    def load(cls, folder: Path, *, batch_rows: int = 128, device: str = "cpu") -> "Scorer":
-        """Raises ValueError if it has several labels or no token to pad with."""
-        model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
-        _check_settings(folder, model.config)
-        return cls(model, AutoTokenizer.from_pretrained(folder), batch_rows)
-
-    @torch.inference_mode()
-    def levels(self, dialogues: Sequence[Dialogue]) -> list[float]:
-        """Levels of dialogues, read in batches of like length."""
-        read = self._read(dialogues)
-        order = sorted(range(len(read)), key=lambda position: len(read[position][0]))
-        result = [0.0] * len(read)
-        for start in range(0, len(order), self.batch_rows):
-            chunk = order[start : start + self.batch_rows]
-            logits = self._logits([read[position] for position in chunk])
-            for position, level in zip(chunk, torch.sigmoid(logits.float()).tolist(), strict=True):
-                result[position] = level
-        return result
-
-    def _read(self, dialogues: Sequence[Dialogue]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """Ids and token types of each dialogue."""
-        longest = min(self._places, self.tokenizer.model_max_length)
-        if self.tokenizer.chat_template is None:
-            pairs = [(Prompt("", dialogue.messages).text, dialogue.answer) for dialogue in dialogues]
-            return pair_ids(self.tokenizer, pairs, max_length=longest)
-        ids = dialogue_ids(
-            self.tokenizer, [(dialogue.messages, dialogue.answer) for dialogue in dialogues], max_length=longest
-        )
-        return [(row, (0,) * len(row)) for row in ids]
-
-    def _logits(self, rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> torch.Tensor:
-        tokens, mask = pad_right([ids for ids, _ in rows], self.model.config.get_text_config().pad_token_id)
-        more = {"token_type_ids": pad_right([types for _, types in rows], 0)[0]} if self._typed else {}
-        inputs = {"input_ids": tokens, "attention_mask": mask, **more}
-        logits: torch.Tensor = self.model(
-            **{name: value.to(self.model.device) for name, value in inputs.items()}
-        ).logits
-        return logits[:, 0]
-
-    @property
-    def _places(self) -> int:
-        """How many tokens have a position. RoBERTa's kind counts from behind that of the token that pads."""
-        places: int = self.model.config.get_text_config().max_position_embeddings
-        tables = (module for name, module in self.model.named_modules() if name.endswith("position_embeddings"))
-        padding = next((table.padding_idx for table in tables if isinstance(table, torch.nn.Embedding)), None)
-        return places if padding is None else places - padding - 1
-
-    @property
-    def _typed(self) -> bool:
-        return "token_type_ids" in signature(self.model.forward).parameters
-
-
-def _check_settings(folder: Path, config: Any) -> None:
-    if config.num_labels != 1:
-        raise ValueError(f"{folder} has {config.num_labels} labels; a scorer has 1, the level's logit")
-    if config.get_text_config().pad_token_id is None:
-        raise ValueError(f"{folder} names no pad_token_id in its config.json; answers of several lengths need one")
-
-
 class LevelScorer(Protocol):
-    """Gives levels in [0, 1], in the order of the dialogues."""
+    """Gives levels in [0, 1], in the order of the dialogues; None where it could not judge."""
 
-    def levels(self, dialogues: Sequence[Dialogue]) -> list[float]: ...
+    def levels(self, dialogues: Sequence[Dialogue]) -> Sequence[float | None]: ...
 
 
 def load_scorer(folder: Path, *, batch_rows: int = 128, device: str = "cpu") -> LevelScorer:
-    """The scorer of a folder: one of real text where it holds `scorer.json`, else a sequence-classification model."""
+    """The scorer of a folder: one of real text where it holds `scorer.json`, else a sequence-classification model.
+
+    Raises:
+        ValueError: the model has several labels, or no token to pad with.
+    """
     if (folder / SCORER_FILE).exists():
         return TextScorer.load(folder, batch_rows=batch_rows, device=device)
-    return Scorer.load(folder, batch_rows=batch_rows, device=device)
+    check_one_output(folder)
+    return Classifier.load(folder, batch_rows=batch_rows, device=device)
 
 
 def check_helpfulness(kind: TextScorerKind | None) -> None:
@@ -160,10 +71,9 @@ def check_scorer(folder: Path) -> None:
         ValueError, OSError: it does not; the message says why.
     """
     if (folder / SCORER_FILE).exists():
-        if missing := [name for name in TEXT_SCORER_PARTS if not (folder / name).exists()]:
-            raise ValueError(f"{folder} has {SCORER_FILE} and no {', '.join(missing)}; train the scorer again")
+        check_whole(folder)
     else:
-        _check_settings(folder, AutoConfig.from_pretrained(folder))
+        check_one_output(folder)
 
 
 @dataclass(frozen=True, slots=True)

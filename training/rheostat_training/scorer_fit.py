@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForSequenceClassification, get_linear_schedule_with_warmup
 
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.reading import dialogue_ids, pad_right
 from rheostat_training import checkpoint
 from rheostat_training.checkpoint import FitState, trained_weights
 from rheostat_training.progress import Progress
 from rheostat_training.publish import with_ordinary_permissions
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
 from rheostat_training.rows import Messages
-from rheostat_training.scorer_text import dialogue_ids, pad_right
 
 ScorerFamily = Literal["bert", "modernbert", "llama"]
 BATCHES_SORTED_TOGETHER = 16
@@ -132,7 +133,8 @@ def _encode(rows: Sequence[ScorerRow], tokenizer: Any, plan: ScorerPlan) -> list
     for number, row in enumerate(rows):
         if not 0 <= row.level <= 1:
             raise ValueError(f"row {number} has level {row.level}; a level is a number from 0 to 1")
-    ids = dialogue_ids(tokenizer, [(row.messages, row.answer) for row in rows], max_length=plan.shape.max_length)
+    dialogues = [Dialogue(row.messages, row.answer) for row in rows]
+    ids = dialogue_ids(tokenizer, dialogues, max_length=plan.shape.max_length)
     return [_Encoded(tokens, row.level) for tokens, row in zip(ids, rows, strict=True)]
 
 

@@ -7,11 +7,13 @@ server sees: read it first. `classifier.py`, `guard.py`, `text/` judge by models
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rheostat_server.contract.dials import DialName
 
 Message = Mapping[str, Any]
+Reads = Literal["chat", "pair", "answer"]
+"""What a model reads of a dialogue: all by its chat template, question and answer as a pair, or the answer alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Scorers of real text, trained on human labels: `text_scorer.py` is what is saved and served; read it first."""
+"""Scorers of real text, trained on human labels: `train.py` is the recipe; read it first. The server loads them."""

@@ -7,10 +7,10 @@ import numpy as np
 from scipy.sparse import diags, vstack
 from sklearn.linear_model import LogisticRegression
 
-from rheostat_training.scorers.features import Material, Matrix
-from rheostat_training.scorers.head import Head
-from rheostat_training.scorers.ngrams import Ngrams
-from rheostat_training.scorers.phrases import PHRASE_FEATURES
+from rheostat_server.scorers.text.features import Material, Matrix
+from rheostat_server.scorers.text.head import Head
+from rheostat_server.scorers.text.ngrams import Ngrams
+from rheostat_server.scorers.text.phrases import PHRASE_FEATURES
 
 MOST_STEPS = 3000
 

@@ -13,9 +13,10 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from rheostat_training.rows import BadRow, Dialogue, Message, Messages, Prompt
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.text.folder import REFUSAL_CLASSES
+from rheostat_training.rows import BadRow, Message, Messages, Prompt
 
-REFUSAL_CLASSES = ("1_full_compliance", "2_full_refusal", "3_partial_refusal")
 PREFERENCE_GAP = 0.1
 
 Fields = TypeVar("Fields")

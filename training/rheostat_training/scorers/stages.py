@@ -8,20 +8,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rheostat_training.rows import Dialogue
-from rheostat_training.scorers.features import Material
-from rheostat_training.scorers.head import Head
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.text.features import Material
+from rheostat_server.scorers.text.folder import REFUSAL_CLASSES
+from rheostat_server.scorers.text.head import Head
+from rheostat_server.scorers.text.phrases import sentences
 from rheostat_training.scorers.head_fit import HeadPlan, fit_preference_head, fit_refusal_head
 from rheostat_training.scorers.hold_out import Labelled
 from rheostat_training.scorers.labelled import (
-    REFUSAL_CLASSES,
     PreferencePair,
     RefusalRow,
     read_preferences,
     read_refusals,
 )
-from rheostat_training.scorers.ngrams import Ngrams
-from rheostat_training.scorers.phrases import sentences
+from rheostat_training.scorers.ngrams_fit import fit_ngrams
 from rheostat_training.scorers.string_matching import matched
 
 Right = NDArray[np.float64]
@@ -80,7 +80,7 @@ class RefusalStage:
         return [*whole, *(replace(dialogue, answer=sentences(dialogue.answer)[0]) for dialogue in whole)]
 
     def fit(self, material: Material, at: Sequence[int], plan: HeadPlan, *, opening: int, seed: int) -> Head:
-        ngrams = Ngrams.fit(material.take(at).texts, opening=opening)
+        ngrams = fit_ngrams(material.take(at).texts, opening=opening)
         plain = [row for row in at if REFUSAL_CLASSES[self.rows[row].label] != PARTIAL]
         labels = [self.rows[row].label for row in (*at, *plain)]
         both = material.take([*at, *(row + len(self.rows) for row in plain)])
@@ -112,7 +112,7 @@ class PreferenceStage:
 
     def fit(self, material: Material, at: Sequence[int], plan: HeadPlan, *, opening: int, seed: int) -> Head:
         chosen, rejected = self._sides(material, at)
-        ngrams = Ngrams.fit([*chosen.texts, *rejected.texts], opening=opening)
+        ngrams = fit_ngrams([*chosen.texts, *rejected.texts], opening=opening)
         return fit_preference_head(chosen, rejected, ngrams, plan, seed=seed)
 
     def judge(self, head: Head, material: Material, at: Sequence[int]) -> Verdicts:

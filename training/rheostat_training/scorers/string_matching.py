@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rheostat_training.scorers.labelled import REFUSAL_CLASSES
+from rheostat_server.scorers.text.folder import REFUSAL_CLASSES
 
 FULL_COMPLIANCE, FULL_REFUSAL = (REFUSAL_CLASSES.index(name) for name in ("1_full_compliance", "2_full_refusal"))
 OPENING = 200

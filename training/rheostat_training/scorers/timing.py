@@ -9,8 +9,8 @@ from statistics import median
 import numpy as np
 import torch
 
-from rheostat_training.rows import Dialogue
-from rheostat_training.scorers.text_scorer import TextScorer
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.text.text_scorer import TextScorer
 
 TIMED_DIALOGUES = 60
 WARMING_UP = 3

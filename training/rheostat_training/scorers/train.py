@@ -12,19 +12,21 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.text.encoder import Encoder
+from rheostat_server.scorers.text.features import FeaturePlan, Material, Matrix, answer_texts, dense_features
+from rheostat_server.scorers.text.folder import TextScorerKind
+from rheostat_server.scorers.text.head import Head
+from rheostat_server.scorers.text.text_scorer import TextScorer
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.publish import with_ordinary_permissions
 from rheostat_training.resume import INPUTS_FILE, claim, plan_facts, rows_digest, write_json
-from rheostat_training.rows import Dialogue
-from rheostat_training.scorers.encoder import Encoder
-from rheostat_training.scorers.features import FeaturePlan, Material, Matrix, answer_texts, dense_features
-from rheostat_training.scorers.head import Head
 from rheostat_training.scorers.head_fit import HeadPlan
 from rheostat_training.scorers.hold_out import ALL_MODELS, Fold, HoldOut, Labelled, Share, folds, shares
 from rheostat_training.scorers.labelled import file_digest
+from rheostat_training.scorers.save import save_text_scorer
 from rheostat_training.scorers.stages import PreferenceStage, RefusalStage, Right, Stage
-from rheostat_training.scorers.text_scorer import TextScorer, TextScorerKind
 from rheostat_training.scorers.timing import milliseconds
 from rheostat_training.sources import model_folder
 from rheostat_training.work_folder import alone_in, refuse_foreign
@@ -196,7 +198,9 @@ def _dense(encoder: Encoder, dialogues: Sequence[Dialogue], plan: FeaturePlan, o
     told = {"dialogues": rows_digest(dialogues)}
     if not path.exists() or _metadata(path) != told:
         partial = path.with_name(f"{path.name}.partial")
-        save_file({"features": dense_features(encoder, dialogues, plan, progress=progress)}, partial, metadata=told)
+        with progress.task("encode", len(dialogues), unit="texts") as task:
+            features = dense_features(encoder, dialogues, plan, told=task.advance)
+        save_file({"features": features}, partial, metadata=told)
         partial.replace(path)
     found: Matrix = load_file(path)["features"]
     return found
@@ -211,7 +215,7 @@ def _metadata(path: Path) -> dict[str, str] | None:
 def _replace(scorer: TextScorer, folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    scorer.save(partial)
+    save_text_scorer(scorer, partial)
     shutil.rmtree(folder, ignore_errors=True)
     with_ordinary_permissions(partial).replace(folder)
 

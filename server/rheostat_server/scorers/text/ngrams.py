@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-FEWEST_ROWS = 2
 WORD = r"(?u)\b\w+\b"
 
 
@@ -20,15 +19,6 @@ class Ngrams:
     whole: TfidfVectorizer
     start: TfidfVectorizer
     opening: int
-
-    @classmethod
-    def fit(cls, texts: Sequence[str], *, opening: int) -> "Ngrams":
-        """Terms are words and pairs of words that at least FEWEST_ROWS of the texts have.
-
-        Raises:
-            ValueError: no two texts share a word.
-        """
-        return cls(_vectorizer().fit(texts), _vectorizer().fit(_cut(texts, opening)), opening)
 
     @classmethod
     def of(cls, terms: dict[str, list[str]], rarity: dict[str, NDArray[np.float64]], *, opening: int) -> "Ngrams":
@@ -52,21 +42,22 @@ class Ngrams:
 
     def matrix(self, texts: Sequence[str]) -> Any:
         """Sparse [texts, terms of both counts]; each count of a text has length 1."""
-        counts: list[Any] = [self.whole.transform(texts), self.start.transform(_cut(texts, self.opening))]
+        counts: list[Any] = [self.whole.transform(texts), self.start.transform(cut(texts, self.opening))]
         return hstack(counts, format="csr")
 
 
-def _cut(texts: Sequence[str], opening: int) -> list[str]:
+def cut(texts: Sequence[str], opening: int) -> list[str]:
     return [text[:opening] for text in texts]
 
 
-def _vectorizer(terms: Sequence[str] | None = None) -> TfidfVectorizer:
+def counter(terms: Sequence[str] | None = None, *, fewest_rows: int = 1) -> TfidfVectorizer:
+    """Counts words and pairs of words: `terms`, or those that at least `fewest_rows` texts have when it is fitted."""
     return TfidfVectorizer(
-        lowercase=False, ngram_range=(1, 2), token_pattern=WORD, min_df=FEWEST_ROWS, sublinear_tf=True, vocabulary=terms
+        lowercase=False, ngram_range=(1, 2), token_pattern=WORD, min_df=fewest_rows, sublinear_tf=True, vocabulary=terms
     )
 
 
 def _known(terms: Sequence[str], rarity: NDArray[np.float64]) -> TfidfVectorizer:
-    found = _vectorizer(terms)
+    found = counter(terms)
     found.idf_ = rarity
     return found

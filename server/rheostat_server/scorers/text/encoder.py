@@ -1,7 +1,7 @@
 """The lower layers of a pretrained sentence encoder, kept frozen: texts in, unit vectors out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer
-
-from rheostat_training.progress import Progress
 
 POOLING_FILE = Path("1_Pooling") / "config.json"
 MEAN_POOLING = "pooling_mode_mean_tokens"
@@ -39,7 +37,7 @@ class Encoder:
         pooling = folder / POOLING_FILE
         if pooling.exists() and not json.loads(pooling.read_text()).get(MEAN_POOLING, False):
             raise ValueError(f"{pooling} has no {MEAN_POOLING}; an encoder here pools by the mean")
-        model = AutoModel.from_pretrained(folder).to(device).eval()
+        model = AutoModel.from_pretrained(folder, use_safetensors=True).to(device).eval()
         if layers is not None:
             _keep_lower(model, layers)
         return cls(model, AutoTokenizer.from_pretrained(folder), batch_rows)
@@ -52,22 +50,21 @@ class Encoder:
     def parameters(self) -> int:
         return int(sum(values.numel() for values in self.model.parameters()))
 
-    def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-
     @torch.inference_mode()
     def vectors(
-        self, texts: Sequence[str], *, max_tokens: int, progress: Progress | None = None
+        self, texts: Sequence[str], *, max_tokens: int, told: Callable[[int], object] | None = None
     ) -> NDArray[np.float32]:
-        """[texts, width]: the mean state of the first `max_tokens` tokens of each, at length 1."""
+        """[texts, width]: the mean state of the first `max_tokens` tokens of each, at length 1.
+
+        `told` is called with the size of each batch that is done.
+        """
         result = np.zeros((len(texts), self.width), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-        with (progress or Progress.silent()).task("encode", len(texts), unit="texts") as task:
-            for start in range(0, len(order), self.batch_rows):
-                chunk = order[start : start + self.batch_rows]
-                result[chunk] = self._batch([texts[at] for at in chunk], max_tokens)
-                task.advance(len(chunk))
+        for start in range(0, len(order), self.batch_rows):
+            chunk = order[start : start + self.batch_rows]
+            result[chunk] = self._batch([texts[at] for at in chunk], max_tokens)
+            if told:
+                told(len(chunk))
         return result
 
     def _batch(self, texts: Sequence[str], max_tokens: int) -> NDArray[np.float32]:

@@ -1,28 +1,29 @@
-"""A scorer of real text: an encoder's folder, a linear head in safetensors, its n-grams and what they are in JSON."""
+"""A scorer of real text: it says how much an answer refuses, or how well people would like it."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from rheostat_training.resume import write_json
-from rheostat_training.rows import Dialogue
-from rheostat_training.scorers.encoder import BATCH_TEXTS, Encoder
-from rheostat_training.scorers.features import FeaturePlan, Matrix, read_material
-from rheostat_training.scorers.head import Head, probabilities
-from rheostat_training.scorers.labelled import REFUSAL_CLASSES
-from rheostat_training.scorers.ngrams import Ngrams
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.text.encoder import BATCH_TEXTS, Encoder
+from rheostat_server.scorers.text.features import FeaturePlan, Matrix, read_material
+from rheostat_server.scorers.text.folder import (
+    ENCODER_FOLDER,
+    HEAD_FILE,
+    NGRAMS_FILE,
+    REFUSAL_CLASSES,
+    SCHEMA_VERSION,
+    SCORER_FILE,
+    TextScorerKind,
+)
+from rheostat_server.scorers.text.head import Head, probabilities
+from rheostat_server.scorers.text.ngrams import Ngrams
 
-TextScorerKind = Literal["refusal", "preference"]
-SCHEMA_VERSION = 2
-SCORER_FILE = "scorer.json"
-HEAD_FILE = "head.safetensors"
-NGRAMS_FILE = "ngrams.json"
-ENCODER_FOLDER = "encoder"
 HOW_MUCH_REFUSED = np.array([0.0, 1.0, 0.5])
 
 
@@ -51,14 +52,6 @@ class TextScorer:
         encoder = Encoder.load(folder / ENCODER_FOLDER, batch_rows=batch_rows, device=device)
         return cls(facts["kind"], encoder, _load_head(folder, opening=plan.opening_characters), plan)
 
-    def save(self, folder: Path) -> Path:
-        """Writes a folder that `load` reads; the JSON file comes last, so that a folder with it is whole."""
-        self.encoder.save(folder / ENCODER_FOLDER)
-        _save_head(self.head, folder)
-        facts = {"schema_version": SCHEMA_VERSION, "kind": self.kind, "features": asdict(self.plan)}
-        named = {"classes": list(REFUSAL_CLASSES)} if self.kind == "refusal" else {}
-        return write_json(folder / SCORER_FILE, {**facts, **named})
-
     def logits(self, dialogues: Sequence[Dialogue]) -> Matrix:
         """[dialogues, 3] of a refusal scorer, [dialogues, 1] of a preference scorer."""
         if not dialogues:
@@ -79,26 +72,12 @@ class TextScorer:
         return levels_of(self.kind, self.logits(dialogues))
 
 
-def kind_of(folder: Path) -> TextScorerKind | None:
-    """The kind of scorer that a folder holds; None where it holds none of real text."""
-    path = folder / SCORER_FILE
-    kind: TextScorerKind | None = json.loads(path.read_text()).get("kind") if path.exists() else None
-    return kind
-
-
 def levels_of(kind: TextScorerKind, logits: Matrix) -> list[float]:
     """Levels in [0, 1] of a head's logits."""
     if kind == "refusal":
         found: list[float] = (probabilities(logits) @ HOW_MUCH_REFUSED).tolist()
         return found
     return [float(level) for level in 1 / (1 + np.exp(-np.clip(logits[:, 0], -60, 60)))]
-
-
-def _save_head(head: Head, folder: Path) -> None:
-    rarity = {f"rarity.{count}": values for count, values in head.ngrams.rarity.items()}
-    weights = {"weight": head.weight, "bias": head.bias, **rarity}
-    save_file({name: np.ascontiguousarray(values, np.float32) for name, values in weights.items()}, folder / HEAD_FILE)
-    write_json(folder / NGRAMS_FILE, head.ngrams.terms)
 
 
 def _load_head(folder: Path, *, opening: int) -> Head:

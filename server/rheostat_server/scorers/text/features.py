@@ -1,6 +1,6 @@
 """What a scorer's head reads of a dialogue: the encoder's vector of the answer, phrases, and n-grams."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 
-from rheostat_training.progress import Progress
-from rheostat_training.rows import Dialogue, Prompt
-from rheostat_training.scorers.encoder import Encoder
-from rheostat_training.scorers.ngrams import Ngrams
-from rheostat_training.scorers.phrases import phrase_features, spelled_out
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.text.encoder import Encoder
+from rheostat_server.scorers.text.ngrams import Ngrams
+from rheostat_server.scorers.text.phrases import phrase_features, spelled_out
 
 Matrix = NDArray[np.float64]
 FEWEST = {"layers": 1, "answer_tokens": 4, "opening_characters": 20}
@@ -48,12 +47,15 @@ class Material:
 
 
 def dense_features(
-    encoder: Encoder, dialogues: Sequence[Dialogue], plan: FeaturePlan, *, progress: Progress | None = None
+    encoder: Encoder, dialogues: Sequence[Dialogue], plan: FeaturePlan, *, told: Callable[[int], object] | None = None
 ) -> Matrix:
-    """[dialogues, width + phrases]. The encoder reads the answer alone; phrases see the last user message too."""
+    """[dialogues, width + phrases]. The encoder reads the answer alone; phrases see the last user message too.
+
+    `told` is called with how many more dialogues are done.
+    """
     answers = [dialogue.answer for dialogue in dialogues]
-    vectors = encoder.vectors(answers, max_tokens=plan.answer_tokens, progress=progress)
-    phrases = phrase_features([Prompt("", dialogue.messages).text for dialogue in dialogues], answers)
+    vectors = encoder.vectors(answers, max_tokens=plan.answer_tokens, told=told)
+    phrases = phrase_features([dialogue.question for dialogue in dialogues], answers)
     return np.concatenate([vectors, phrases], axis=1).astype(np.float64)
 
 

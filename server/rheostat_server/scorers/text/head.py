@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rheostat_training.scorers.features import Material, Matrix
-from rheostat_training.scorers.ngrams import Ngrams
+from rheostat_server.scorers.text.features import Material, Matrix
+from rheostat_server.scorers.text.ngrams import Ngrams
 
 
 @dataclass(frozen=True, slots=True, eq=False)
