@@ -28,7 +28,7 @@ def test_the_app_imports_no_engine_until_one_is_needed(module: str) -> None:
     assert not imported_by(module) & set(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["scorers", "scorers.spec", "scorers.text.folder"])
+@pytest.mark.parametrize("module", ["scorers", "scorers.spec", "scorers.build", "scorers.text.folder"])
 def test_scorers_are_described_and_checked_without_what_judges(module: str) -> None:
     assert not imported_by(f"rheostat_server.{module}") & {*HEAVY, "sklearn", "scipy", "fastapi", "starlette"}
 

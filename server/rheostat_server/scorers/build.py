@@ -1,0 +1,99 @@
+"""From the operator's file to the scorers of a server: read and checked, then each loaded by its kind's builder."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from rheostat_server.scorers import Scorer
+from rheostat_server.scorers.batching import Batched
+from rheostat_server.scorers.spec import (
+    SCALE_TAGS,
+    ClassifierSpec,
+    PreferenceSpec,
+    RefusalSpec,
+    ScorersError,
+    ScorersFile,
+    ScorerSpec,
+)
+
+Build = Callable[[Any], Scorer]
+Weighed = tuple[Scorer, float]
+
+LONGEST_VALUE: Final = 80
+
+
+def read_scorers(path: Path) -> ScorersFile:
+    """The scorers that a YAML file names; nothing is loaded.
+
+    Raises:
+        ScorersError: the file cannot be read or does not fit; the message names every field at fault and its value.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise ScorersError(f"the scorers' file {path} cannot be read: {exc}") from exc
+    try:
+        return ScorersFile.model_validate(found)
+    except ValidationError as exc:
+        told = "\n".join(_told(error) for error in exc.errors(include_url=False))
+        raise ScorersError(f"the scorers' file {path} does not fit:\n{told}") from exc
+
+
+def load_scorers(specs: Sequence[ScorerSpec]) -> list[Weighed]:
+    """Each scorer with its weight, in their order.
+
+    Raises:
+        ScorersError: two go by one name, a model cannot be had or does not fit its spec, or a package is missing.
+    """
+    loaded: list[Weighed] = []
+    for at, spec in enumerate(specs):
+        try:
+            scorer = BUILDERS[spec.kind](spec)
+        except (ValueError, OSError) as exc:
+            raise ScorersError(f"scorers.{at} ({spec.kind}): {exc}") from exc
+        _check_name(at, scorer.card.name, [other.card.name for other, _ in loaded])
+        loaded.append((scorer, spec.weight))
+    return loaded
+
+
+def _classifier(spec: ClassifierSpec) -> Scorer:
+    _check_installed("torch", "transformers", "safetensors")
+    from rheostat_server.scorers.classifier_scorer import load_classifier
+
+    return Batched(load_classifier(spec), spec.limits)
+
+
+def _text(spec: RefusalSpec | PreferenceSpec) -> Scorer:
+    _check_installed("torch", "transformers", "safetensors", "sklearn", "scipy")
+    from rheostat_server.scorers.text.served import load_text_scorer
+
+    return Batched(load_text_scorer(spec), spec.limits)
+
+
+BUILDERS: Final[dict[str, Build]] = {
+    "classifier": _classifier,
+    "refusal": _text,
+    "preference": _text,
+}
+
+
+def _check_installed(*modules: str) -> None:
+    if missing := [module for module in modules if find_spec(module) is None]:
+        raise ScorersError(f"{', '.join(missing)} is not installed: pip install 'rheostat[scorers]'")
+
+
+def _check_name(at: int, name: str, others: Sequence[str]) -> None:
+    if name in others:
+        raise ScorersError(f"scorers.{at} goes by the name {name!r}, as scorers.{others.index(name)}; give it a name")
+
+
+def _told(error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in error["loc"] if part not in (*BUILDERS, *SCALE_TAGS)) or "the file"
+    value = repr(error["input"])
+    short = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}…"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}; it is {short}"
