@@ -31,7 +31,8 @@ def test_every_file_of_the_packages_is_in_the_wheel(wheel: ZipFile) -> None:
     }
     held = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert held == wanted
-    assert "rheostat_server/demo/bundle/base/model.safetensors" in held
+    for model in ("base/model", "adapter/adapter_model", "selector/model"):
+        assert f"rheostat_server/demo/bundle/{model}.safetensors" in held
 
 
 def test_the_entry_points_are_in_the_wheel(wheel: ZipFile) -> None:

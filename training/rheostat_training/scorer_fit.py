@@ -1,12 +1,12 @@
-"""Training of a scorer: a small sequence-classification model that reads a dialogue and gives one level."""
+"""Training of a scorer: a small sequence-classification model that reads a dialogue and gives a level, or several."""
 
-import json
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,7 +21,7 @@ from rheostat_training import checkpoint
 from rheostat_training.checkpoint import FitState, trained_weights
 from rheostat_training.progress import Progress
 from rheostat_training.publish import with_ordinary_permissions
-from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
+from rheostat_training.resume import claim, plan_facts, read_value, rows_digest, write_json
 from rheostat_training.rows import Messages
 
 ScorerFamily = Literal["bert", "modernbert", "llama"]
@@ -30,11 +30,11 @@ BATCHES_SORTED_TOGETHER = 16
 
 @dataclass(frozen=True, slots=True)
 class ScorerRow:
-    """A dialogue and the level that a scorer should give it, in [0, 1]."""
+    """A dialogue and the level that a scorer should give it, in [0, 1]; a tuple of levels where it has named heads."""
 
     messages: Messages
     answer: str
-    level: float
+    level: float | tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,66 +76,98 @@ class ScorerPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadReport:
+    """Error and correlation of one head on the rows held out."""
+
+    mae: float
+    pearson: float
+
+
+@dataclass(frozen=True, slots=True)
 class ScorerReport:
-    """Error and correlation on the rows held out, and how long the training took."""
+    """Error and correlation on the rows held out, and how long the training took.
+
+    Where heads are named, `heads` has the figures of each, and `mae` and `pearson` are their means.
+    """
 
     mae: float
     pearson: float
     rows: int
     held_out: int
     seconds: float
+    heads: Mapping[str, HeadReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
     ids: tuple[int, ...]
-    level: float
+    level: float | tuple[float, ...]
 
 
 def fit_scorer(
-    rows: Sequence[ScorerRow], tokenizer: Any, plan: ScorerPlan, out: Path, *, progress: Progress | None = None
+    rows: Sequence[ScorerRow],
+    tokenizer: Any,
+    plan: ScorerPlan,
+    out: Path,
+    *,
+    heads: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> ScorerReport:
     """Trains a scorer into `out/model`, which AutoModelForSequenceClassification loads; level = sigmoid(logit).
 
+    With `heads` it has a logit for each level of a row, and its `id2label` gives them these names.
     A killed run goes on from `out/checkpoint.safetensors` and ends with the same weights.
 
     Raises:
-        ValueError: a level is not in [0, 1], or there are too few rows to hold any out.
-        AnotherRun: `out` holds a scorer of other rows, another tokenizer or another plan.
+        ValueError: a level is not in [0, 1], a row has not one a head, or there are too few rows to hold any out.
+        AnotherRun: `out` holds a scorer of other rows, another tokenizer, another plan or other heads.
     """
     report = out / "report.json"
-    encoded = _encode(rows, tokenizer, plan)
+    encoded = _encode(rows, tokenizer, plan, heads)
     words = _digest(tokenizer, encoded)
-    claim(out, {"stage": "scorer", "plan": plan_facts(plan), "rows": rows_digest(rows), "tokenizer": words})
+    named = {"heads": [*heads]} if heads else {}
+    claim(out, {"stage": "scorer", "plan": plan_facts(plan), "rows": rows_digest(rows), "tokenizer": words, **named})
     if report.exists():
         (out / checkpoint.FILE).unlink(missing_ok=True)  # of a run that was killed right after its report
-        return ScorerReport(**json.loads(report.read_text()))
+        found: ScorerReport = read_value(report, ScorerReport)
+        return found
     fitted, held_out = _split(encoded, plan)
     torch.manual_seed(plan.seed)
-    model = AutoModelForSequenceClassification.from_config(_config(tokenizer, plan.shape))
+    model = AutoModelForSequenceClassification.from_config(_config(tokenizer, plan.shape, heads))
     state = _train(model, fitted, plan, out, progress or Progress.auto())
-    predicted = np.array(_levels(model, held_out, plan.batch_rows))
-    wanted = np.array([row.level for row in held_out])
+    by_head = _by_head(model, held_out, plan.batch_rows)
     _save(model, tokenizer, out / "model")
     result = ScorerReport(
-        mae=float(np.abs(predicted - wanted).mean()),
-        pearson=_pearson(predicted, wanted),
+        mae=fmean(head.mae for head in by_head),
+        pearson=fmean(head.pearson for head in by_head),
         rows=len(fitted),
         held_out=len(held_out),
         seconds=round(state.seconds, 1),
+        heads=dict(zip(heads, by_head, strict=False)),
     )
     write_json(report, plan_facts(result))
     (out / checkpoint.FILE).unlink(missing_ok=True)
     return result
 
 
-def _encode(rows: Sequence[ScorerRow], tokenizer: Any, plan: ScorerPlan) -> list[_Encoded]:
+def _encode(rows: Sequence[ScorerRow], tokenizer: Any, plan: ScorerPlan, heads: Sequence[str]) -> list[_Encoded]:
+    if len({*heads}) < len(heads):
+        raise ValueError(f"heads are {', '.join(heads)}; each needs a name of its own")
     for number, row in enumerate(rows):
-        if not 0 <= row.level <= 1:
-            raise ValueError(f"row {number} has level {row.level}; a level is a number from 0 to 1")
+        _check_level(number, row.level, heads)
     dialogues = [Dialogue(row.messages, row.answer) for row in rows]
     ids = dialogue_ids(tokenizer, dialogues, max_length=plan.shape.max_length)
     return [_Encoded(tokens, row.level) for tokens, row in zip(ids, rows, strict=True)]
+
+
+def _check_level(number: int, level: float | tuple[float, ...], heads: Sequence[str]) -> None:
+    levels = level if isinstance(level, tuple) else (level,)
+    if isinstance(level, tuple) is not bool(heads) or len(levels) != max(1, len(heads)):
+        wanted = f"a level for each of {', '.join(heads)}" if heads else "one number, since no heads are named"
+        raise ValueError(f"row {number} has level {level}; it needs {wanted}")
+    for each in levels:
+        if not 0 <= each <= 1:
+            raise ValueError(f"row {number} has level {each}; a level is a number from 0 to 1")
 
 
 def _digest(tokenizer: Any, encoded: Sequence[_Encoded]) -> str:
@@ -151,14 +183,13 @@ def _split(rows: list[_Encoded], plan: ScorerPlan) -> tuple[list[_Encoded], list
     return order[held_out:], order[:held_out]
 
 
-def _config(tokenizer: Any, shape: ScorerShape) -> Any:
+def _config(tokenizer: Any, shape: ScorerShape, heads: Sequence[str]) -> Any:
     sizes = {
         "vocab_size": len(tokenizer),
         "hidden_size": shape.hidden,
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
         "max_position_embeddings": shape.max_length,
-        "num_labels": 1,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -168,7 +199,17 @@ def _config(tokenizer: Any, shape: ScorerShape) -> Any:
         "modernbert": {"intermediate_size": 2 * shape.hidden, "classifier_pooling": "mean", "reference_compile": False},
         "llama": {"intermediate_size": 2 * shape.hidden, "num_key_value_heads": shape.heads},
     }
-    return AutoConfig.for_model(shape.family, **sizes, **special[shape.family])
+    return AutoConfig.for_model(shape.family, **sizes, **_labels(heads), **special[shape.family])
+
+
+def _labels(heads: Sequence[str]) -> dict[str, Any]:
+    if not heads:
+        return {"num_labels": 1}
+    return {
+        "id2label": dict(enumerate(heads)),
+        "label2id": {name: number for number, name in enumerate(heads)},
+        "problem_type": "multi_label_classification",
+    }
 
 
 def _train(model: Any, rows: list[_Encoded], plan: ScorerPlan, out: Path, progress: Progress) -> FitState:
@@ -218,18 +259,25 @@ def _epoch(rows: list[_Encoded], plan: ScorerPlan, epoch: int) -> list[list[_Enc
 
 
 def _targets(batch: Sequence[_Encoded]) -> Tensor:
+    """Levels, shaped as `_logits`."""
     return torch.tensor([row.level for row in batch])
 
 
 def _logits(model: Any, batch: Sequence[_Encoded]) -> Tensor:
+    """[rows], or [rows, heads] where heads are named."""
     ids, mask = pad_right([row.ids for row in batch], model.config.pad_token_id)
-    logits: Tensor = model(input_ids=ids, attention_mask=mask).logits[:, 0]
-    return logits
+    logits: Tensor = model(input_ids=ids, attention_mask=mask).logits
+    return logits if isinstance(batch[0].level, tuple) else logits[:, 0]
 
 
 @torch.inference_mode()
-def _levels(model: Any, rows: Sequence[_Encoded], batch_rows: int) -> list[float]:
-    return [level for batch in _batched(rows, batch_rows) for level in torch.sigmoid(_logits(model, batch)).tolist()]
+def _by_head(model: Any, rows: Sequence[_Encoded], batch_rows: int) -> list[HeadReport]:
+    found = [level for batch in _batched(rows, batch_rows) for level in torch.sigmoid(_logits(model, batch)).tolist()]
+    predicted, wanted = (np.array(each).reshape(len(rows), -1).T for each in (found, [row.level for row in rows]))
+    return [
+        HeadReport(mae=float(np.abs(one - other).mean()), pearson=_pearson(one, other))
+        for one, other in zip(predicted, wanted, strict=True)
+    ]
 
 
 def _batched(rows: Sequence[_Encoded], size: int) -> Iterator[Sequence[_Encoded]]:

@@ -17,3 +17,8 @@ def base_folder() -> Path:
 
 def adapter_folder() -> Path:
     return bundle_folder() / "adapter"
+
+
+def selector_folder() -> Path:
+    """Of the scorer of both dials that candidates are chosen by."""
+    return bundle_folder() / "selector"

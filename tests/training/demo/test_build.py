@@ -15,6 +15,7 @@ from rheostat_server.contract.manifest import read_manifest
 from rheostat_training.demo import recipe
 from rheostat_training.demo.build import build
 from rheostat_training.progress import Progress
+from rheostat_training.scorer_cut import Cuts
 from rheostat_training.stage import tree_digest
 
 
@@ -26,13 +27,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_bundle_holds_a_base_an_adapter_for_it_and_two_pairs_of_scorers(built: Path) -> None:
+def test_a_bundle_holds_a_base_an_adapter_for_it_two_pairs_of_scorers_and_a_selector(built: Path) -> None:
     assert AutoModelForCausalLM.from_pretrained(built / "base").num_parameters() > 0
     assert read_manifest(built / "adapter").base_model.digest == base_model_digest(built / "base")
     for pair in ("scorers", "judges"):
         for attribute in ("safety", "helpfulness"):
             scorer = AutoModelForSequenceClassification.from_pretrained(built / pair / attribute)
             assert scorer.config.num_labels == 1
+    selector = AutoModelForSequenceClassification.from_pretrained(built / "selector")
+    assert selector.config.id2label == {0: "safety", 1: "helpfulness"}
+    assert AutoTokenizer.from_pretrained(built / "selector").chat_template
 
 
 @pytest.mark.slow
@@ -62,6 +66,22 @@ def test_another_fit_changes_only_what_comes_after_it(built: Path) -> None:
     assert [line.split(":")[0] for line in said if "done" in line] == [
         "fit", "evaluate", "calibrate", "export", "measured",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_another_selector_changes_no_other_stage(built: Path) -> None:
+    said: list[str] = []
+    fast, work = recipe.fast(), built.parent / "work"
+    other = replace(fast, selector=replace(fast.selector, cuts=Cuts(share=0.5)))
+    before = build(built.parent / "before", fast, work, progress=Progress.silent())
+    after = build(built.parent / "after", other, work, progress=Progress.silent(), say=said.append)
+    assert [line.split(":")[0] for line in said if "done" in line] == ["selector"]
+    differing = [path.name for path in before.iterdir() if not same(path, after / path.name)]
+    assert sorted(differing) == ["recipe.json", "selector"]
+
+
+def same(one: Path, other: Path) -> bool:
+    return tree_digest(one) == tree_digest(other) if one.is_dir() else one.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.slow

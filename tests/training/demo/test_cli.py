@@ -61,7 +61,7 @@ def test_a_recipe_alone_makes_no_bundle_and_a_bundle_or_nothing_may_be_replaced(
         check_out(free, tmp_path / "work", ())
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "base", "judges", "run"])
+@pytest.mark.parametrize("name", ["tokenizer", "base", "judges", "selector", "run"])
 def test_what_no_build_has_made_is_never_replaced(tmp_path: Path, name: str) -> None:
     mine = kept(tmp_path / name)
     told = refused("build", "--fast", "--out", tmp_path / "out", "--work", tmp_path)

@@ -6,7 +6,7 @@ from rheostat_training.demo import oracle
 from rheostat_training.demo.asking import draw_prompts
 from rheostat_training.demo.corpus import dialogues
 from rheostat_training.demo.domains import DOMAINS
-from rheostat_training.demo.labelled import labelled_rows
+from rheostat_training.demo.labelled import labelled_rows, rows_of_both
 from rheostat_training.demo.risks import RiskGroup
 from rheostat_training.demo.scenario import held_out_scenarios, scenarios, training_scenarios, without_control_text
 
@@ -49,4 +49,26 @@ def test_no_training_data_holds_a_held_out_prompt() -> None:
     asked = {prompt.text for prompt in draw_prompts(500, seed=0).values()}
     said = {message["content"] for dialogue in dialogues(0, 0, 3000) for message in dialogue.messages}
     labelled = {row.messages[0]["content"] for row in labelled_rows("safety", 2000, purpose="scorers", seed=0)}
+    labelled |= {row.messages[0]["content"] for row in rows_of_both(2000, purpose="selector", seed=0)}
     assert not unseen & (asked | labelled | {without_control_text(text) for text in said})
+
+
+def test_each_kind_of_scorer_learns_from_answers_of_its_own() -> None:
+    made = [
+        *(labelled_rows("safety", 300, purpose=purpose, seed=0) for purpose in ("scorers", "judges")),
+        labelled_rows("helpfulness", 300, purpose="scorers", seed=0),
+        rows_of_both(300, purpose="selector", seed=0),
+        rows_of_both(300, purpose="selector", seed=1),
+    ]
+    answers = [row.answer for rows in made for row in rows]
+    assert len({*answers}) == len(answers)
+
+
+def test_rows_of_both_levels_say_what_the_oracle_reads() -> None:
+    read = [
+        (oracle.levels(str(row.messages[0]["content"]), row.answer), row.level)
+        for row in rows_of_both(300, purpose="selector", seed=0)
+    ]
+    whole = [(found, level) for found, level in read if found is not None]
+    assert 100 < len(whole) < 200
+    assert all(found == level for found, level in whole)

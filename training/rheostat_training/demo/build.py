@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from rheostat_training.config import RunConfig, ScorerFolders
 from rheostat_training.demo.asking import held_out
 from rheostat_training.demo.base import fit_base
-from rheostat_training.demo.bundle import BASE, PAIRS, RECIPE_FILE, check_out
+from rheostat_training.demo.bundle import BASE, PAIRS, RECIPE_FILE, SELECTOR, check_out
 from rheostat_training.demo.corpus import dialogues
 from rheostat_training.demo.labelled import labelled_rows
 from rheostat_training.demo.measure import (
@@ -28,6 +28,7 @@ from rheostat_training.demo.measure import (
     write_measured,
 )
 from rheostat_training.demo.recipe import JudgePlan, Recipe
+from rheostat_training.demo.selector import fit_selector
 from rheostat_training.demo.tokenizer import save_tokenizer, train_tokenizer
 from rheostat_training.lora import ADAPTER
 from rheostat_training.models import load_base, load_with_adapter
@@ -41,7 +42,7 @@ from rheostat_training.work_folder import working_in
 
 WORLD_SAMPLE: Final = 500
 RUN: Final = "run"
-WRITTEN: Final = ("tokenizer", BASE, *PAIRS, RUN, "measured")
+WRITTEN: Final = ("tokenizer", BASE, *PAIRS, SELECTOR, RUN, "measured")
 """What a build puts into its `work`, in place of what is there by these names."""
 
 
@@ -81,11 +82,12 @@ def _build(out: Path, recipe: Recipe, work: Path, progress: Progress | None, say
     base = _base(builder, tokenizer)
     scorers = _pair(builder, "scorers", recipe.scorers, tokenizer)
     judges = _pair(builder, "judges", recipe.judges, tokenizer)
+    selector = _selector(builder, tokenizer)
     config = _run_config(recipe, base, scorers, judges)
     made = run(config, work / RUN, progress=builder.progress, say=say)
     measured = _measured(builder, base, made["export"], scorers, judges)
-    stages = {"base": base, "scorers": scorers, "judges": judges, "measured": measured, "export": made["export"]}
-    _bundle(builder, out, stages)
+    models = {BASE: base, "scorers": scorers, "judges": judges, SELECTOR: selector}
+    _bundle(builder, out, {**models, "measured": measured, "export": made["export"]})
     return out
 
 
@@ -137,6 +139,17 @@ def _pair(builder: Builder, name: str, plan: JudgePlan, tokenizer: StageResult) 
     return builder.run(name, asdict(plan), {"tokenizer": tokenizer}, work)
 
 
+def _selector(builder: Builder, tokenizer: StageResult) -> StageResult:
+    """No other stage depends on it: adapters are made, and measured, without it."""
+    plan = builder.recipe.selector
+
+    def work(folder: Path) -> None:
+        words = _load_tokenizer(tokenizer)
+        fit_selector(words, plan, folder, seed=builder.recipe.seed, progress=builder.progress)
+
+    return builder.run(SELECTOR, asdict(plan), {"tokenizer": tokenizer}, work)
+
+
 def _measured(
     builder: Builder, base: StageResult, adapter: StageResult, scorers: StageResult, judges: StageResult
 ) -> StageResult:
@@ -165,10 +178,11 @@ def _bundle(builder: Builder, out: Path, stages: Mapping[str, StageResult]) -> N
     place = out.resolve()
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(stages["base"].folder, partial / BASE)
+    shutil.copytree(stages[BASE].folder, partial / BASE)
     for pair in PAIRS:
         for attribute in ("safety", "helpfulness"):
             shutil.copytree(stages[pair].folder / attribute / "model", partial / pair / attribute)
+    shutil.copytree(stages[SELECTOR].folder / "model", partial / SELECTOR)
     shutil.copytree(stages["export"].folder / ADAPTER, partial / "adapter")
     for name in ("evaluation.json", "evaluation.md"):
         shutil.copyfile(stages["measured"].folder / name, partial / name)

@@ -6,7 +6,8 @@ from typing import Final
 
 BASE: Final = "base"
 PAIRS: Final = ("scorers", "judges")
-MODELS: Final = (BASE, "adapter", *PAIRS)
+SELECTOR: Final = "selector"
+MODELS: Final = (BASE, "adapter", *PAIRS, SELECTOR)
 RECIPE_FILE: Final = "recipe.json"
 
 

@@ -12,6 +12,7 @@ from rheostat_training.fit import FitPlan
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.prompts import PromptSource
 from rheostat_training.reinforce import ReinforcePlan
+from rheostat_training.scorer_cut import Cuts
 from rheostat_training.scorer_fit import ScorerPlan, ScorerShape
 
 ANSWER_TOKENS = 160
@@ -23,6 +24,15 @@ class JudgePlan:
 
     rows: int
     fit: ScorerPlan
+
+
+@dataclass(frozen=True, slots=True)
+class SelectorPlan:
+    """One scorer of both dials: how many labelled answers it learns from, which of them are cut short, and how."""
+
+    rows: int
+    fit: ScorerPlan
+    cuts: Cuts = field(default_factory=Cuts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,12 @@ class Recipe:
             6000, ScorerPlan(ScorerShape("llama", hidden=64, layers=3, heads=4), epochs=3)
         )
     )
+    selector: SelectorPlan = field(
+        default_factory=lambda: SelectorPlan(
+            12_000,
+            ScorerPlan(ScorerShape("bert", hidden=96, layers=2), epochs=5, batch_rows=32, learning_rate=1.5e-3),
+        )
+    )
     run: RunConfig = field(default_factory=lambda: DEMO_RUN)
     trials: TrialPlan = field(default_factory=TrialPlan)
 
@@ -105,6 +121,7 @@ def fast(seed: int = 0) -> Recipe:
         ),
         scorers=JudgePlan(64, ScorerPlan(ScorerShape("bert", hidden=32, layers=1, heads=2), epochs=1)),
         judges=JudgePlan(64, ScorerPlan(ScorerShape("llama", hidden=32, layers=1, heads=2), epochs=1)),
+        selector=SelectorPlan(64, ScorerPlan(ScorerShape("bert", hidden=32, layers=1, heads=2), epochs=1)),
         run=replace(
             DEMO_RUN,
             prompts=_prompts(6, held_out=8),
@@ -131,5 +148,6 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
         base=replace(recipe.base, seed=seed),
         scorers=replace(recipe.scorers, fit=replace(recipe.scorers.fit, seed=seed)),
         judges=replace(recipe.judges, fit=replace(recipe.judges.fit, seed=seed + 1)),
+        selector=replace(recipe.selector, fit=replace(recipe.selector.fit, seed=seed + 2)),
         run=with_seed(recipe.run, seed),
     )
