@@ -51,7 +51,9 @@ def quality(given: argparse.Namespace, folder: Path) -> str:
     for name, (_, by_judge) in _measured(MODES, given, folder).items():
         for judge, found in by_judge.items():
             for dial, figures in (("safety", found.safety), ("helpfulness", found.helpfulness)):
-                cells = f"{figures.MP.value:.3f} | {figures.BT.value:.3f} | {figures.Err} | {figures.cross_talk.value:.3f}"
+                cells = (
+                    f"{figures.MP.value:.3f} | {figures.BT.value:.3f} | {figures.Err} | {figures.cross_talk.value:.3f}"
+                )
                 lines.append(f"| {name} | {judge} | {dial} | {cells} |")
     return "\n".join([f"## Reranking: quality, {given.engine}", "", _head(given), "", *lines])
 

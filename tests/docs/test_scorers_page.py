@@ -8,7 +8,9 @@ import yaml
 
 from rheostat_server.scorers.classifier_scorer import load_classifier
 from rheostat_server.scorers.presets import PRESETS
-from rheostat_server.scorers.spec import ClassifierSpec, PreferenceSpec, RefusalSpec, ScorersFile
+from rheostat_server.scorers.spec import ScorersFile
+from rheostat_server.scorers.spec.classifier import ClassifierSpec
+from rheostat_server.scorers.spec.text import PreferenceSpec, RefusalSpec
 from rheostat_training.config import ScorerFolders, parse_config
 from rheostat_training.scorers.labelled import read_preferences, read_refusals
 from tests.scorers.tiny_models import DIALOGUES, build_classifier

@@ -9,7 +9,7 @@ import yaml
 
 from rheostat_server.scorers import build
 from rheostat_server.scorers.build import Weighed, load_scorers, read_scorers
-from rheostat_server.scorers.spec import ScorersError
+from rheostat_server.scorers.spec.common import ScorersError
 from tests.scorers.tiny_models import DIALOGUES, build_classifier
 
 

@@ -14,7 +14,8 @@ from rheostat_server import demo
 from rheostat_server.scorers import UNJUDGED, Dialogue
 from rheostat_server.scorers.classifier import Classifier
 from rheostat_server.scorers.classifier_scorer import ClassifierScorer, load_classifier
-from rheostat_server.scorers.spec import ClassifierSpec, ScorerSpec
+from rheostat_server.scorers.spec import ScorerSpec
+from rheostat_server.scorers.spec.classifier import ClassifierSpec
 from rheostat_training.score import ScorerPair, load_scorer
 from tests.scorers.tiny_models import (
     ANSWERS,

@@ -9,7 +9,9 @@ import yaml
 from rheostat_server.scorers.build import read_scorers
 from rheostat_server.scorers.presets import PRESETS
 from rheostat_server.scorers.scales import Gauge, Head, Linear
-from rheostat_server.scorers.spec import ClassifierSpec, RefusalSpec, ScorersError, name_of_model
+from rheostat_server.scorers.spec.classifier import ClassifierSpec
+from rheostat_server.scorers.spec.common import ScorersError, name_of_model
+from rheostat_server.scorers.spec.text import RefusalSpec
 
 SAFETY = {"kind": "classifier", "model": "m", "dial": "safety"}
 OUTPUTS = {

@@ -10,7 +10,7 @@ import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from rheostat_server.scorers import UNJUDGED, Dialogue
-from rheostat_server.scorers.spec import PreferenceSpec, RefusalSpec
+from rheostat_server.scorers.spec.text import PreferenceSpec, RefusalSpec
 from rheostat_server.scorers.text.encoder import Encoder
 from rheostat_server.scorers.text.features import FeaturePlan, answer_texts, read_material
 from rheostat_server.scorers.text.folder import NGRAMS_FILE, TextScorerKind

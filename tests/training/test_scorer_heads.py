@@ -15,13 +15,13 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.reading import dialogue_ids, pad_right
 from rheostat_training import scorer_fit
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
 from rheostat_training.scorer_fit import ScorerFamily, ScorerPlan, ScorerRow, ScorerShape, fit_scorer
-from rheostat_server.scorers import Dialogue
-from rheostat_server.scorers.reading import dialogue_ids, pad_right
 from tests.training.test_scorers import PLAN, QUESTION, rows_of_two_kinds
 
 QUIET = Progress.silent()
@@ -82,7 +82,9 @@ def test_a_scorer_of_one_level_is_the_plain_fit_of_its_one_logit(tmp_path: Path,
 
 def plainly_fitted(rows: list[ScorerRow], tokenizer: Any, plan: ScorerPlan) -> dict[str, torch.Tensor]:
     """The weights of a scorer of one level, by a loop without checkpoints, heads or reports."""
-    ids = dialogue_ids(tokenizer, [Dialogue(row.messages, row.answer) for row in rows], max_length=plan.shape.max_length)
+    ids = dialogue_ids(
+        tokenizer, [Dialogue(row.messages, row.answer) for row in rows], max_length=plan.shape.max_length
+    )
     order = random.Random(plan.seed).sample([*zip(ids, [row.level for row in rows], strict=True)], len(rows))
     kept = order[round(len(rows) * plan.held_out_share) :]
     torch.manual_seed(plan.seed)

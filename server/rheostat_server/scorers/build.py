@@ -11,15 +11,10 @@ from pydantic_core import ErrorDetails
 
 from rheostat_server.scorers import Scorer
 from rheostat_server.scorers.batching import Batched
-from rheostat_server.scorers.spec import (
-    SCALE_TAGS,
-    ClassifierSpec,
-    PreferenceSpec,
-    RefusalSpec,
-    ScorersError,
-    ScorersFile,
-    ScorerSpec,
-)
+from rheostat_server.scorers.spec import ScorersFile, ScorerSpec
+from rheostat_server.scorers.spec.classifier import SCALE_TAGS, ClassifierSpec
+from rheostat_server.scorers.spec.common import ScorersError
+from rheostat_server.scorers.spec.text import PreferenceSpec, RefusalSpec
 
 Build = Callable[[Any], Scorer]
 Weighed = tuple[Scorer, float]

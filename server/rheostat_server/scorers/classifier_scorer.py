@@ -11,7 +11,7 @@ from rheostat_server.scorers import UNJUDGED, Dialogue, ScorerCard, Scores
 from rheostat_server.scorers.classifier import Classifier, Outputs
 from rheostat_server.scorers.device import check_device
 from rheostat_server.scorers.scales import Gauge
-from rheostat_server.scorers.spec import ClassifierSpec
+from rheostat_server.scorers.spec.classifier import ClassifierSpec
 from rheostat_server.scorers.weights import model_folder, scorer_digest
 
 

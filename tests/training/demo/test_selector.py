@@ -12,13 +12,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.demo import base_folder, bundle_folder, selector_folder
+from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.reading import dialogue_ids, pad_right
 from rheostat_training.demo import oracle, recipe
 from rheostat_training.demo.asking import held_out
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.models import load_base
 from rheostat_training.rows import Prompt, Request
 from rheostat_training.samplers.local import sample
-from rheostat_server.scorers.reading import dialogue_ids, pad_right
 
 PROMPTS = 16
 SAMPLES = 4
@@ -48,7 +49,7 @@ def read(dialogues: Dialogues) -> "np.ndarray[Any, Any]":
     """Levels, [dials, dialogues]."""
     selector = AutoModelForSequenceClassification.from_pretrained(selector_folder()).eval()
     tokenizer = AutoTokenizer.from_pretrained(selector_folder())
-    asked = [(Prompt.user("", question).messages, answer) for question, answer in dialogues]
+    asked = [Dialogue(Prompt.user("", question).messages, answer) for question, answer in dialogues]
     ids, mask = pad_right(dialogue_ids(tokenizer, asked, max_length=256), selector.config.pad_token_id)
     levels: np.ndarray[Any, Any] = torch.sigmoid(selector(input_ids=ids, attention_mask=mask).logits).T.numpy()
     return levels

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rheostat_server.scorers import UNJUDGED, Dialogue, ScorerCard, Scores
 from rheostat_server.scorers.device import check_device
-from rheostat_server.scorers.spec import PreferenceSpec, RefusalSpec
+from rheostat_server.scorers.spec.text import PreferenceSpec, RefusalSpec
 from rheostat_server.scorers.text.folder import check_whole, kind_of
 from rheostat_server.scorers.text.text_scorer import TextScorer
 from rheostat_server.scorers.weights import model_folder, scorer_digest

@@ -1,70 +1,14 @@
-"""What an operator writes of the scorers: one YAML file, checked whole before anything is loaded.
+"""The spec of a sequence-classification model: which outputs judge which dial, and on which scale."""
 
-```yaml
-scorers:
-  - {kind: classifier, dial: safety, model: /models/safety-reward}
-  - {kind: classifier, dial: helpfulness, model: /models/helpful-reward, weight: 2}
-```
-"""
-
-import re
-from pathlib import PurePath
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from rheostat_server.contract.dials import DialName
-from rheostat_server.errors import CannotStart
 from rheostat_server.scorers import Reads
-from rheostat_server.scorers.batching import Limits
 from rheostat_server.scorers.presets import PRESETS
 from rheostat_server.scorers.scales import Empirical, Head, Label, Linear, Logistic, Named
-
-DEVICE: Final = r"^(cpu|cuda(:\d+)?)$"
-LONGEST_NAME: Final = 64
-
-
-class ScorersError(CannotStart):
-    """The scorers' file cannot be read or does not fit; the message says where and why."""
-
-
-class CommonSpec(BaseModel):
-    """What every scorer may be told. A `name` left out is made of the model's.
-
-    `weight` is its share where several scorers judge one dial: a level is their weighted mean.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+/@-]{0,63}$")
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    max_batch: int = Field(default=64, ge=1)
-    max_queue: int = Field(default=1024, ge=1)
-    deadline: float = Field(default=10.0, gt=0, allow_inf_nan=False, description="Seconds.")
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(batch=self.max_batch, queue=self.max_queue, deadline=self.deadline)
-
-
-class ModelSpec(CommonSpec):
-    """A model in this process: a folder, or a name on a hub. It judges in batches of `batch_rows` of like length."""
-
-    model: str = Field(min_length=1)
-    revision: str | None = None
-    device: str = Field(default="cpu", pattern=DEVICE)
-    batch_rows: int = Field(default=32, ge=1)
-
-    @property
-    def title(self) -> str:
-        """The name that the scorer goes by."""
-        return self.name or name_of_model(self.model)
-
-
-def name_of_model(model: str) -> str:
-    """The last two parts of a folder or of a hub's name, written as a scorer's name may be."""
-    written = re.sub(r"[^A-Za-z0-9 ._+@/-]", "-", "/".join(PurePath(model).parts[-2:]))
-    return written[-LONGEST_NAME:].lstrip(" ._+@/-") or "scorer"
+from rheostat_server.scorers.spec.common import ModelSpec
 
 
 def _labels(value: object) -> object:
@@ -175,31 +119,3 @@ def _with_preset(given: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"preset {name} leaves {', '.join(missing)} to be given: {preset.note}")
     known = {field: value for field, value in preset.settings.items() if field != "revision" or "model" not in given}
     return {**known, **given}
-
-
-class RefusalSpec(ModelSpec):
-    """A refusal scorer made by `rheostat train scorer`: how much of what was asked an answer refuses.
-
-    For helpfulness its level is 1 − what is refused, since a refusal does not help; for safety it is what is refused.
-    """
-
-    kind: Literal["refusal"]
-    dial: DialName = "helpfulness"
-
-
-class PreferenceSpec(ModelSpec):
-    """A preference scorer made by `rheostat train scorer`, for the dial that its labels were of."""
-
-    kind: Literal["preference"]
-    dial: DialName
-
-
-ScorerSpec = Annotated[ClassifierSpec | RefusalSpec | PreferenceSpec, Field(discriminator="kind")]
-
-
-class ScorersFile(BaseModel):
-    """The scorers of a server."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    scorers: list[ScorerSpec] = Field(min_length=1)
