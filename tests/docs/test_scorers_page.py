@@ -2,13 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from rheostat_server.scorers.spec import LabelReadSpec
 from rheostat_training.config import ScorerFolders, parse_config
 from rheostat_training.scorers.labelled import read_preferences, read_refusals
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text()
+
+
+def blocks() -> list[dict[str, Any]]:
+    return [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)]
 
 
 def test_the_rows_of_label_files_are_read(tmp_path: Path) -> None:
@@ -24,7 +30,12 @@ def test_the_rows_of_label_files_are_read(tmp_path: Path) -> None:
 
 
 def test_the_configuration_names_scorers_and_judges() -> None:
-    [block] = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    config = parse_config({"prompts": {"source": {"source": "demo"}}, **yaml.safe_load(block)})
+    [block] = [block for block in blocks() if "score" in block]
+    config = parse_config({"prompts": {"source": {"source": "demo"}}, **block})
     assert isinstance(config.score.scorers, ScorerFolders)
     assert [*config.evaluate.judges] == ["refusals"]
+
+
+def test_the_scorers_that_ask_a_model_elsewhere_are_read() -> None:
+    asked = [LabelReadSpec.model_validate(one) for block in blocks() for one in block.get("scorers", [])]
+    assert [one.kind for one in asked] == ["label_read", "label_read"]
