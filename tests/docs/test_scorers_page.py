@@ -2,15 +2,18 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import Field, TypeAdapter
 
-from rheostat_server.scorers.spec import LabelReadSpec
+from rheostat_server.scorers.spec import AnyRemoteSpec, LabelReadSpec
 from rheostat_training.config import ScorerFolders, parse_config
 from rheostat_training.scorers.labelled import read_preferences, read_refusals
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text()
+
+Spec = Annotated[LabelReadSpec | AnyRemoteSpec, Field(discriminator="kind")]
 
 
 def blocks() -> list[dict[str, Any]]:
@@ -37,5 +40,6 @@ def test_the_configuration_names_scorers_and_judges() -> None:
 
 
 def test_the_scorers_that_ask_a_model_elsewhere_are_read() -> None:
-    asked = [LabelReadSpec.model_validate(one) for block in blocks() for one in block.get("scorers", [])]
-    assert [one.kind for one in asked] == ["label_read", "label_read"]
+    adapter: TypeAdapter[LabelReadSpec | AnyRemoteSpec] = TypeAdapter(Spec)
+    asked = [adapter.validate_python(one) for block in blocks() for one in block.get("scorers", [])]
+    assert [one.kind for one in asked] == ["label_read", "label_read", "remote", "remote", "remote"]
