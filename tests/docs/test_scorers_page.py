@@ -16,7 +16,10 @@ from rheostat_training.scorers.labelled import read_preferences, read_refusals
 from tests.scorers.tiny_models import DIALOGUES, build_classifier
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text()
-SERVED, TRAINED = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def blocks() -> list[dict[str, Any]]:
+    return [yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)]
 
 
 def test_the_rows_of_label_files_are_read(tmp_path: Path) -> None:
@@ -32,18 +35,21 @@ def test_the_rows_of_label_files_are_read(tmp_path: Path) -> None:
 
 
 def test_the_configuration_names_scorers_and_judges() -> None:
-    config = parse_config({"prompts": {"source": {"source": "demo"}}, **yaml.safe_load(TRAINED)})
+    [block] = [block for block in blocks() if "score" in block]
+    config = parse_config({"prompts": {"source": {"source": "demo"}}, **block})
     assert isinstance(config.score.scorers, ScorerFolders)
     assert [*config.evaluate.judges] == ["refusals"]
 
 
-def test_the_servers_file_is_one() -> None:
-    kinds = [spec.kind for spec in ScorersFile.model_validate(yaml.safe_load(SERVED)).scorers]
-    assert kinds == ["classifier", "classifier", "refusal"]
+def test_every_file_of_scorers_is_one() -> None:
+    files = [ScorersFile.model_validate(block) for block in blocks() if "scorers" in block]
+    kinds = {spec.kind for file in files for spec in file.scorers}
+    assert kinds == {"classifier", "refusal", "guard", "label_read", "remote"}
 
 
 def test_what_is_measured_by_the_pages_code_is_a_scale_that_spreads_these_answers(tmp_path: Path) -> None:
-    [code] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    codes = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    [code] = [code for code in codes if "def measured" in code]
     defined: dict[str, Any] = {}
     exec(code, defined)
     model = build_classifier(tmp_path)

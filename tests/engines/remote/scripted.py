@@ -1,7 +1,7 @@
 """An upstream server that answers with bytes as they are written in a test, and keeps what it was asked."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,15 +20,18 @@ class Asked:
     body: bytes
 
 
+Answer = bytes | Callable[[Asked], bytes]
+
+
 @dataclass(slots=True)
 class Scripted:
-    """`answers` are raw responses by path.
+    """`answers` are raw responses by path, or what makes one of a request.
 
     After a stream that has ended, the connection takes another request; after anything else it is closed, or held open
     if `stays` is set.
     """
 
-    answers: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     stays: bool = False
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -42,7 +45,8 @@ class Scripted:
         answer = STREAM_END
         while answer.endswith(STREAM_END) and (asked := await _read(reader)):
             self.asked.append(asked)
-            answer = self.answers.get(asked.path, http(404, b"Not Found", "text/plain"))
+            written = self.answers.get(asked.path, http(404, b"Not Found", "text/plain"))
+            answer = written if isinstance(written, bytes) else written(asked)
             writer.write(answer)
             await writer.drain()
         if self.stays:
@@ -54,7 +58,7 @@ class Scripted:
 
 
 @asynccontextmanager
-async def scripted(answers: Mapping[str, bytes], *, stays: bool = False) -> AsyncGenerator[Scripted, None]:
+async def scripted(answers: Mapping[str, Answer], *, stays: bool = False) -> AsyncGenerator[Scripted, None]:
     """A server on a free port, which lists `MODELS` unless told otherwise."""
     script = Scripted({"/health": http(200, b""), "/v1/models": json(MODELS), **answers}, stays=stays)
     async with await asyncio.start_server(script.accept, "127.0.0.1", 0) as server:

@@ -1,4 +1,4 @@
-"""The specs of judges that are asked questions of yes or no: the serving model itself, and what others share with it."""
+"""The specs of judges that are asked yes or no: the serving model itself, and what others share with it."""
 
 from typing import Any, Literal
 

@@ -43,8 +43,9 @@ class RemoteSpec(CommonSpec):
 class PooledSpec(RemoteSpec):
     """A model that vLLM serves with `--runner pooling`.
 
-    `scale` is how scores become levels, `invert` says that a higher score is worse. `activation` false asks for raw scores, true for probabilities; left out, the server does as it does by default.
-    `truncate` is the side on which a text that is too long is cut; left out, such a dialogue cannot be judged.
+    `scale` is how scores become levels, `invert` says that a higher score is worse. `activation` false asks for raw
+    scores, true for probabilities; left out, the server does as it does by default. `truncate` is the side on which a
+    text that is too long is cut; left out, such a dialogue cannot be judged.
     """
 
     scale: Scale = "probability"
