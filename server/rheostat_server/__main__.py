@@ -27,6 +27,7 @@ def serve(
     adapter: Annotated[
         list[Path] | None, typer.Option(help="Folder of a control adapter; may be given more than once.")
     ] = None,
+    scorers: Annotated[Path | None, typer.Option(help="YAML file of the scorers to rerank by.")] = None,
     served_model_name: Annotated[str | None, typer.Option(help="Name of the base model on the wire.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. [default: 8000]")] = None,
@@ -40,6 +41,7 @@ def serve(
         "engine": engine,
         "upstream": upstream,
         "adapters": adapter or None,
+        "scorers": scorers,
         "served_model_name": served_model_name,
         "host": host,
         "port": port,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,13 @@ from rheostat_server.contract.wordings import default_wordings
 from rheostat_server.engines import Engine
 from rheostat_server.errors import CannotStart
 from rheostat_server.modes.prompting import read_wordings
-from rheostat_server.plan import Means
+from rheostat_server.modes.reranking import Check, Schedule
+from rheostat_server.plan import Means, Selection
+from rheostat_server.reranking.track import Track
 from rheostat_server.runtime import Runtime, policy_from
+from rheostat_server.scorers.build import load_panel, read_scorers
+from rheostat_server.scorers.spec import ScorersFile
+from rheostat_server.scorers.spec.common import ScorersError
 from rheostat_server.settings import EngineName, Settings
 
 log = structlog.get_logger(__name__)
@@ -85,6 +91,7 @@ def start_remote(settings: Settings, flags: Sequence[str]) -> None:
             model=settings.model,
             adapters=adapters.folders(),
             load_adapters=settings.upstream_load_adapters,
+            sequences=settings.upstream_sequences,
         )
     )
     run_app(engine, adapters, settings)
@@ -112,7 +119,7 @@ STARTS: Final[Mapping[EngineName, Start]] = {
 
 
 def run_app(engine: Engine, adapters: AdapterStore, settings: Settings) -> None:
-    app = create_app(make_runtime(engine, adapters, settings))
+    app = create_app(make_runtime(engine, adapters, settings, scorers_file(settings)))
     log.info(
         "rheostat serves", engine=engine.name, models=list(engine.models()), adapters=adapters.ids,
         url=f"http://{settings.host}:{settings.port}/v1",
@@ -120,14 +127,51 @@ def run_app(engine: Engine, adapters: AdapterStore, settings: Settings) -> None:
     uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level)
 
 
-def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings) -> Runtime:
+def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, scorers: Path | None) -> Runtime:
+    """Loads the scorers of that file too, which may take as long as loading a model.
+
+    Raises:
+        CannotStart: a file that the settings name does not fit; the message says which and why.
+    """
     wordings = read_wordings(settings.prompt_wordings) if settings.prompt_wordings else default_wordings()
     means = Means(adapters, wordings, calibrate=settings.calibration)
-    return Runtime(engine=engine, means=means, settings=settings, policy=policy_from(settings))
+    policy = policy_from(settings)
+    if scorers is None:
+        return Runtime(engine=engine, means=means, settings=settings, policy=policy)
+    file = read_scorers(scorers)
+    panel = load_panel(file, engine)
+    track = Track(panel, follows_load=settings.follow_load, room=settings.rerank_room)
+    selection = Selection(
+        scorers=panel.addresses,
+        candidates=settings.candidates,
+        least=settings.least_candidates,
+        schedule=schedule_of(file),
+        choose_after=settings.choose_after,
+    )
+    return Runtime(engine, replace(means, selection=selection), settings, policy, track)
+
+
+def schedule_of(file: ScorersFile) -> Schedule:
+    """The checks of a scorers' file.
+
+    Raises:
+        ScorersError: they are none.
+    """
+    try:
+        return Schedule(tuple(Check(check.at, check.keep) for check in file.early_stop))
+    except ValueError as exc:
+        raise ScorersError(f"early_stop: {exc}") from exc
 
 
 def served_name(settings: Settings) -> str:
     return settings.served_model_name or settings.model or demo.DEMO_NAME
+
+
+def scorers_file(settings: Settings) -> Path | None:
+    """The file that is named; the demo's own for the demo model, unless another one is."""
+    if settings.scorers is not None or settings.model is not None or engine_for(settings) == "remote":
+        return settings.scorers
+    return demo.scorers_file()
 
 
 def adapter_folders(settings: Settings) -> list[Path]:

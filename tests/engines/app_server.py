@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 
@@ -16,9 +17,9 @@ from tools.processes import free_port
 
 
 @contextmanager
-def app_server(engine: Engine, adapters: AdapterStore) -> Generator[str, None, None]:
+def app_server(engine: Engine, adapters: AdapterStore, scorers: Path | None = None) -> Generator[str, None, None]:
     """The server's URL; it runs in a thread until the block ends, and closes the engine."""
-    app = create_app(make_runtime(engine, adapters, Settings()))
+    app = create_app(make_runtime(engine, adapters, Settings(), scorers))
     port = free_port()
     config = uvicorn.Config(
         app, port=port, log_config=None, log_level="warning", ws="none", timeout_graceful_shutdown=2

@@ -279,7 +279,7 @@ def test_a_spec_that_does_not_fit_is_refused(more: dict[str, Any], said: str) ->
 def test_the_examples_of_the_documentation_are_specs_and_name_every_format() -> None:
     page = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text()
     [section] = re.findall(r"^## Guards$(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
-    [block] = re.findall(r"^```\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    [block] = re.findall(r"^```yaml\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     specs = [GuardSpec.model_validate(entry) for entry in yaml.safe_load(block)["scorers"]]
     assert {spec.format for spec in specs} == {*FORMATS}
     own = {*GuardSpec.model_fields} - {*CommonSpec.model_fields, "kind"}

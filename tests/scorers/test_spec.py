@@ -60,7 +60,7 @@ def test_a_file_is_read_into_specs(tmp_path: Path) -> None:
     [
         (
             {**SAFETY, "kind": "clasifier"},
-            r"scorers.0: Input tag 'clasifier' .* expected tags: 'classifier', 'refusal'",
+            r"scorers.0: Input tag 'clasifier' .* expected tags: 'classifier', 'guard'",
         ),
         ({**SAFETY, "lable": 1}, r"scorers.0.lable: Extra inputs are not permitted; it is 1"),
         ({**SAFETY, "dial": "safty"}, r"scorers.0.dial: Input should be 'safety' or 'helpfulness'; it is 'safty'"),

@@ -66,7 +66,7 @@ def test_the_operators_wordings_and_defaults_reach_the_runtime(tmp_path: Path, e
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump({"version": "own-3", "safety": list("abcde"), "helpfulness": list("vwxyz")}))
     settings = Settings(prompt_wordings=own, default_safety=0.2, default_helpfulness=0.4)
-    runtime = serve.make_runtime(engine, AdapterStore(), settings)
+    runtime = serve.make_runtime(engine, AdapterStore(), settings, None)
     assert runtime.means.wordings.version == "own-3"
     assert {name: limits.default for name, limits in runtime.policy.envelope.ranges().items()} == {
         "safety": 0.2, "helpfulness": 0.4,

@@ -22,8 +22,6 @@ async def chat_completions(request: Request) -> Response:
     chat = await read_chat_request(request, runtime)
     headers = {"X-Request-ID": chat.request_id}
     if chat.wants_stream:
-        events = pipeline.stream(chat, runtime)
-        first = await unless_disconnected(request, anext(events))
-        return EventStream(first, events, headers)
+        return await EventStream.begun(request, pipeline.stream(chat, runtime), headers)
     completion = await unless_disconnected(request, pipeline.answer(chat, runtime))
     return json_response(completion, headers=headers)

@@ -4,9 +4,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 import structlog
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.errors import error_body
 from rheostat_server.engines import DONE
 from rheostat_server.errors import RheostatError
@@ -23,6 +25,20 @@ class EventStream(StreamingResponse):
     """
 
     media_type = "text/event-stream"
+
+    @classmethod
+    async def begun(
+        cls, request: Request, events: AsyncGenerator[bytes, None], headers: Mapping[str, str]
+    ) -> "EventStream":
+        """The response, once the first event is there.
+
+        A caller may go away in the very moment in which it comes; the source is closed all the same.
+        """
+        try:
+            return cls(await unless_disconnected(request, anext(events)), events, headers)
+        except BaseException:
+            await events.aclose()
+            raise
 
     def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None], headers: Mapping[str, str]) -> None:
         super().__init__(rest, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers})

@@ -22,3 +22,8 @@ def adapter_folder() -> Path:
 def selector_folder() -> Path:
     """Of the scorer of both dials that candidates are chosen by."""
     return bundle_folder() / "selector"
+
+
+def scorers_file() -> Path:
+    """The file of the scorers that the demo server reranks by."""
+    return bundle_folder().parent / "scorers.yaml"

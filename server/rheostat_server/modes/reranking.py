@@ -60,12 +60,17 @@ class Schedule:
                 raise ValueError(f"checks at {left.at:g} and {right.at:g} must ascend")
 
     def as_data(self) -> list[dict[str, float]]:
-        return [{"at": check.at, "keep": check.keep} for check in self.checks]
+        return [{"at": _plain(check.at), "keep": _plain(check.keep)} for check in self.checks]
 
     def then_one(self, after: int) -> "Schedule":
         """The checks before `after` tokens, and one there that keeps a single candidate, which can be streamed on."""
         before = (check for check in self.checks if check.at < 1 or check.at < after)
         return Schedule((*before, Check(at=after, keep=1)))
+
+
+def _plain(value: float) -> float:
+    """A whole number without its point."""
+    return int(value) if value >= 1 else value
 
 
 PLAIN = Schedule()

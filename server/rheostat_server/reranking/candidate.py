@@ -1,7 +1,7 @@
 """One candidate as it grows: its stream's events, and the text that they hold."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ class Candidate:
         self._text: list[str] = []
         self._cut = b""
         self._changed: asyncio.Future[None] | None = None
-        self._reading = asyncio.ensure_future(self._read(stream))
+        self.reading = asyncio.ensure_future(self._read(stream))
 
     @property
     def text(self) -> str:
@@ -65,8 +65,8 @@ class Candidate:
     @property
     def failed(self) -> bool:
         """Whether the engine failed it. An error that is none of ours is a bug, and is raised here."""
-        if self._reading.done() and not self._reading.cancelled():
-            self._reading.result()
+        if self.reading.done() and not self.reading.cancelled():
+            self.reading.result()
         return self.error is not None
 
     async def live(self) -> AsyncGenerator[Event, None]:
@@ -83,11 +83,6 @@ class Candidate:
                 told += 1
         if self.failed and self.error:
             raise self.error
-
-    async def drop(self) -> None:
-        """Frees it in the engine; one that has ended is no matter."""
-        self._reading.cancel()
-        await asyncio.wait({self._reading})
 
     async def _read(self, stream: AsyncGenerator[bytes, None]) -> None:
         try:
@@ -122,6 +117,25 @@ class Candidate:
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
         if counted is not None:
             self.tokens = counted
+
+
+async def drop(candidates: Iterable[Candidate]) -> None:
+    """Frees candidates in the engine, and returns when it is done; those that have ended are no matter.
+
+    Whoever waits may be cancelled again and again (anyio does so until a scope is left); a stream that is still read
+    must not be closed by another, so this stays to the end and is cancelled then.
+    """
+    readings = {candidate.reading for candidate in candidates}
+    for reading in readings:
+        reading.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while pending := {reading for reading in readings if not reading.done()}:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
 
 
 def _parsed(data: bytes) -> Event:

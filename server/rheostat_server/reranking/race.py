@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rheostat_server.errors import EngineFailed
 from rheostat_server.modes.reranking import Check, Schedule
-from rheostat_server.reranking.candidate import Candidate
+from rheostat_server.reranking.candidate import Candidate, drop
 from rheostat_server.reranking.selection import Choice, Target, choose, ranked
 from rheostat_server.scorers import Scores
 
@@ -103,7 +103,7 @@ class Race:
         if keep == 1 and self.rules.target.floor <= 0:
             self.choice, self.chosen_at = choose(scores, self.rules.target), tokens
         self.running = [self.running[place] for place in kept]
-        await asyncio.gather(*(candidate.drop() for candidate in dropped))
+        await drop(dropped)
 
     async def _choose_at_the_end(self) -> Candidate | None:
         await self._reach(None)
@@ -128,4 +128,4 @@ async def run_race(
     try:
         yield race
     finally:
-        await asyncio.gather(*(candidate.drop() for candidate in race.candidates))
+        await drop(race.candidates)

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from rheostat_server.contract.dials import DIAL_NAMES, DialName
 from rheostat_server.errors import CannotStart, ScorerUnavailable
 from rheostat_server.scorers import Dialogue, Message, Scorer, ScorerCard, Scores
+
+DIGEST_SHOWN: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class Panel:
     @property
     def cards(self) -> list[ScorerCard]:
         return [member.scorer.card for member in self.members]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Each scorer by its name and the beginning of its digest."""
+        return tuple(f"{card.name}@{card.digest.removeprefix('sha256:')[:DIGEST_SHOWN]}" for card in self.cards)
 
     async def judge(self, messages: Sequence[Message], answers: Sequence[str]) -> list[Scores]:
         """Scores of answers to one conversation, in their order; equal answers are judged once.

@@ -11,10 +11,12 @@ ENDPOINT_PLUGINS: Final = "vllm.endpoint_plugins"
 Environment = MutableMapping[str, str]
 
 
-def set_environment(environment: Environment, adapters: Iterable[Path]) -> None:
-    """Adds our plugin to those that vLLM loads, and hands it the adapters given on the command line."""
+def set_environment(environment: Environment, adapters: Iterable[Path], scorers: Path | None = None) -> None:
+    """Adds our plugin to those that vLLM loads, and hands it adapters and scorers given on the command line."""
     environment["VLLM_PLUGINS"] = ",".join(_plugins(environment.get("VLLM_PLUGINS")))
     environment["RHEOSTAT_ADAPTERS"] = json.dumps([str(folder.resolve()) for folder in adapters])
+    if scorers is not None:
+        environment["RHEOSTAT_SCORERS"] = str(scorers.resolve())
 
 
 def _plugins(allowed: str | None) -> list[str]:

@@ -48,7 +48,7 @@ class RheostatPlugin:
         configure_logging(settings.log_level)
         adapters = _verified_adapters(settings, state)
         await load_into_vllm(adapters, state.openai_serving_models, args)
-        state.rheostat = make_runtime(VllmEngine(state), adapters, settings)
+        state.rheostat = make_runtime(VllmEngine(state), adapters, settings, settings.scorers)
         log.info("rheostat serves in vLLM", adapters=adapters.ids)
 
 
