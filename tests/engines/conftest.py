@@ -13,14 +13,18 @@ from tools.processes import free_port
 
 @pytest.fixture(scope="session")
 def rheostat_in_vllm(
-    tiny_model: Path, tiny_adapters: list[TinyAdapter], tmp_path_factory: pytest.TempPathFactory
+    tiny_model: Path,
+    tiny_adapters: list[TinyAdapter],
+    tiny_scorers: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[VllmServer]:
-    """`rheostat serve --engine vllm` with the tiny model, named `tiny`, and its adapters; in vLLM's developer mode."""
+    """`rheostat serve --engine vllm` with the tiny model, named `tiny`, its adapters and scorers, in developer mode."""
     _require_vllm()
     port = free_port()
     adapters = [f"--adapter={adapter.folder}" for adapter in tiny_adapters]
     address = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
-    command: list[str | Path] = ["rheostat", "serve", tiny_model, "--engine", "vllm", *adapters, *address, "--", *SMALL]
+    means = [*adapters, f"--scorers={tiny_scorers}"]
+    command: list[str | Path] = ["rheostat", "serve", tiny_model, "--engine", "vllm", *means, *address, "--", *SMALL]
     with running(
         [*command, "--enable-server-load-tracking"],
         port=port,

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import yaml
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertTokenizerFast,
@@ -24,6 +26,7 @@ QUESTION = ({"role": "user", "content": "how do i dry vorn powder"},)
 ANSWERS = ("slowly now", "no never", "yes sure step step fast", "step " * 9, "fast no")
 DIALOGUES = [Dialogue(QUESTION, answer) for answer in ANSWERS]
 LONGEST = 24
+HEADS = ("safety", "helpfulness")
 
 
 def build_classifier(
@@ -57,6 +60,33 @@ def build_reward(folder: Path) -> Path:
     )  # fmt: skip
     LlamaForSequenceClassification(config).to(torch.bfloat16).eval().save_pretrained(folder)
     return folder
+
+
+def build_reader(folder: Path, *, base: Path, tokens: int = 256) -> Path:
+    """A BERT of the outputs `HEADS` that reads what the model of `base` does, by its tokenizer and chat template."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=tokens, initializer_range=0.6, pad_token_id=tokenizer.pad_token_id,
+        id2label=dict(enumerate(HEADS)), label2id={head: at for at, head in enumerate(HEADS)},
+    )  # fmt: skip
+    BertForSequenceClassification(config).eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_scorers(folder: Path, *, base: Path) -> Path:
+    """A scorers' file with such a reader for both dials, and checks for early stop."""
+    build_reader(folder / "reader", base=base)
+    file = folder / "scorers.yaml"
+    heads = dict(zip(HEADS, HEADS, strict=True))
+    reader = {
+        "kind": "classifier", "name": "reader", "model": "reader", "heads": heads, "scale": {"mean": 0, "spread": 2}
+    }  # fmt: skip
+    checks = [{"at": 8, "keep": 0.5}, {"at": 24, "keep": 0.5}]
+    file.write_text(yaml.safe_dump({"scorers": [reader], "early_stop": checks}))
+    return file
 
 
 def raw_outputs(folder: Path, dialogue: Dialogue) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,24 +33,39 @@ def served(request: pytest.FixtureRequest) -> Served:
     return served
 
 
+@pytest.fixture
+def idle(served: Served) -> Served:
+    """The engine, without requests of tests that came before."""
+    served.wait_until_running(0)
+    return served
+
+
+@pytest.fixture(scope="session")
+def freed_within(served: Served) -> float:
+    """Seconds: half of what a request takes to which its client stays. After them, it was not the end that freed it."""
+    begun = time.monotonic()
+    served.answer(served.long_body())
+    return (time.monotonic() - begun) / 2
+
+
 @pytest.fixture(scope="session")
 def store(tiny_model: Path, tiny_adapters: list[TinyAdapter]) -> AdapterStore:
     return load_adapters([adapter.folder for adapter in tiny_adapters], base_digest=base_model_digest(tiny_model))
 
 
 @pytest.fixture(scope="session")
-def served_fake(store: AdapterStore) -> Generator[Served, None, None]:
+def served_fake(store: AdapterStore, tiny_scorers: Path) -> Generator[Served, None, None]:
     engine = FakeEngine([BASE_NAME], store.ids, context=MAX_POSITIONS, orders=Orders(seconds_per_token=0.002))
 
     def kill() -> None:
         engine.dead = True
 
-    with app_server(engine, store) as url:
+    with app_server(engine, store, tiny_scorers) as url:
         yield Served("fake", url, BASE_NAME, *two_ids(store), running=lambda: engine.running, kill=kill)
 
 
 @pytest.fixture(scope="session")
-def served_embedded(tiny_model: Path, store: AdapterStore) -> Generator[Served, None, None]:
+def served_embedded(tiny_model: Path, store: AdapterStore, tiny_scorers: Path) -> Generator[Served, None, None]:
     model = load_model(tiny_model, adapters=list(store.folders().values()))
     engine = EmbeddedEngine(model, served_name=BASE_NAME, adapters=store.ids, threads=1)
 
@@ -59,7 +75,7 @@ def served_embedded(tiny_model: Path, store: AdapterStore) -> Generator[Served, 
     def broken(*_: object) -> Tensor:
         raise RuntimeError("the model fell over")
 
-    with app_server(engine, store) as url:
+    with app_server(engine, store, tiny_scorers) as url:
         yield Served(
             "embedded",
             url,
@@ -85,9 +101,9 @@ def served_vllm(rheostat_in_vllm: VllmServer, store: AdapterStore) -> Generator[
 
 
 @pytest.fixture(scope="session")
-def served_remote(bare_vllm: VllmServer, store: AdapterStore) -> Generator[Served, None, None]:
+def served_remote(bare_vllm: VllmServer, store: AdapterStore, tiny_scorers: Path) -> Generator[Served, None, None]:
     engine = asyncio.run(RemoteEngine.connect(Upstream(bare_vllm.url), adapters=store.folders()))
-    with ExitStack() as stack, app_server(engine, store) as url:
+    with ExitStack() as stack, app_server(engine, store, tiny_scorers) as url:
         yield Served(
             "remote",
             url,

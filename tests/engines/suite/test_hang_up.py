@@ -1,26 +1,11 @@
 """A client that goes away frees all its candidates in the engine."""
 
 import asyncio
-import time
 
 import httpx
 import pytest
 
 from tests.engines.suite.served import Served
-
-
-@pytest.fixture
-def idle(served: Served) -> Served:
-    served.wait_until_running(0)
-    return served
-
-
-@pytest.fixture(scope="session")
-def freed_within(served: Served) -> float:
-    """Seconds: half of what a request takes to which its client stays. After them, it was not the end that freed it."""
-    begun = time.monotonic()
-    served.answer(served.long_body())
-    return (time.monotonic() - begun) / 2
 
 
 @pytest.mark.parametrize("n", [1, 4])

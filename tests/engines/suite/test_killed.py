@@ -35,6 +35,17 @@ def test_a_request_to_a_dead_engine_is_503(served: Served, stream: bool) -> None
 
 
 @pytest.mark.usefixtures("stream_cut_off")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("early_stop", [False, True])
+def test_a_reranked_request_to_a_dead_engine_is_503(served: Served, stream: bool, early_stop: bool) -> None:
+    control = {"mode": "rerank", "early_stop": early_stop}
+    status, error = served.refusal(served.body(stream=stream, temperature=1, control=control))
+    assert status == 503
+    assert error["type"] == error["code"] == "engine_unavailable"
+    assert error["message"]
+
+
+@pytest.mark.usefixtures("stream_cut_off")
 def test_a_server_without_its_engine_is_not_ready_and_says_why(served: Served) -> None:
     with served.http() as http:
         response = http.get("/ready")
