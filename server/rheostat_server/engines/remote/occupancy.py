@@ -1,5 +1,6 @@
 """How full the upstream server is: what we have sent it, and what vLLM's metrics say where it shows them."""
 
+import asyncio
 import re
 import time
 from collections.abc import Generator
@@ -13,8 +14,13 @@ from rheostat_server.engines import Occupancy
 from rheostat_server.engines.remote.upstream import Upstream
 
 ASK_AGAIN_SECONDS: Final = 0.5
+UNTOLD_SECONDS: Final = 10.0
+"""For how long an upstream that told nothing is left alone: asking it again may keep a request waiting again."""
 PATIENCE_SECONDS: Final = 1.0
-_GAUGE: Final = re.compile(r"^vllm:num_requests_(running|waiting)(?:\{[^}\n]*\})? ([0-9.e+]+)$", re.MULTILINE)
+_NUMBER: Final = r"\d+(?:\.\d*)?(?:e\+?\d\d?)?"
+_GAUGE: Final = re.compile(
+    rf"^vllm:num_requests_(running|waiting)(?:\{{[^}}\n]*\}})? ({_NUMBER})(?: \d+)?$", re.MULTILINE
+)
 
 
 @dataclass(slots=True)
@@ -37,10 +43,14 @@ class UpstreamOccupancy:
             self.ours -= sequences
 
     async def now(self, client: httpx.AsyncClient) -> Occupancy:
-        """The upstream's own figures, asked for twice a second at the most; ours where they are greater, or alone."""
+        """The upstream's own figures, asked for twice a second at the most; ours where they are greater, or alone.
+
+        One request asks and waits for them; others take what is known meanwhile.
+        """
         if self.upstream.metrics is not None and time.monotonic() >= self._ask_at:
-            self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
+            self._ask_at = time.monotonic() + PATIENCE_SECONDS
             self._told = await self._asked(client, self.upstream.metrics)
+            self._ask_at = time.monotonic() + (ASK_AGAIN_SECONDS if self._told else UNTOLD_SECONDS)
         running = max(self.ours, int(self._told.get("running", 0)))
         waiting = int(self._told.get("waiting", 0))
         return Occupancy(
@@ -52,8 +62,9 @@ class UpstreamOccupancy:
     async def _asked(self, client: httpx.AsyncClient, url: str) -> dict[str, float]:
         """Sums over the upstream's replicas; nothing where it shows no such metrics."""
         try:
-            response = await client.get(url, timeout=PATIENCE_SECONDS)
-        except httpx.HTTPError:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                response = await client.get(url)
+        except (httpx.HTTPError, TimeoutError):
             return {}
         told: dict[str, float] = {}
         for name, value in _GAUGE.findall(response.text if response.is_success else ""):
