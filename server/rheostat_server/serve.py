@@ -44,6 +44,7 @@ def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
         raise CannotStart(
             f"upstream is {settings.upstream!r}, and the engine is {engine!r}; an upstream goes with remote"
         )
+    check_scorers(settings)
     STARTS[engine](settings, engine_flags)
 
 
@@ -149,6 +150,16 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
         choose_after=settings.choose_after,
     )
     return Runtime(engine, replace(means, selection=selection), settings, policy, track)
+
+
+def check_scorers(settings: Settings) -> None:
+    """Refuses a scorers' file that does not fit within a second, before an engine is loaded; nothing is loaded here.
+
+    Raises:
+        ScorersError: the message says what does not fit.
+    """
+    if (path := scorers_file(settings)) is not None:
+        schedule_of(read_scorers(path))
 
 
 def schedule_of(file: ScorersFile) -> Schedule:

@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 import yaml
+from fastapi import FastAPI
+from starlette.testclient import TestClient
 
 from rheostat_server import serve
 from rheostat_server.adapters import AdapterRefused, AdapterStore
 from rheostat_server.contract.manifest import Manifest
+from rheostat_server.engines.fake import FakeEngine
 from rheostat_server.errors import CannotStart
+from rheostat_server.scorers.spec.common import ScorersError
 from rheostat_server.settings import Settings
+from tests.engines.app_server import app_server
 from tests.server.recording import RecordingEngine
 from tests.server.test_adapters import make_folder
 
@@ -76,6 +82,65 @@ def test_the_operators_wordings_and_defaults_reach_the_runtime(tmp_path: Path, e
 def test_the_bundled_adapter_goes_with_the_demo_model_alone() -> None:
     assert [folder.name for folder in serve.adapter_folders(Settings())] == ["adapter"]
     assert serve.adapter_folders(Settings(model="some/model")) == []
+
+
+UPSTREAM: dict[str, str | None] = {"embedded": None, "vllm": None, "remote": "http://127.0.0.1:1"}
+ONE = "scorers: [{kind: classifier, model: m, dial: safety}]\n"
+
+
+@pytest.mark.parametrize("engine", UPSTREAM)
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "the scorers' file .*none.yaml cannot be read"),
+        ("scorers: []", r"scorers: List should have at least 1 item.*it is \[\]"),
+        ("scorers: [{kind: classifier, model: m}]", "scorers.0: give dial, safety or helpfulness"),
+        (
+            f"{ONE}early_stop: [{{at: 0, keep: 1}}]",
+            "early_stop: at is 0.0; it must be a whole number from 1 or a share",
+        ),
+        (f"{ONE}early_stop: [{{at: 9, keep: 1}}, {{at: 3, keep: 1}}]", "early_stop: checks at 9 and 3 must ascend"),
+    ],
+)
+def test_a_scorers_file_that_does_not_fit_is_refused_before_an_engine_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any, text: str | None, told: str
+) -> None:
+    file = tmp_path / ("none.yaml" if text is None else "scorers.yaml")
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(serve, "STARTS", {engine: lambda *_: pytest.fail("the engine was started")})
+    with pytest.raises(ScorersError, match=told):
+        serve.start(Settings(engine=engine, upstream=UPSTREAM[engine], scorers=file), engine_flags=[])
+
+
+@pytest.mark.parametrize("engine", UPSTREAM)
+def test_the_command_says_what_is_wrong_with_a_scorers_file_and_ends(tmp_path: Path, engine: str) -> None:
+    file = tmp_path / "scorers.yaml"
+    file.write_text("scorers: [{kind: oracle}]")
+    upstream = [f"--upstream={UPSTREAM[engine]}"] if UPSTREAM[engine] else []
+    command = [sys.executable, "-m", "rheostat", "serve", "--engine", engine, *upstream, "--scorers", str(file)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert f"the scorers' file {file} does not fit" in result.stderr
+    assert "'oracle'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_in_front_of_an_upstream_without_scorers_there_is_no_reranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    apps: list[FastAPI] = []
+    monkeypatch.setattr(uvicorn, "run", lambda app, **_: apps.append(app))
+    with app_server(FakeEngine(("far",)), AdapterStore()) as upstream:
+        serve.start(Settings(engine="remote", upstream=upstream), engine_flags=[])
+        with TestClient(apps[0]) as http:
+            body = {"model": "far", "messages": [{"role": "user", "content": "Hello"}]}
+            answered = http.post("/v1/chat/completions", json=body)
+            refused = http.post("/v1/chat/completions", json={**body, "control": {"mode": "rerank"}})
+            scored = http.post("/v1/control/score", json={"messages": body["messages"], "response": "Good day."})
+    assert answered.status_code == 200
+    assert refused.status_code == 422
+    assert "start it with --scorers" in refused.json()["error"]["message"]
+    assert scored.status_code >= 400
+    assert "--scorers" in scored.json()["error"]["message"]
 
 
 def test_the_package_is_the_same_command() -> None:

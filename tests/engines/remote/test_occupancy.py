@@ -34,7 +34,7 @@ async def told(upstream: UpstreamOccupancy, *, at_once: int = 1) -> list[Occupan
 
 @asynccontextmanager
 async def dripping() -> AsyncGenerator[str, None]:
-    """The URL of a server that sends a byte at a time, never long silent and never done, until its one caller leaves."""
+    """The URL of a server that sends a byte at a time, until its one caller leaves."""
     left = asyncio.Event()
 
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

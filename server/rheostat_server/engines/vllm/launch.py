@@ -9,8 +9,7 @@ from typing import Final
 from rheostat_server import demo
 from rheostat_server.adapters import AdapterStore, digest_of_base, load_adapters
 from rheostat_server.engines.vllm.environment import set_environment
-from rheostat_server.scorers.build import read_scorers
-from rheostat_server.serve import adapter_folders, schedule_of, scorers_file
+from rheostat_server.serve import adapter_folders, scorers_file
 from rheostat_server.settings import Settings
 
 # The demo is small: without these, vLLM would take half of the machine's memory, and a minute to compile.
@@ -22,12 +21,11 @@ def run_vllm(settings: Settings, flags: Sequence[str]) -> None:
 
     Raises:
         AdapterRefused: an adapter must not be served.
-        ScorersError: the scorers' file does not fit.
         CannotStart: a flag starts another server of vLLM's, which knows no plugins.
     """
     model = settings.model or str(demo.base_folder())
     adapters = _verified(model, adapter_folders(settings))
-    set_environment(os.environ, adapters.folders().values(), _read(scorers_file(settings)))
+    set_environment(os.environ, adapters.folders().values(), scorers_file(settings))
     sys.argv = ["vllm", "serve", model, *_flags(settings, adapters, flags)]
     from vllm.entrypoints.cli.main import main
 
@@ -38,13 +36,6 @@ def _verified(model: str, folders: Sequence[Path]) -> AdapterStore:
     """The plugin verifies them again where vLLM has found the model; here a bad one is refused within a second."""
     at_hand = folders and Path(model).is_dir()
     return load_adapters(folders, base_digest=digest_of_base(Path(model)) if at_hand else None)
-
-
-def _read(scorers: Path | None) -> Path | None:
-    """The plugin loads them; here a file that does not fit is refused within a second."""
-    if scorers is not None:
-        schedule_of(read_scorers(scorers))
-    return scorers
 
 
 def _flags(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) -> list[str]:
