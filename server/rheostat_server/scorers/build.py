@@ -85,14 +85,14 @@ def _classifier(spec: ClassifierSpec, engine: Engine | None) -> Scorer:
     _check_installed("torch", "transformers", "safetensors")
     from rheostat_server.scorers.classifier_scorer import load_classifier
 
-    return Batched(load_classifier(spec), spec.limits)
+    return Batched(load_classifier(spec), spec.limits, threads=spec.threads)
 
 
 def _guard(spec: GuardSpec, engine: Engine | None) -> Scorer:
     _check_installed("torch", "transformers", "safetensors")
     from rheostat_server.scorers.guard import build_guard
 
-    return Batched(build_guard(spec), spec.limits)
+    return Batched(build_guard(spec), spec.limits, threads=spec.threads)
 
 
 def _label_read(spec: LabelReadSpec, engine: Engine | None) -> Scorer:
@@ -113,7 +113,7 @@ def _text(spec: RefusalSpec | PreferenceSpec, engine: Engine | None) -> Scorer:
     _check_installed("torch", "transformers", "safetensors", "sklearn", "scipy")
     from rheostat_server.scorers.text.served import load_text_scorer
 
-    return Batched(load_text_scorer(spec), spec.limits)
+    return Batched(load_text_scorer(spec), spec.limits, threads=spec.threads)
 
 
 BUILDERS: Final[dict[str, Build]] = {
