@@ -11,7 +11,11 @@ import httpx
 
 from benchmarks.overhead_report import machine
 from benchmarks.rerank_servers import MODEL, rheostat
-from rheostat_server.demo import bundle_folder
+from rheostat_server.demo import bundle_folder, scorers_file
+from rheostat_server.scorers import Dialogue, LocalScorer, Scores
+from rheostat_server.scorers.build import read_scorers
+from rheostat_server.scorers.classifier_scorer import load_classifier
+from rheostat_server.scorers.spec.classifier import ClassifierSpec
 from rheostat_training.demo.asking import held_out
 from rheostat_training.demo.judging import judges_of
 from rheostat_training.evaluate import Evaluation, evaluate, grid, trials
@@ -28,8 +32,10 @@ MODES: Final[Mapping[str, Control]] = {
     "rerank, N = 8": {"mode": "rerank", "candidates": 8, "early_stop": False},
     "rerank, N = 16": {"mode": "rerank", "candidates": 16, "early_stop": False},
     "prompt+rerank, N = 8": {"mode": "prompt+rerank", "candidates": 8, "early_stop": False},
+    "prompt+rerank, N = 16": {"mode": "prompt+rerank", "candidates": 16, "early_stop": False},
     "adapter": {"mode": "adapter"},
     "adapter+rerank, N = 8": {"mode": "adapter+rerank", "candidates": 8, "early_stop": False},
+    "adapter+rerank, N = 16": {"mode": "adapter+rerank", "candidates": 16, "early_stop": False},
 }
 EARLY: Final[Mapping[str, Control]] = {
     "plain": {"mode": "rerank", "candidates": 16, "early_stop": False},
@@ -43,6 +49,23 @@ class Answers:
 
     samples: Sequence[Sample]
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """The demo's selecting scorer as a judge of an evaluation."""
+
+    scorer: LocalScorer
+
+    @classmethod
+    def load(cls) -> "Selector":
+        (spec,) = read_scorers(scorers_file()).scorers
+        if not isinstance(spec, ClassifierSpec):
+            raise TypeError(f"the demo selects by a scorer of kind {spec.kind}; this benchmark knows classifiers")
+        return cls(load_classifier(spec))
+
+    def judge(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
+        return self.scorer.scores(dialogues)
 
 
 def quality(given: argparse.Namespace, folder: Path) -> str:
@@ -82,7 +105,7 @@ def _measured(
     modes: Mapping[str, Control], given: argparse.Namespace, folder: Path
 ) -> dict[str, tuple[Answers, dict[str, Evaluation]]]:
     prompts = held_out(given.prompts)
-    judges = judges_of(bundle_folder())
+    judges = {"selector": Selector.load(), **judges_of(bundle_folder())}
     environment = {"RHEOSTAT_FOLLOW_LOAD": "false"}
     with (
         rheostat(folder, engine=given.engine, environment=environment) as url,

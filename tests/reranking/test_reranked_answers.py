@@ -293,3 +293,13 @@ async def test_the_plan_of_a_reranked_request_tells_what_would_be_done() -> None
     assert plan["candidates"] == {"wanted": 8}
     assert plan["early_stop"] == [{"at": 4, "keep": 0.5}, {"at": 8, "keep": 0.5}]
     assert plan["engine_request"]["messages"] == CHAT["messages"]
+
+
+async def test_a_server_that_does_not_take_n_is_told_of_in_the_receipt() -> None:
+    class Single(FakeEngine):
+        async def complete(self, request: EngineRequest) -> dict[str, Any]:
+            return await super().complete(replace(request, body={**request.body, "n": 1}))
+
+    candidates = (await answered(Rig(engine=Single(("demo",)))))["control"]["candidates"]
+    assert candidates["generated"] == 1
+    assert "gave 1 of 8 candidates" in candidates["why"]
