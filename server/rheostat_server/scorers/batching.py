@@ -14,7 +14,7 @@ import structlog
 from rheostat_server.errors import ScorerUnavailable
 from rheostat_server.log import trace_of
 from rheostat_server.scorers import Dialogue, LocalScorer, ScorerCard, Scores
-from rheostat_server.scorers.telemetry import BATCH, DIALOGUES, FAILURES, QUEUED, SECONDS
+from rheostat_server.scorers.telemetry import BATCH, FAILURES, QUEUED, SECONDS, count_judged
 
 log = structlog.get_logger(__name__)
 
@@ -168,7 +168,7 @@ class Batched:
                 _fail(call, ScorerUnavailable(f"scorer {self.card.name!r} failed: {type(exc).__name__}"))
             return
         SECONDS.labels(self.card.name).observe(monotonic() - started)
-        DIALOGUES.labels(self.card.name).inc(len(dialogues))
+        count_judged(self.card, scores)
         found = iter(scores)
         for call, share in shares:
             call.found += [next(found) for _ in range(share)]
