@@ -149,7 +149,8 @@ async def _crowd(url: str, control: Control) -> Load:
 async def _ask(http: httpx.AsyncClient, number: int, control: Control) -> Answer:
     """One prompt at one setting of the dials.
 
-    Without a seed: vLLM's CPU build dies of a seeded request that is put off ("CPU Generator does not use offset").
+    Without a seed: vLLM's CPU build dies of a seeded request whose prompt is read in parts ("CPU Generator does not use
+    offset").
     """
     prompts = list(held_out(ALONE).values())
     dials = {} if control["mode"] == "off" else grid()[number % 9].as_dict()
