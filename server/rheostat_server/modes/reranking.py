@@ -75,6 +75,8 @@ def _plain(value: float) -> float:
 
 PLAIN = Schedule()
 HALVING = Schedule((Check(0.25, 0.5), Check(0.5, 0.5), Check(0.75, 0.5)))
+SCHEDULES: Final[Mapping[str, Schedule]] = {"plain": PLAIN, "halving": HALVING}
+"""By the names that a scorers' file may give in the place of checks."""
 
 
 @dataclass(frozen=True, slots=True)
