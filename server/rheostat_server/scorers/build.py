@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from rheostat_server.contract.dials import DialName
 from rheostat_server.engines import Engine
 from rheostat_server.scorers import Scorer
 from rheostat_server.scorers.batching import Batched
@@ -50,7 +51,9 @@ def load_panel(file: ScorersFile, engine: Engine) -> Panel:
     Raises:
         CannotStart: a scorer cannot be loaded, or a dial is judged by none.
     """
-    shrinkage = {dial: Shrinkage(told.reliability, told.mean) for dial, told in file.shrink.items()}
+    shrinkage: dict[DialName, Shrinkage] = {
+        dial: Shrinkage(told.reliability, told.mean) for dial, told in file.shrink.items()
+    }
     return Panel([Member(scorer, weight) for scorer, weight in load_scorers(file.scorers, engine)], shrinkage)
 
 
