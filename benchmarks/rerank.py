@@ -7,8 +7,9 @@
 
 `quality` sets the modes side by side, by the scorers that select, by held-out judges and by the oracle. `early` does so
 for one N with and without early stop, and counts tokens. `speed` times N = 8 against one answer, and 64 requests at
-once with N following the load and without. `peer` asks one bare vLLM through Rheostat and through optillm's `bon`, which
-has to be installed in an environment of its own. Each prints its section; with --markdown FILE it replaces it there.
+once with N following the load and without. `peer` asks one bare vLLM through Rheostat and through optillm, whose `bon`
+rates candidates; optillm has to be installed in an environment of its own. Each prints its section; with
+--markdown FILE it replaces it there.
 """
 
 import argparse

@@ -11,7 +11,11 @@ import httpx
 
 from benchmarks.overhead_report import machine
 from benchmarks.rerank_servers import MODEL, rheostat
-from rheostat_server.demo import bundle_folder
+from rheostat_server.demo import bundle_folder, scorers_file
+from rheostat_server.scorers import Dialogue, LocalScorer, Scores
+from rheostat_server.scorers.build import read_scorers
+from rheostat_server.scorers.classifier_scorer import load_classifier
+from rheostat_server.scorers.spec.classifier import ClassifierSpec
 from rheostat_training.demo.asking import held_out
 from rheostat_training.demo.judging import judges_of
 from rheostat_training.evaluate import Evaluation, evaluate, grid, trials
@@ -28,8 +32,10 @@ MODES: Final[Mapping[str, Control]] = {
     "rerank, N = 8": {"mode": "rerank", "candidates": 8, "early_stop": False},
     "rerank, N = 16": {"mode": "rerank", "candidates": 16, "early_stop": False},
     "prompt+rerank, N = 8": {"mode": "prompt+rerank", "candidates": 8, "early_stop": False},
+    "prompt+rerank, N = 16": {"mode": "prompt+rerank", "candidates": 16, "early_stop": False},
     "adapter": {"mode": "adapter"},
     "adapter+rerank, N = 8": {"mode": "adapter+rerank", "candidates": 8, "early_stop": False},
+    "adapter+rerank, N = 16": {"mode": "adapter+rerank", "candidates": 16, "early_stop": False},
 }
 EARLY: Final[Mapping[str, Control]] = {
     "plain": {"mode": "rerank", "candidates": 16, "early_stop": False},
@@ -43,6 +49,23 @@ class Answers:
 
     samples: Sequence[Sample]
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """The demo's selecting scorer as a judge of an evaluation."""
+
+    scorer: LocalScorer
+
+    @classmethod
+    def load(cls) -> "Selector":
+        (spec,) = read_scorers(scorers_file()).scorers
+        if not isinstance(spec, ClassifierSpec):
+            raise TypeError(f"the demo selects by a scorer of kind {spec.kind}; this benchmark knows classifiers")
+        return cls(load_classifier(spec))
+
+    def judge(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
+        return self.scorer.scores(dialogues)
 
 
 def quality(given: argparse.Namespace, folder: Path) -> str:
@@ -82,13 +105,17 @@ def _measured(
     modes: Mapping[str, Control], given: argparse.Namespace, folder: Path
 ) -> dict[str, tuple[Answers, dict[str, Evaluation]]]:
     prompts = held_out(given.prompts)
-    judges = judges_of(bundle_folder())
+    judges = {"selector": Selector.load(), **judges_of(bundle_folder())}
     environment = {"RHEOSTAT_FOLLOW_LOAD": "false"}
+    # vLLM's CPU build dies of a seeded request whose prompt is read in parts ("CPU Generator does not use offset").
+    seeded = given.engine != "vllm"
     with (
         rheostat(folder, engine=given.engine, environment=environment) as url,
         Progress.auto().task("ask", len(modes) * len(prompts) * 9, unit="answers") as task,
     ):
-        answers = {name: asyncio.run(ask(url, prompts, control, task)) for name, control in modes.items()}
+        answers = {
+            name: asyncio.run(ask(url, prompts, control, task, seeded=seeded)) for name, control in modes.items()
+        }
     return {name: (each, _judged(prompts, each, judges)) for name, each in answers.items()}
 
 
@@ -96,20 +123,20 @@ def _judged(prompts: Mapping[str, Prompt], answers: Answers, judges: Mapping[str
     return {name: evaluate(trials(prompts, answers.samples, judge)) for name, judge in judges.items()}
 
 
-async def ask(url: str, prompts: Mapping[str, Prompt], control: Control, task: Task) -> Answers:
+async def ask(url: str, prompts: Mapping[str, Prompt], control: Control, task: Task, *, seeded: bool = True) -> Answers:
     """Every prompt at each of 3 x 3 dials."""
     room = asyncio.Semaphore(AT_ONCE)
     settings = [(prompt, dials) for prompt in prompts.values() for dials in grid()]
 
     async with httpx.AsyncClient(base_url=url, timeout=600) as http:
 
-        async def one(seed: int) -> tuple[Sample, int]:
-            prompt, dials = settings[seed]
+        async def one(place: int) -> tuple[Sample, int]:
+            prompt, dials = settings[place]
             body = {
+                **({"seed": 1000 * place} if seeded else {}),
                 **SAMPLING,
                 "model": MODEL,
                 "messages": list(prompt.messages),
-                "seed": 1000 * seed,
                 "control": {**control, **dials.as_dict()},
             }
             async with room:
@@ -121,5 +148,5 @@ async def ask(url: str, prompts: Mapping[str, Prompt], control: Control, task: T
             tokens = told["usage"]["completion_tokens"]
             return Sample(prompt.id, 0, text.strip(), tokens, finished=True, dials=dials), tokens
 
-        found = await asyncio.gather(*(one(seed) for seed in range(len(settings))))
+        found = await asyncio.gather(*(one(place) for place in range(len(settings))))
     return Answers([sample for sample, _ in found], sum(tokens for _, tokens in found))

@@ -17,7 +17,7 @@ from rheostat_server.contract.wordings import default_wordings
 from rheostat_server.engines import Engine
 from rheostat_server.errors import CannotStart
 from rheostat_server.modes.prompting import read_wordings
-from rheostat_server.modes.reranking import Check, Schedule
+from rheostat_server.modes.reranking import SCHEDULES, Check, Schedule
 from rheostat_server.plan import Means, Selection
 from rheostat_server.reranking.track import Track
 from rheostat_server.runtime import Runtime, policy_from
@@ -168,6 +168,8 @@ def schedule_of(file: ScorersFile) -> Schedule:
     Raises:
         ScorersError: they are none.
     """
+    if isinstance(file.early_stop, str):
+        return SCHEDULES[file.early_stop]
     try:
         return Schedule(tuple(Check(check.at, check.keep) for check in file.early_stop))
     except ValueError as exc:

@@ -1,4 +1,4 @@
-"""README.md: its request and its snippet work as they stand, on the model that `make serve` serves."""
+"""README.md: its requests and its snippet work as they stand, on the model that `make serve` serves."""
 
 import contextlib
 import io
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -31,13 +32,12 @@ HOST = "http://127.0.0.1:8000"
 def url() -> Iterator[str]:
     adapters = load_adapters([demo.adapter_folder()], base_digest=base_model_digest(demo.base_folder()))
     engine = FakeEngine(served=(demo.DEMO_NAME,), adapters=adapters.ids)
-    with app_server(engine, adapters) as url:
+    with app_server(engine, adapters, demo.scorers_file()) as url:
         yield url
 
 
-def curl_body() -> str:
-    [body] = re.findall(r"^curl .*? -d '(.*?)'$", README, re.DOTALL | re.MULTILINE)
-    return str(body)
+def curl_bodies() -> list[dict[str, Any]]:
+    return [json.loads(body) for body in re.findall(r"^curl .*? -d '(.*?)'$", README, re.DOTALL | re.MULTILINE)]
 
 
 def snippet() -> str:
@@ -45,10 +45,13 @@ def snippet() -> str:
     return str(code)
 
 
-def test_the_curl_request_is_answered_under_its_dials(url: str) -> None:
-    answer = httpx.post(f"{url}/v1/chat/completions", json=json.loads(curl_body())).raise_for_status().json()
-    assert answer["control"]["effective"] == json.loads(curl_body())["control"]
-    assert answer["control"]["mode"] == "adapter"
+def test_the_curl_requests_are_answered_under_their_dials(url: str) -> None:
+    bodies = curl_bodies()
+    answers = [httpx.post(f"{url}/v1/chat/completions", json=body).raise_for_status().json() for body in bodies]
+    assert [answer["control"]["mode"] for answer in answers] == ["adapter", "prompt+rerank"]
+    for body, answer in zip(bodies, answers, strict=True):
+        assert answer["control"]["effective"].items() <= body["control"].items()
+    assert answers[1]["control"]["candidates"]["generated"] == 8
 
 
 def test_the_snippet_prints_an_answer_and_its_receipt(url: str) -> None:
@@ -65,7 +68,7 @@ def test_the_snippet_prints_an_answer_and_its_receipt(url: str) -> None:
 
 def test_the_questions_are_of_the_demo_models_world() -> None:
     asked = re.findall(r'"content": "(.*?)"', README)
-    assert len(asked) == 2
+    assert len(asked) == 3
     assert {oracle.risk_group(question) for question in asked} == {RiskGroup.NONE}
 
 

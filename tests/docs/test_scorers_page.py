@@ -1,21 +1,58 @@
-"""docs/scorers.md: its files are read as they stand, and it tells every field and preset."""
+"""docs/scorers.md: its files are read as they stand, and it tells every kind with every field, and every preset."""
 
 import re
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Annotated, Any, Final, cast, get_args, get_origin
 
+import pytest
 import yaml
+from pydantic import BaseModel
 
+from rheostat_server.scorers.build import BUILDERS
 from rheostat_server.scorers.classifier_scorer import load_classifier
 from rheostat_server.scorers.presets import PRESETS
-from rheostat_server.scorers.spec import ScorersFile
-from rheostat_server.scorers.spec.classifier import ClassifierSpec
-from rheostat_server.scorers.spec.text import PreferenceSpec, RefusalSpec
+from rheostat_server.scorers.spec import CheckSpec, ScorersFile, ScorerSpec, ShrinkSpec
+from rheostat_server.scorers.spec.classifier import ClassifierSpec, HeadSpec
+from rheostat_server.scorers.spec.common import CommonSpec, ModelSpec
+from rheostat_server.scorers.yes_no import Question
 from rheostat_training.config import ScorerFolders, parse_config
 from rheostat_training.scorers.labelled import read_preferences, read_refusals
 from tests.scorers.tiny_models import DIALOGUES, build_classifier
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text()
+
+
+def specs_of(union: Any) -> list[type[BaseModel]]:
+    """The specs of a union of unions."""
+    if isinstance(union, type):
+        return [union]
+    options = get_args(union)[:1] if get_origin(union) is Annotated else get_args(union)
+    return [spec for option in options for spec in specs_of(option)]
+
+
+SPECS: Final = specs_of(ScorerSpec)
+"""The spec of each kind; of a remote judge, of each API."""
+
+
+def words_of(spec: type[BaseModel], field: str) -> tuple[Any, ...]:
+    """The words that a field of a spec may be."""
+    return get_args(spec.model_fields[field].annotation) if field in spec.model_fields else ()
+
+
+def kind_of(spec: type[BaseModel]) -> str:
+    [kind] = words_of(spec, "kind")
+    return str(kind)
+
+
+def section(kind: str) -> str:
+    """What the page says of a kind under its own heading."""
+    [found] = [part for part in PAGE.split("\n## ")[1:] if f"`{kind}`" in part.splitlines()[0]]
+    return found
+
+
+def section_of_the_file() -> str:
+    [found] = re.findall(r"^## The operator's file$(.*?)^## ", PAGE, re.DOTALL | re.MULTILINE)
+    return str(found)
 
 
 def blocks() -> list[dict[str, Any]]:
@@ -44,7 +81,7 @@ def test_the_configuration_names_scorers_and_judges() -> None:
 def test_every_file_of_scorers_is_one() -> None:
     files = [ScorersFile.model_validate(block) for block in blocks() if "scorers" in block]
     kinds = {spec.kind for file in files for spec in file.scorers}
-    assert kinds == {"classifier", "refusal", "guard", "label_read", "remote"}
+    assert kinds == {*BUILDERS} - {"preference"}
 
 
 def test_what_is_measured_by_the_pages_code_is_a_scale_that_spreads_these_answers(tmp_path: Path) -> None:
@@ -61,10 +98,41 @@ def test_what_is_measured_by_the_pages_code_is_a_scale_that_spreads_these_answer
         assert max(level for level in levels if level is not None) > 0.6
 
 
-def test_every_field_and_every_kind_is_told() -> None:
-    for spec in (ClassifierSpec, RefusalSpec, PreferenceSpec):
-        assert f"`{get_args(spec.model_fields['kind'].annotation)[0]}`" in PAGE
-        assert [name for name in spec.model_fields if f"`{name}`" not in PAGE] == []
+def test_every_kind_of_the_code_is_looked_for() -> None:
+    assert {kind_of(spec) for spec in SPECS} == {*BUILDERS}
+    assert {api for spec in SPECS for api in words_of(spec, "api")} == {"classify", "score", "chat"}
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)
+def test_every_kind_is_told_with_every_field_of_its_own(spec: type[BaseModel]) -> None:
+    told = section(kind_of(spec)) + (section("label_read") if words_of(spec, "api") == ("chat",) else "")
+    own = {*spec.model_fields} - {*CommonSpec.model_fields, *ModelSpec.model_fields, "kind"}
+    assert [name for name in sorted(own) if f"`{name}`" not in told] == []
+    assert [
+        word for field in ("api", "format", "wording") for word in words_of(spec, field) if f"`{word}`" not in told
+    ] == []
+
+
+def test_what_every_kind_takes_and_the_file_itself_are_told_in_tables() -> None:
+    rows = {
+        name for row in re.findall(r"^\| (`.*?`) \|", section_of_the_file(), re.MULTILINE) for name in row.split(", ")
+    }
+    wanted = {*CommonSpec.model_fields, *ModelSpec.model_fields, *ScorersFile.model_fields}
+    assert {f"`{name}`" for name in wanted} - rows == set()
+    inner = {*ShrinkSpec.model_fields, *CheckSpec.model_fields}
+    assert [name for name in inner if f"`{name}`" not in section_of_the_file()] == []
+
+
+def test_the_parts_of_heads_and_of_questions_are_told() -> None:
+    assert [name for name in HeadSpec.model_fields if f"`{name}`" not in section("classifier")] == []
+    assert [name for name in Question.model_fields if f"`{name}`" not in section("label_read")] == []
+
+
+def test_the_defaults_of_what_every_kind_takes_are_those_of_the_code() -> None:
+    for name in ("weight", "max_batch", "max_queue", "deadline", "device", "batch_rows"):
+        default = ModelSpec.model_fields[name].default
+        shown = f"{default:g}" if isinstance(default, float) else default
+        assert re.search(rf"^\| `{name}` \| `?{shown}`? \|", PAGE, re.MULTILINE), name
 
 
 def test_every_preset_is_told_with_its_model_dial_licence_and_note() -> None:

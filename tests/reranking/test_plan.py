@@ -37,6 +37,12 @@ def test_a_stream_s_choice_is_the_last_check_of_its_schedule() -> None:
     assert [(check.at, check.keep) for check in PLAIN.then_one(16).checks] == [(16, 1)]
 
 
+def test_a_check_at_a_share_takes_its_turn_among_those_at_tokens() -> None:
+    schedule = Schedule((Check(0.5, 0.5), Check(8, 4))).then_one(16)
+    assert [check.tokens(60) for check in schedule.in_order(60)] == [8, 16, 30]
+    assert [check.tokens(20) for check in schedule.in_order(20)] == [8, 10, 16]
+
+
 @pytest.mark.parametrize(
     ("engine", "requests", "candidates"),
     [

@@ -145,6 +145,19 @@ async def test_a_stream_goes_on_live_once_its_candidate_is_chosen() -> None:
     assert receipt["timing_ms"]["first_event"] < 0.5 * receipt["timing_ms"]["total"]
 
 
+async def test_a_check_that_would_come_after_a_stream_s_choice_does_not_delay_it() -> None:
+    rig = Rig(engine=slow(0.004), schedule=Schedule((Check(0.9, 0.5),)))
+    receipt = events_of(await ask(rig, stream=True, max_tokens=20, control={"choose_after": 4}))[-1]["control"]
+    assert receipt["choice"]["after_tokens"] == 4
+    assert receipt["candidates"]["tokens"] < 8 * 12 + 20
+
+
+async def test_what_no_candidate_reached_is_told_of_dropped_ones_too() -> None:
+    told = await answered(Rig(schedule=Schedule((Check(4, 1),)), engine=slow(0.001)), control={"candidates": 16})
+    assert told["control"]["candidates"]["finished"] == 1
+    assert told["control"]["choice"]["unreachable"] == []
+
+
 async def test_a_stream_can_insist_on_whole_answers() -> None:
     rig = Rig(engine=slow(0.001))
     receipt = events_of(await ask(rig, stream=True, control={"choose_after": "end"}))[-1]["control"]
@@ -293,3 +306,13 @@ async def test_the_plan_of_a_reranked_request_tells_what_would_be_done() -> None
     assert plan["candidates"] == {"wanted": 8}
     assert plan["early_stop"] == [{"at": 4, "keep": 0.5}, {"at": 8, "keep": 0.5}]
     assert plan["engine_request"]["messages"] == CHAT["messages"]
+
+
+async def test_a_server_that_does_not_take_n_is_told_of_in_the_receipt() -> None:
+    class Single(FakeEngine):
+        async def complete(self, request: EngineRequest) -> dict[str, Any]:
+            return await super().complete(replace(request, body={**request.body, "n": 1}))
+
+    candidates = (await answered(Rig(engine=Single(("demo",)))))["control"]["candidates"]
+    assert candidates["generated"] == 1
+    assert "gave 1 of 8 candidates" in candidates["why"]

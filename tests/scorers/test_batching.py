@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from prometheus_client import REGISTRY
 
 from rheostat_server.errors import ScorerUnavailable
-from rheostat_server.scorers import Dialogue, ScorerCard, Scores
+from rheostat_server.scorers import UNJUDGED, Dialogue, ScorerCard, Scores
 from rheostat_server.scorers.batching import Batched, Limits
 
 CARD = ScorerCard("counter", "test", "sha256:0", ("safety",))
@@ -32,6 +33,14 @@ class Counter:
         if self.fails:
             raise ArithmeticError(dialogues[0].answer)
         return [Scores(safety=float(dialogue.answer)) for dialogue in dialogues]
+
+
+@dataclass
+class Silent(Counter):
+    """Judges no empty answer."""
+
+    def scores(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
+        return [Scores(float(dialogue.answer)) if dialogue.answer else UNJUDGED for dialogue in dialogues]
 
 
 def dialogues(*levels: float) -> list[Dialogue]:
@@ -107,6 +116,17 @@ async def test_a_model_that_fails_is_told_without_what_it_said(capsys: pytest.Ca
         await scorer.score([Dialogue([], "secret")])
     assert "secret" not in failed.value.message
     assert "secret" not in "".join(capsys.readouterr())
+    await scorer.close()
+
+
+async def test_what_could_not_be_judged_is_counted() -> None:
+    def sample(name: str) -> float:
+        return REGISTRY.get_sample_value(f"rheostat_scorer_{name}_total", {"scorer": CARD.name}) or 0
+
+    before = sample("dialogues"), sample("unjudged")
+    scorer = Batched(Silent())
+    await scorer.score([Dialogue([], ""), Dialogue([], "0.5")])
+    assert (sample("dialogues"), sample("unjudged")) == (before[0] + 2, before[1] + 1)
     await scorer.close()
 
 

@@ -17,7 +17,7 @@ from rheostat_server.scorers.batching import Batched
 from rheostat_server.scorers.guard import build_guard
 from rheostat_server.scorers.guard_formats import FORMATS, GuardFormat, llama_guard
 from rheostat_server.scorers.guard_prompts import GuardPrompts, GuardUnusable
-from rheostat_server.scorers.spec.common import CommonSpec, ScorersError
+from rheostat_server.scorers.spec.common import ModelSpec, ScorersError
 from rheostat_server.scorers.spec.guard import GuardSpec
 from tests.scorers.tiny_guards import (
     FAMILIES,
@@ -278,11 +278,11 @@ def test_a_spec_that_does_not_fit_is_refused(more: dict[str, Any], said: str) ->
 
 def test_the_examples_of_the_documentation_are_specs_and_name_every_format() -> None:
     page = (Path(__file__).parents[2] / "docs" / "scorers.md").read_text()
-    [section] = re.findall(r"^## Guards$(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    [section] = re.findall(r"^## `guard`$(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
     [block] = re.findall(r"^```yaml\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     specs = [GuardSpec.model_validate(entry) for entry in yaml.safe_load(block)["scorers"]]
     assert {spec.format for spec in specs} == {*FORMATS}
-    own = {*GuardSpec.model_fields} - {*CommonSpec.model_fields, "kind"}
+    own = {*GuardSpec.model_fields} - {*ModelSpec.model_fields, "kind"}
     assert {name for name in own if f"`{name}`" not in section} == set()
 
 

@@ -18,6 +18,7 @@ from rheostat_server.adapters import AdapterRefused, AdapterStore
 from rheostat_server.contract.manifest import Manifest
 from rheostat_server.engines.fake import FakeEngine
 from rheostat_server.errors import CannotStart
+from rheostat_server.scorers.spec import ScorersFile
 from rheostat_server.scorers.spec.common import ScorersError
 from rheostat_server.settings import Settings
 from tests.engines.app_server import app_server
@@ -157,3 +158,19 @@ def test_a_setting_that_is_no_list_is_refused_in_one_line() -> None:
     assert result.returncode == 2
     assert '"adapters"' in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("early_stop", "checks"),
+    [("plain", []), ("halving", [0.25, 0.5, 0.75]), ([{"at": 8, "keep": 2}], [8]), ([], [])],
+)
+def test_early_stop_is_a_schedule_s_name_or_its_checks(early_stop: Any, checks: list[float]) -> None:
+    file = ScorersFile.model_validate({"scorers": [{"kind": "label_read"}], "early_stop": early_stop})
+    assert [check.at for check in serve.schedule_of(file).checks] == checks
+
+
+def test_checks_that_do_not_fit_are_refused() -> None:
+    checks = [{"at": 16, "keep": 4}, {"at": 8, "keep": 2}]
+    file = ScorersFile.model_validate({"scorers": [{"kind": "label_read"}], "early_stop": checks})
+    with pytest.raises(CannotStart, match="early_stop: checks at 16 and 8 must ascend"):
+        serve.schedule_of(file)

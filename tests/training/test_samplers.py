@@ -72,6 +72,16 @@ def test_a_rheostat_server_that_adds_dials_of_its_own_gives_no_answer_to_learn_f
         ServerSampler(url, "fake").sample(ASKED[:1], SamplingPlan(samples=1, max_new_tokens=4), progress=QUIET)
 
 
+def test_a_server_that_reranks_is_told_among_how_many(tmp_path: Path) -> None:
+    engine = FakeEngine(("demo",))
+    with app_server(engine, AdapterStore(), demo.scorers_file()) as url:
+        sampler = ServerSampler(url, "demo", "rerank", candidates=3)
+        rows = sampler.sample(DIALLED[:1], replace(PLAN, samples=1), progress=QUIET)
+    assert len(rows) == 1
+    assert len(engine.asked) == 3
+    assert sampler.identity().endswith("mode rerank, 3 candidates")
+
+
 def test_answers_in_memory_keep_the_order_of_the_requests(url: str) -> None:
     rows = ServerSampler(url, "fake", "off").sample(ASKED, SamplingPlan(samples=1, max_new_tokens=4), progress=QUIET)
     assert [row.prompt_id for row in rows] == [each.id for each in ASKED]

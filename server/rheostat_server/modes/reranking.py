@@ -62,8 +62,15 @@ class Schedule:
     def as_data(self) -> list[dict[str, float]]:
         return [{"at": _plain(check.at), "keep": _plain(check.keep)} for check in self.checks]
 
+    def in_order(self, expected: float) -> list[Check]:
+        """The checks by the tokens after which they take place, where answers have `expected` ones."""
+        return sorted(self.checks, key=lambda check: check.tokens(expected))
+
     def then_one(self, after: int) -> "Schedule":
-        """The checks before `after` tokens, and one there that keeps a single candidate, which can be streamed on."""
+        """The checks before `after` tokens, and one there that keeps a single candidate, which can be streamed on.
+
+        Checks at a share of the answer stay; those that come to lie behind it find one candidate, and do nothing.
+        """
         before = (check for check in self.checks if check.at < 1 or check.at < after)
         return Schedule((*before, Check(at=after, keep=1)))
 
@@ -75,6 +82,8 @@ def _plain(value: float) -> float:
 
 PLAIN = Schedule()
 HALVING = Schedule((Check(0.25, 0.5), Check(0.5, 0.5), Check(0.75, 0.5)))
+SCHEDULES: Final[Mapping[str, Schedule]] = {"plain": PLAIN, "halving": HALVING}
+"""By the names that a scorers' file may give in the place of checks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class Candidate:
         self.error: RheostatError | None = None
         self._text: list[str] = []
         self._cut = b""
-        self._changed: asyncio.Future[None] | None = None
+        self._changed = asyncio.Event()
         self.reading = asyncio.ensure_future(self._read(stream))
 
     @property
@@ -59,8 +59,8 @@ class Candidate:
         while not self.ended and not (
             (tokens is not None and self.tokens >= tokens) or (events is not None and len(self.events) >= events)
         ):
-            self._changed = asyncio.get_running_loop().create_future()
-            await self._changed
+            self._changed.clear()
+            await self._changed.wait()
 
     @property
     def failed(self) -> bool:
@@ -89,16 +89,12 @@ class Candidate:
             async with aclosing(stream):
                 async for chunk in stream:
                     self._take(chunk)
-                    self._tell()
+                    self._changed.set()
         except RheostatError as exc:
             self.error = exc
         finally:
             self.ended = True
-            self._tell()
-
-    def _tell(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
+            self._changed.set()
 
     def _take(self, chunk: bytes) -> None:
         *whole, self._cut = (self._cut + chunk.replace(b"\r\n", b"\n")).split(_EVENT_END)

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rheostat_server.errors import EngineFailed
 from rheostat_server.modes.reranking import Check, Schedule
 from rheostat_server.reranking.candidate import Candidate, drop
-from rheostat_server.reranking.selection import Choice, Target, choose, ranked
+from rheostat_server.reranking.selection import Choice, Target, choose, ranked, unreachable
 from rheostat_server.scorers import Scores
 
 Judge = Callable[[Sequence[str]], Awaitable[list[Scores]]]
@@ -49,7 +49,7 @@ class Race:
         Raises:
             RheostatError: the engine failed every candidate, or a scorer is unavailable.
         """
-        for check in self.rules.schedule.checks:
+        for check in self.rules.schedule.in_order(self.rules.expected_tokens):
             if len(self.running) > 1:
                 await self._check(check)
             elif self.chosen_at is None and self.rules.target.floor <= 0:
@@ -101,14 +101,19 @@ class Race:
         order = ranked(scores, self.rules.target)
         kept, dropped = order[:keep], [self.running[place] for place in order[keep:]]
         if keep == 1 and self.rules.target.floor <= 0:
-            self.choice, self.chosen_at = choose(scores, self.rules.target), tokens
+            self.choice, self.chosen_at = self._chosen(scores), tokens
         self.running = [self.running[place] for place in kept]
         await drop(dropped)
 
     async def _choose_at_the_end(self) -> Candidate | None:
         await self._reach(None)
-        self.choice = choose(await self._scores(self.running), self.rules.target)
+        self.choice = self._chosen(await self._scores(self.running))
         return None if self.choice.place is None else self.running[self.choice.place]
+
+    def _chosen(self, scores: Sequence[Scores]) -> Choice:
+        """The choice among these; what no candidate reached is told of all that were ever judged."""
+        reached = unreachable(list(self._known.values()), self.rules.target.dials)
+        return replace(choose(scores, self.rules.target), unreachable=reached)
 
     async def _scores(self, candidates: Sequence[Candidate]) -> list[Scores]:
         """Scores of what they have written; texts that were judged before are not judged again."""

@@ -10,6 +10,7 @@ from rheostat_server.engines import DONE, Completion, Engine, EngineRequest
 from rheostat_server.errors import ScorerUnavailable
 from rheostat_server.modes.reranking import RerankPlan
 from rheostat_server.reranking.answers import (
+    Event,
     Usage,
     as_wanted,
     chosen_of,
@@ -55,27 +56,42 @@ class Reranker:
             await self._find_breadth()
             async with self._race(request) as race:
                 winner = await race.winner()
-                if winner is None:
-                    for chunk in chunks_of(self._refusal(request, race.usage)):
-                        yield event(chunk)
-                else:
-                    async for one in winner.live():
-                        if wanted := as_wanted(one, options):
-                            yield event(wanted)
+                first: Event = {}
+                async for chunk in self._chunks(request, race, winner):
+                    first = first or chunk
+                    if wanted := as_wanted(chunk, options):
+                        yield event(wanted)
                 await self._settle(race, winner)
                 if options.get("include_usage") and race.usage:
-                    yield event(usage_chunk(race.candidates[0].events[0], race.usage))
+                    yield event(usage_chunk(first, race.usage))
         yield DONE
+
+    async def _chunks(
+        self, request: EngineRequest, race: Race, winner: Candidate | None
+    ) -> AsyncGenerator[Event, None]:
+        if winner is None:
+            for chunk in chunks_of(self._refusal(request, race.usage)):
+                yield chunk
+        else:
+            async for chunk in winner.live():
+                yield chunk
 
     async def _compared(self, request: EngineRequest) -> Completion:
         """All candidates by one call of the engine, compared when they are whole."""
         body = {**request.body, "n": self.facts.generated}
         completion = await self.engine.complete(replace(request, body=body))
         texts = [choice["message"].get("content") or "" for choice in completion["choices"]]
+        self._check_number(len(texts))
         choice = choose(await self._judge(texts), self._target)
         usage = completion.get("usage") or {}
         self._note(choice, finished=len(texts), tokens=usage.get("completion_tokens", 0))
         return self._refusal(request, usage) if choice.place is None else chosen_of(completion, choice.place)
+
+    def _check_number(self, given: int) -> None:
+        """Some servers behind the remote engine answer with one choice whatever `n` says."""
+        if given < self.facts.generated:
+            self.facts.why = f"the engine gave {given} of {self.facts.generated} candidates; it does not take n"
+            self.facts.generated = given
 
     async def _raced(self, request: EngineRequest) -> Completion:
         """The candidates side by side, the worse ones dropped on the way."""

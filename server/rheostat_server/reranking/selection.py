@@ -59,7 +59,7 @@ def choose(scores: Sequence[Scores], target: Target) -> Choice:
         scores=scores[best],
         left=left(scores[best], target.dials),
         ties=sum(distances[place] - distances[best] < TIE for place in judged) - 1,
-        unreachable=_unreachable([scores[place] for place in judged], target.dials),
+        unreachable=unreachable(scores, target.dials),
     )
 
 
@@ -97,10 +97,11 @@ def _rank(scores: Scores, target: Target) -> tuple[bool, float]:
     return not _above(scores, target.floor), distance(scores, target.dials)
 
 
-def _unreachable(judged: Sequence[Scores], dials: Dials) -> tuple[DialName, ...]:
+def unreachable(scores: Sequence[Scores], dials: Dials) -> tuple[DialName, ...]:
+    """The dials between 0 and 1 that lie outside of all the levels judged."""
     found: list[DialName] = []
     for dial, wanted in dials.as_dict().items():
-        levels = [level for each in judged if (level := each.level(dial)) is not None]
-        if 0 < wanted < 1 and not min(levels) <= wanted <= max(levels):
+        levels = [level for each in scores if (level := each.level(dial)) is not None]
+        if levels and 0 < wanted < 1 and not min(levels) <= wanted <= max(levels):
             found.append(dial)
     return tuple(found)

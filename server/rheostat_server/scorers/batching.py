@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 import structlog
@@ -13,7 +14,7 @@ import structlog
 from rheostat_server.errors import ScorerUnavailable
 from rheostat_server.log import trace_of
 from rheostat_server.scorers import Dialogue, LocalScorer, ScorerCard, Scores
-from rheostat_server.scorers.telemetry import BATCH, DIALOGUES, FAILURES, QUEUED, SECONDS
+from rheostat_server.scorers.telemetry import BATCH, FAILURES, QUEUED, SECONDS, count_judged
 
 log = structlog.get_logger(__name__)
 
@@ -58,12 +59,15 @@ class Batched:
     being judged then is finished and thrown away.
     """
 
-    def __init__(self, local: LocalScorer, limits: Limits | None = None) -> None:
+    def __init__(self, local: LocalScorer, limits: Limits | None = None, *, threads: int | None = None) -> None:
+        """`threads` are the processor threads that the model may use; left out, PyTorch's choice."""
         self._local = local
         self._limits = limits or Limits()
         self._waiting: deque[_Call] = deque()
         self._running: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"scorer {local.card.name}")
+        self._thread = ThreadPoolExecutor(
+            1, thread_name_prefix=f"scorer {local.card.name}", initializer=partial(_use_threads, threads)
+        )
         self._closed = False
 
     @property
@@ -164,12 +168,20 @@ class Batched:
                 _fail(call, ScorerUnavailable(f"scorer {self.card.name!r} failed: {type(exc).__name__}"))
             return
         SECONDS.labels(self.card.name).observe(monotonic() - started)
-        DIALOGUES.labels(self.card.name).inc(len(dialogues))
+        count_judged(self.card, scores)
         found = iter(scores)
         for call, share in shares:
             call.found += [next(found) for _ in range(share)]
             if len(call.found) == len(call.dialogues) and not call.done.done():
                 call.done.set_result(call.found)
+
+
+def _use_threads(threads: int | None) -> None:
+    """Holds for the thread that calls it."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
 
 
 def _fail(call: _Call, error: ScorerUnavailable) -> None:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from rheostat_server.contract.dials import DialName
 from rheostat_server.engines import Engine
 from rheostat_server.scorers import Scorer
 from rheostat_server.scorers.batching import Batched
@@ -50,7 +51,9 @@ def load_panel(file: ScorersFile, engine: Engine) -> Panel:
     Raises:
         CannotStart: a scorer cannot be loaded, or a dial is judged by none.
     """
-    shrinkage = {dial: Shrinkage(told.reliability, told.mean) for dial, told in file.shrink.items()}
+    shrinkage: dict[DialName, Shrinkage] = {
+        dial: Shrinkage(told.reliability, told.mean) for dial, told in file.shrink.items()
+    }
     return Panel([Member(scorer, weight) for scorer, weight in load_scorers(file.scorers, engine)], shrinkage)
 
 
@@ -85,14 +88,14 @@ def _classifier(spec: ClassifierSpec, engine: Engine | None) -> Scorer:
     _check_installed("torch", "transformers", "safetensors")
     from rheostat_server.scorers.classifier_scorer import load_classifier
 
-    return Batched(load_classifier(spec), spec.limits)
+    return Batched(load_classifier(spec), spec.limits, threads=spec.threads)
 
 
 def _guard(spec: GuardSpec, engine: Engine | None) -> Scorer:
     _check_installed("torch", "transformers", "safetensors")
     from rheostat_server.scorers.guard import build_guard
 
-    return Batched(build_guard(spec), spec.limits)
+    return Batched(build_guard(spec), spec.limits, threads=spec.threads)
 
 
 def _label_read(spec: LabelReadSpec, engine: Engine | None) -> Scorer:
@@ -113,7 +116,7 @@ def _text(spec: RefusalSpec | PreferenceSpec, engine: Engine | None) -> Scorer:
     _check_installed("torch", "transformers", "safetensors", "sklearn", "scipy")
     from rheostat_server.scorers.text.served import load_text_scorer
 
-    return Batched(load_text_scorer(spec), spec.limits)
+    return Batched(load_text_scorer(spec), spec.limits, threads=spec.threads)
 
 
 BUILDERS: Final[dict[str, Build]] = {

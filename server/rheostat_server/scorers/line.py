@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from rheostat_server.errors import ScorerUnavailable
 from rheostat_server.scorers import ScorerCard, Scores
 from rheostat_server.scorers.batching import Limits
-from rheostat_server.scorers.telemetry import DIALOGUES, FAILURES, QUEUED, SECONDS, UNJUDGED
+from rheostat_server.scorers.telemetry import FAILURES, QUEUED, SECONDS, count_judged
 
 T = TypeVar("T")
 Ask = Callable[[], Coroutine[Any, Any, T]]
@@ -51,9 +51,7 @@ class Line:
 
     def count(self, scores: Sequence[Scores]) -> None:
         """Tells the metrics of a call's scores."""
-        unjudged = sum(any(one.level(dial) is None for dial in self._card.dials) for one in scores)
-        DIALOGUES.labels(self._card.name).inc(len(scores))
-        UNJUDGED.labels(self._card.name).inc(unjudged)
+        count_judged(self._card, scores)
 
     def close(self) -> None:
         """Takes no more asks; those that run are their callers' to end."""

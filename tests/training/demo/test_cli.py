@@ -31,6 +31,11 @@ def test_a_server_that_is_not_there_is_named() -> None:
     assert "http://127.0.0.1:9 did not answer: " in told
 
 
+def test_a_mode_that_is_a_server_s_alone_needs_one() -> None:
+    told = refused("evaluate", "--prompts", "2", "--mode", "rerank")
+    assert "mode is 'rerank'; without a server's url it must be one of adapter, prompt, off" in told
+
+
 def test_more_prompts_than_there_are_and_a_folder_that_is_no_bundle_are_told_without_a_trace(tmp_path: Path) -> None:
     assert "ask for 0 to 2380" in refused("evaluate", "--prompts", "5000")
     assert f"{tmp_path} is no bundle: it has no base, adapter" in refused("evaluate", "--bundle", tmp_path)

@@ -11,7 +11,7 @@ early_stop:
 ```
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -48,8 +48,8 @@ class CheckSpec(_Part):
 
 
 class ScorersFile(_Part):
-    """The scorers of a server, and how it reranks by them."""
+    """The scorers of a server, and how it reranks by them: `early_stop` is a schedule's name, or its checks."""
 
     scorers: list[ScorerSpec] = Field(min_length=1)
     shrink: dict[DialName, ShrinkSpec] = Field(default_factory=dict)
-    early_stop: list[CheckSpec] = Field(default_factory=list)
+    early_stop: Literal["plain", "halving"] | list[CheckSpec] = "plain"

@@ -37,12 +37,17 @@ class CommonSpec(BaseModel):
 
 
 class ModelSpec(CommonSpec):
-    """A model in this process: a folder, or a name on a hub. It judges in batches of `batch_rows` of like length."""
+    """A model in this process: a folder, or a name on a hub. It judges in batches of `batch_rows` of like length.
+
+    `threads` are the processor threads that it may use; left out, PyTorch's choice. Where an engine computes on the
+    same processor, one is often the fastest for a small model.
+    """
 
     model: str = Field(min_length=1)
     revision: str | None = None
     device: str = Field(default="cpu", pattern=DEVICE)
     batch_rows: int = Field(default=32, ge=1)
+    threads: int | None = Field(default=None, ge=1)
 
     @property
     def title(self) -> str:
