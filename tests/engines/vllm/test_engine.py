@@ -15,7 +15,7 @@ from vllm.exceptions import QueueOverflowError, VLLMValidationError
 from vllm.logprobs import Logprob
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from rheostat_server.engines import DONE, EngineRequest
+from rheostat_server.engines import DONE, EngineRequest, Occupancy
 from rheostat_server.engines.vllm.engine import VllmEngine
 from rheostat_server.errors import (
     BadRequest,
@@ -45,8 +45,11 @@ class Handler:
 
 
 class Client:
-    def __init__(self, *, dead: bool) -> None:
+    """Stands in for vLLM's client of its engine; `unfinished` are the sequences that this process has in it."""
+
+    def __init__(self, *, dead: bool, unfinished: int = 0) -> None:
         self._dead = dead
+        self.output_processor = SimpleNamespace(get_num_unfinished_requests=lambda: unfinished)
 
     async def check_health(self) -> None:
         if self._dead:
@@ -54,13 +57,24 @@ class Client:
 
 
 def engine_over(
-    answer: Answer, *, dead: bool = False, keep_alive: int = 0, track_load: bool = False
+    answer: Answer,
+    *,
+    dead: bool = False,
+    keep_alive: int = 0,
+    track_load: bool = False,
+    unfinished: int = 0,
+    processes: int = 1,
+    replicas: int = 1,
 ) -> tuple[VllmEngine, State]:
     state = State(
         {
             "openai_serving_chat": Handler(answer),
             "openai_serving_models": SimpleNamespace(base_model_paths=[SimpleNamespace(name="tiny")]),
-            "engine_client": Client(dead=dead),
+            "engine_client": Client(dead=dead, unfinished=unfinished),
+            "vllm_config": SimpleNamespace(
+                parallel_config=SimpleNamespace(data_parallel_size=replicas, _api_process_count=processes),
+                scheduler_config=SimpleNamespace(max_num_seqs=8),
+            ),
             "args": SimpleNamespace(sse_keep_alive_interval=keep_alive),
             "enable_server_load_tracking": track_load,
             "server_load_metrics": 0,
@@ -209,6 +223,23 @@ async def test_a_dead_engine_is_not_ready() -> None:
     dead, _ = engine_over(whole, dead=True)
     with pytest.raises(EngineUnavailable, match="dead"):
         await dead.check_ready()
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "processes", "replicas", "told"),
+    [
+        (3, 1, 1, Occupancy(running=3, waiting=0, room=8)),
+        (11, 1, 1, Occupancy(running=8, waiting=3, room=8)),
+        (3, 4, 1, Occupancy(running=2, waiting=1, room=2)),
+        (3, 2, 3, Occupancy(running=3, waiting=0, room=12)),
+        (1, 16, 1, Occupancy(running=1, waiting=0, room=1)),
+    ],
+)
+async def test_each_api_server_process_counts_its_own_in_its_share_of_the_room(
+    unfinished: int, processes: int, replicas: int, told: Occupancy
+) -> None:
+    engine, _ = engine_over(whole, unfinished=unfinished, processes=processes, replicas=replicas)
+    assert await engine.occupancy() == told
 
 
 @pytest.mark.parametrize(
