@@ -87,7 +87,7 @@ async def test_a_thousand_requests_leave_nothing_behind(tiny_model: Path, tiny_s
     with runtime_server(runtime) as server:
         tasks = len(asyncio.all_tasks(server.loop))
         ends: Counter[str] = Counter()
-        held: list[Held] = []
+        held = [now_held()]
         for numbers in (range(HALF), range(HALF, 2 * HALF)):
             ends += await soak(server.url, "tiny", numbers, patience=PATIENCE)
             wait_until(lambda: is_at_rest(engine, scorer, server, tasks))
@@ -99,7 +99,8 @@ async def test_a_thousand_requests_leave_nothing_behind(tiny_model: Path, tiny_s
     assert (occupancy.running, occupancy.waiting) == (0, 0)
     assert runtime.track.requests == 0
     assert waiting == 0
-    first, second = held
-    assert second.requests <= Counter({"Job": 1}), "the worker's thread names the last one until another comes"
+    before, first, second = held
+    left = second.requests - before.requests  # servers of other tests, which are idle, may hold some of theirs
+    assert left <= Counter({"Job": 1}), "the worker's thread names the last one until another comes"
     assert second.blocks - first.blocks < GROWN_BLOCKS
     assert second.resident - first.resident < GROWN_BYTES
