@@ -24,6 +24,7 @@ from benchmarks.rerank_peer import peer
 from benchmarks.rerank_quality import early, quality
 from benchmarks.rerank_speed import speed
 
+BY_ENGINE: Final = ("quality", "early")
 Section = Callable[[argparse.Namespace, Path], str]
 SECTIONS: Final[Mapping[str, Section]] = {"quality": quality, "early": early, "speed": speed, "peer": peer}
 
@@ -35,7 +36,12 @@ def main() -> None:
     print(section)
     if given.markdown:
         text = given.markdown.read_text() if given.markdown.exists() else "# Benchmarks\n"
-        given.markdown.write_text(with_section(text, section, f"rerank-{given.section}"))
+        given.markdown.write_text(with_section(text, section, _name(given)))
+
+
+def _name(given: argparse.Namespace) -> str:
+    """Of the section in the file: those that take an engine have one for each."""
+    return f"rerank-{given.section}" + (f"-{given.engine}" if given.section in BY_ENGINE else "")
 
 
 def _arguments() -> argparse.Namespace:
