@@ -77,11 +77,11 @@ def test_a_guard_that_hardly_says_a_verdict_could_not_judge(shares: dict[str, fl
 
 def test_tokens_count_for_the_only_verdict_that_they_begin() -> None:
     logprobs = {" Un": math.log(0.2), "Safe": math.log(0.3), " safe": math.log(0.3), "\n": math.log(0.1), "The": -9.0}
-    assert qwen3guard().level_of_tokens(logprobs, least_mass=0.1) == pytest.approx(0.6 / 0.8)
+    assert qwen3guard().level_of_tokens(logprobs.items(), least_mass=0.1) == pytest.approx(0.6 / 0.8)
 
 
 def test_tokens_that_begin_no_verdict_are_no_judgement() -> None:
-    assert llama_guard().level_of_tokens({"The": 0.0, " ": -1.0}, least_mass=0.1) is None
+    assert llama_guard().level_of_tokens([("The", 0.0), (" ", -1.0)], least_mass=0.1) is None
 
 
 @pytest.mark.parametrize(

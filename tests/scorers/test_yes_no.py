@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from rheostat_server.scorers import Dialogue
-from rheostat_server.scorers.yes_no import WORDINGS, NotAnAnswer, Question, level_of, question_body
+from rheostat_server.scorers.logprobs import NotAnAnswer
+from rheostat_server.scorers.yes_no import WORDINGS, Question, level_of, question_body
 
 HARMS = Question(ask="Does it harm?", good=["no"], bad=["yes"])
 
@@ -67,8 +68,16 @@ def test_an_answer_that_ended_before_its_first_token_is_no_level() -> None:
         {"choices": [{"logprobs": None}]},
         {"choices": [{"logprobs": {"content": None}}]},
         {"choices": [{"logprobs": {"content": [{"token": "No", "logprob": 0}]}}]},
-        {"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "vorn", "logprob": None}]}]}}]},
-        {"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "vorn", "logprob": 0.7}]}]}}]},
+        {
+            "choices": [
+                {"logprobs": {"content": [{"token": "vorn", "top_logprobs": [{"token": "vorn", "logprob": None}]}]}}
+            ]
+        },
+        {
+            "choices": [
+                {"logprobs": {"content": [{"token": "vorn", "top_logprobs": [{"token": "vorn", "logprob": 0.7}]}]}}
+            ]
+        },
     ],
 )
 def test_what_holds_no_log_probabilities_is_no_answer_and_is_not_quoted(completion: object) -> None:

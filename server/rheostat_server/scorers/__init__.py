@@ -3,7 +3,7 @@
 An operator names them in a file (`spec/`); `panel.py` asks all of a server's scorers and is what the rest of the
 server sees: read it first. `classifier.py`, `guard.py`, `text/` judge by models of their own in this process, behind
 `batching.py`; `label_read.py` asks the serving model, `remote.py` another server, behind `line.py`; `yes_no.py` is
-what both ask.
+what both ask, and `guard_chat.py` how a guard on another server is asked.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,7 +4,7 @@ What it says of the families are facts of their model cards; docs/scorers.md nam
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -69,13 +69,14 @@ class GuardFormat:
             return None
         return math.fsum(self.verdicts[word] * share for word, share in probabilities.items()) / mass
 
-    def level_of_tokens(self, logprobs: Mapping[str, float], *, least_mass: float) -> float | None:
+    def level_of_tokens(self, logprobs: Iterable[tuple[str, float]], *, least_mass: float) -> float | None:
         """The level by what a server says of the verdict's place: texts of its likeliest tokens, and their logprobs.
 
-        A token counts for the only verdict that begins with it, whatever its case and the space around it.
+        A token counts for the only verdict that begins with it, whatever its case and the space around it. Tokens that
+        read alike are summed: SentencePiece spells a word with and without the space before it.
         """
         probabilities = dict.fromkeys(self.verdicts, 0.0)
-        for token, logprob in logprobs.items():
+        for token, logprob in logprobs:
             begun = [word for word in self.verdicts if _bare(token) and _bare(word).startswith(_bare(token))]
             if len(begun) == 1:
                 probabilities[begun[0]] += math.exp(logprob)

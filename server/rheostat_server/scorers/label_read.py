@@ -20,8 +20,9 @@ from rheostat_server.engines import Engine, EngineRequest
 from rheostat_server.errors import ContextOverflow, RheostatError, ScorerUnavailable
 from rheostat_server.scorers import Dialogue, ScorerCard, Scores
 from rheostat_server.scorers.line import Line
+from rheostat_server.scorers.logprobs import NotAnAnswer
 from rheostat_server.scorers.spec.asked import LabelReadSpec
-from rheostat_server.scorers.yes_no import NotAnAnswer, level_of, question_body
+from rheostat_server.scorers.yes_no import level_of, question_body
 
 
 class LabelRead:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Final
 
@@ -11,16 +12,18 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
+from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.engines.remote import Upstream
 from rheostat_server.engines.remote.answers import read_json
 from rheostat_server.engines.remote.refusals import Refusal, network_errors_as_ours
 from rheostat_server.errors import EngineFailed, EngineUnavailable, ScorerUnavailable
 from rheostat_server.scorers import UNJUDGED, Dialogue, ScorerCard, Scores
+from rheostat_server.scorers.guard_formats import lowest
 from rheostat_server.scorers.line import Line
+from rheostat_server.scorers.logprobs import NotAnAnswer
 from rheostat_server.scorers.remote_apis import Api, apis_of
 from rheostat_server.scorers.spec.common import ScorersError
-from rheostat_server.scorers.spec.remote import AnyRemoteSpec
-from rheostat_server.scorers.yes_no import NotAnAnswer
+from rheostat_server.scorers.spec.remote import AnyRemoteSpec, RemoteGuardSpec
 
 RETRY_SECONDS: Final = 0.2
 """The pause before the one retry."""
@@ -31,7 +34,7 @@ _NO_PART_OF_DIGEST: Final = frozenset(
 
 
 class Remote:
-    """Asks in parts of as many dialogues as the API takes at once. An empty answer is not sent, and not judged."""
+    """Asks in parts of as many dialogues as an API takes at once; what cannot be judged is not sent."""
 
     def __init__(self, spec: AnyRemoteSpec, server: Upstream) -> None:
         self._spec = spec
@@ -45,13 +48,13 @@ class Remote:
         return self._card
 
     async def score(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
-        places = [place for place, dialogue in enumerate(dialogues) if dialogue.answer.strip()]
-        parts = [(api, places[at : at + api.most]) for api in self._apis for at in range(0, len(places), api.most)]
+        parts = [(api, places) for api in self._apis for places in _parts(api, dialogues)]
         told = await self._line.all_of([partial(self._ask, api, [dialogues[i] for i in some]) for api, some in parts])
-        scores = [UNJUDGED] * len(dialogues)
-        for (_, some), found in zip(parts, told, strict=True):
+        judged: list[list[tuple[Api, Scores]]] = [[] for _ in dialogues]
+        for (api, some), found in zip(parts, told, strict=True):
             for place, one in zip(some, found, strict=True):
-                scores[place] = _joined(scores[place], one)
+                judged[place].append((api, one))
+        scores = [_joined(one) for one in judged]
         self._line.count(scores)
         return scores
 
@@ -122,13 +125,22 @@ def _key(variable: str | None) -> SecretStr | None:
 
 def _digest(spec: AnyRemoteSpec) -> str:
     """Of what is known of a judge elsewhere: URL, model and how it is asked. Its weights are not among it."""
-    told = orjson.dumps(spec.model_dump(exclude=set(_NO_PART_OF_DIGEST)), option=orjson.OPT_SORT_KEYS)
-    return f"sha256:{hashlib.sha256(told).hexdigest()}"
+    facts = spec.model_dump(exclude=set(_NO_PART_OF_DIGEST))
+    if isinstance(spec, RemoteGuardSpec):
+        facts["format"] = asdict(spec.guard_format())
+    return f"sha256:{hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()}"
 
 
-def _joined(one: Scores, other: Scores) -> Scores:
-    """Scores of two APIs that judge different dials."""
-    return Scores(
-        safety=one.safety if other.safety is None else other.safety,
-        helpfulness=one.helpfulness if other.helpfulness is None else other.helpfulness,
-    )
+def _parts(api: Api, dialogues: Sequence[Dialogue]) -> list[list[int]]:
+    """The places of the dialogues of each request."""
+    places = [place for place, dialogue in enumerate(dialogues) if api.judgeable(dialogue)]
+    return [places[at : at + api.most] for at in range(0, len(places), api.most)]
+
+
+def _joined(told: Sequence[tuple[Api, Scores]]) -> Scores:
+    """One dialogue's scores by all requests that it needed.
+
+    Several requests tell of one dial where a guard judges by several criteria.
+    """
+    levels = {dial: lowest([one.level(dial) for api, one in told if dial in api.dials]) for dial in DIAL_NAMES}
+    return Scores(**levels)

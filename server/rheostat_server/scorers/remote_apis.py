@@ -1,4 +1,4 @@
-"""The three APIs of judges on other servers: what a request for some dialogues holds, and the scores in its answer."""
+"""The four APIs of judges on other servers: what a request for some dialogues holds, and the scores in its answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,28 +9,39 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 from rheostat_server.contract.dials import DialName
 from rheostat_server.engines.remote import Upstream
 from rheostat_server.scorers import Dialogue, Scores
+from rheostat_server.scorers.guard_chat import guard_body, guard_level
+from rheostat_server.scorers.guard_formats import Criterion
+from rheostat_server.scorers.logprobs import NotAnAnswer
 from rheostat_server.scorers.scales import Linear
 from rheostat_server.scorers.spec.remote import (
     AnyRemoteSpec,
     PooledSpec,
     RemoteChatSpec,
     RemoteClassifySpec,
+    RemoteGuardSpec,
     RemoteScoreSpec,
 )
-from rheostat_server.scorers.yes_no import NotAnAnswer, level_of, question_body
+from rheostat_server.scorers.yes_no import level_of, question_body
+
+
+def _is_answered(dialogue: Dialogue) -> bool:
+    return bool(dialogue.answer.strip())
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
     """How a server is asked about `most` dialogues at once: where, with which body, and how its JSON is read.
 
-    `read` gives one Scores for each dialogue of the request, in their order, and raises `NotAnAnswer`.
+    `read` gives one Scores for each dialogue of the request, in their order, and raises `NotAnAnswer`. They tell of
+    `dials`. A dialogue that is not `judgeable` is not sent.
     """
 
     url: str
+    dials: tuple[DialName, ...]
     most: int
     body: Callable[[Sequence[Dialogue]], dict[str, Any]]
     read: Callable[[Any, int], list[Scores]]
+    judgeable: Callable[[Dialogue], bool] = _is_answered
 
 
 def apis_of(spec: AnyRemoteSpec, server: Upstream) -> list[Api]:
@@ -42,6 +53,8 @@ def apis_of(spec: AnyRemoteSpec, server: Upstream) -> list[Api]:
             return [_score(spec, server)]
         case RemoteChatSpec():
             return [_chat(spec, server, dial) for dial in spec.judged]
+        case RemoteGuardSpec():
+            return [_guard(spec, server, criterion) for criterion in spec.guard_format().criteria]
 
 
 def level_on(spec: PooledSpec, value: float) -> float:
@@ -96,7 +109,8 @@ def _classify(spec: RemoteClassifySpec, server: Upstream) -> Api:
         return [_class_scores(item, spec) for item in _in_order(_parsed(_ClassifyAnswer, answer).data, count)]
 
     url = _beside_v1(server, "classify")
-    return Api(url, 1, conversation, read) if spec.reads == "messages" else Api(url, spec.max_batch, answers, read)
+    most, body = (1, conversation) if spec.reads == "messages" else (spec.max_batch, answers)
+    return Api(url, spec.judged, most, body, read)
 
 
 def _score(spec: RemoteScoreSpec, server: Upstream) -> Api:
@@ -108,7 +122,7 @@ def _score(spec: RemoteScoreSpec, server: Upstream) -> Api:
         items = _in_order(_parsed(_ScoreAnswer, answer).data, count)
         return [_scores({spec.dial: level_on(spec, item.score)}) for item in items]
 
-    return Api(_beside_v1(server, "score"), spec.max_batch, pairs, read)
+    return Api(_beside_v1(server, "score"), spec.judged, spec.max_batch, pairs, read)
 
 
 def _chat(spec: RemoteChatSpec, server: Upstream, dial: DialName) -> Api:
@@ -121,7 +135,23 @@ def _chat(spec: RemoteChatSpec, server: Upstream, dial: DialName) -> Api:
     def read(answer: Any, _: int) -> list[Scores]:
         return [_scores({dial: level_of(answer, question)})]
 
-    return Api(f"{server.api}/chat/completions", 1, body, read)
+    return Api(f"{server.api}/chat/completions", (dial,), 1, body, read)
+
+
+def _guard(spec: RemoteGuardSpec, server: Upstream, criterion: Criterion) -> Api:
+    format = spec.guard_format()
+
+    def judgeable(dialogue: Dialogue) -> bool:
+        return format.turns(dialogue) is not None
+
+    def body(dialogues: Sequence[Dialogue]) -> dict[str, Any]:
+        (dialogue,) = dialogues
+        return guard_body(format.turns(dialogue) or [], criterion, format=format, model=spec.model)
+
+    def read(answer: Any, _: int) -> list[Scores]:
+        return [Scores(safety=guard_level(answer, format=format, least_mass=spec.least_mass))]
+
+    return Api(f"{server.api}/chat/completions", spec.judged, 1, body, read, judgeable)
 
 
 def _beside_v1(server: Upstream, route: str) -> str:

@@ -4,13 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from rheostat_server.contract.dials import DialName
 from rheostat_server.scorers import Dialogue
+from rheostat_server.scorers.logprobs import LISTED, written_by
 
-LISTED: Final = 20
-"""Tokens whose log-probabilities are asked for: the most that OpenAI's API lists."""
 UNSURE: Final = 0.05
 """The most by which a word that is not listed may move a level; where it may move it more, there is no level."""
 _AROUND: Final = " \t\r\n\"'`*_.,:;!?()[]\u0120\u2581\u010a"
@@ -58,10 +57,6 @@ WORDINGS: Final[Mapping[str, Questions]] = {
 """Questions by the name of their version. A change is a new version: digests and calibrations hold for one wording."""
 
 
-class NotAnAnswer(ValueError):
-    """What came back tells no level and does not say that it could not judge; the message quotes nothing of it."""
-
-
 def question_body(dialogue: Dialogue, question: Question, *, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """OpenAI's request for one token after the conversation, the answer as the assistant's turn, and the question."""
     turns = [{"role": "assistant", "content": dialogue.answer}, {"role": "user", "content": question.ask}]
@@ -95,30 +90,10 @@ def level_of(completion: object, question: Question) -> float | None:
     return good / told
 
 
-class _Listed(BaseModel):
-    token: str
-    logprob: FiniteFloat = Field(le=1e-4)
-
-
-class _First(BaseModel):
-    top_logprobs: list[_Listed]
-
-
-_FIRST: Final = TypeAdapter(list[_First])
-
-
 def _listed(completion: object) -> list[tuple[str, float]]:
-    """Tokens and their log-probabilities; none where the answer ended before its first token."""
-    match completion:
-        case {"choices": [{"logprobs": {"content": content}}, *_]}:
-            pass
-        case _:
-            raise NotAnAnswer("its answer holds no log-probabilities; the model must be served by one that tells them")
-    try:
-        places = _FIRST.validate_python(content)
-    except ValidationError:
-        raise NotAnAnswer("its answer's log-probabilities cannot be read") from None
-    return [(one.token, one.logprob) for one in places[0].top_logprobs] if places else []
+    """Of the first token's place; none where the answer ended before it."""
+    written = written_by(completion)
+    return written[0].listed if written else []
 
 
 def _probability(listed: list[tuple[str, float]], words: list[str]) -> float:

@@ -10,12 +10,13 @@ from rheostat_server.errors import CannotStart
 from rheostat_server.scorers.scales import Linear
 from rheostat_server.scorers.spec.asked import AskedSpec
 from rheostat_server.scorers.spec.common import CommonSpec
+from rheostat_server.scorers.spec.guard import GuardOptions
 
 Scale = Literal["probability"] | Linear
 
 
 class RemoteSpec(CommonSpec):
-    """A judge on another server: what its three APIs have in common.
+    """A judge on another server: what its four APIs have in common.
 
     `url` is the server's base URL with or without `/v1`, `key_env` the name of the environment variable that holds its
     key. `connections` requests run at once.
@@ -113,4 +114,16 @@ class RemoteChatSpec(RemoteSpec, AskedSpec):
     api: Literal["chat"]
 
 
-AnyRemoteSpec = Annotated[RemoteClassifySpec | RemoteScoreSpec | RemoteChatSpec, Field(discriminator="api")]
+class RemoteGuardSpec(RemoteSpec, GuardOptions):
+    """`POST /chat/completions` of a guard that vLLM serves; its own chat template writes the prompt."""
+
+    api: Literal["guard"]
+
+    @property
+    def judged(self) -> tuple[DialName, ...]:
+        return ("safety",)
+
+
+AnyRemoteSpec = Annotated[
+    RemoteClassifySpec | RemoteScoreSpec | RemoteChatSpec | RemoteGuardSpec, Field(discriminator="api")
+]
