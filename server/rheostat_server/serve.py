@@ -13,6 +13,7 @@ import uvicorn
 from rheostat_server import demo
 from rheostat_server.adapters import AdapterStore, digest_of_base, load_adapters
 from rheostat_server.app import create_app
+from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
 from rheostat_server.engines import Engine
 from rheostat_server.errors import CannotStart
@@ -158,8 +159,15 @@ def check_scorers(settings: Settings) -> None:
     Raises:
         ScorersError: the message says what does not fit.
     """
-    if (path := scorers_file(settings)) is not None:
-        schedule_of(read_scorers(path))
+    if (path := scorers_file(settings)) is None:
+        return
+    file = read_scorers(path)
+    schedule_of(file)
+    judged = {dial for spec in file.scorers for dial in spec.judged}
+    if missing := [dial for dial in DIAL_NAMES if dial not in judged]:
+        raise ScorersError(
+            f"the scorers' file {path} has no scorer that judges {missing[0]}; reranking needs one for each dial"
+        )
 
 
 def schedule_of(file: ScorersFile) -> Schedule:

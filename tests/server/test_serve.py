@@ -87,6 +87,7 @@ def test_the_bundled_adapter_goes_with_the_demo_model_alone() -> None:
 
 UPSTREAM: dict[str, str | None] = {"embedded": None, "vllm": None, "remote": "http://127.0.0.1:1"}
 ONE = "scorers: [{kind: classifier, model: m, dial: safety}]\n"
+GUARD = "{kind: guard, model: m, format: llama-guard}"
 
 
 @pytest.mark.parametrize("engine", UPSTREAM)
@@ -101,6 +102,11 @@ ONE = "scorers: [{kind: classifier, model: m, dial: safety}]\n"
             "early_stop: at is 0.0; it must be a whole number from 1 or a share",
         ),
         (f"{ONE}early_stop: [{{at: 9, keep: 1}}, {{at: 3, keep: 1}}]", "early_stop: checks at 9 and 3 must ascend"),
+        (ONE, "scorers.yaml has no scorer that judges helpfulness; reranking needs one for each dial"),
+        (f"scorers: [{GUARD}]", "no scorer that judges helpfulness"),
+        ("scorers: [{kind: refusal, model: m}]", "no scorer that judges safety"),
+        ("scorers: [{kind: preference, model: m, dial: safety}]", "no scorer that judges helpfulness"),
+        ("scorers: [{kind: label_read, dials: [safety]}]", "no scorer that judges helpfulness"),
     ],
 )
 def test_a_scorers_file_that_does_not_fit_is_refused_before_an_engine_is_started(
@@ -112,6 +118,18 @@ def test_a_scorers_file_that_does_not_fit_is_refused_before_an_engine_is_started
     monkeypatch.setattr(serve, "STARTS", {engine: lambda *_: pytest.fail("the engine was started")})
     with pytest.raises(ScorersError, match=told):
         serve.start(Settings(engine=engine, upstream=UPSTREAM[engine], scorers=file), engine_flags=[])
+
+
+@pytest.mark.parametrize("scorers", [f"[{GUARD}, {{kind: refusal, model: m}}]", "[{kind: label_read}]"])
+def test_a_file_whose_scorers_judge_both_dials_starts_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scorers: str
+) -> None:
+    file = tmp_path / "scorers.yaml"
+    file.write_text(f"scorers: {scorers}")
+    started: list[Settings] = []
+    monkeypatch.setattr(serve, "STARTS", {"vllm": lambda settings, _: started.append(settings)})
+    serve.start(Settings(engine="vllm", scorers=file), engine_flags=[])
+    assert [settings.scorers for settings in started] == [file]
 
 
 @pytest.mark.parametrize("engine", UPSTREAM)

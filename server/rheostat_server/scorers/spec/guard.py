@@ -5,6 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
+from rheostat_server.contract.dials import DialName
 from rheostat_server.scorers.guard_formats import FORMATS, GuardFormat, GuardName
 from rheostat_server.scorers.spec.common import CommonSpec, ModelSpec
 
@@ -38,6 +39,10 @@ class GuardOptions(CommonSpec):
             if option in self.model_fields_set and self.format not in formats:
                 raise ValueError(f"{option} is for {' and '.join(formats)}; this guard's format is {self.format}")
         return self
+
+    @property
+    def judged(self) -> tuple[DialName, ...]:
+        return ("safety",)
 
     def guard_format(self) -> GuardFormat:
         chosen = {"risks": self.risks, "guidelines": self.guidelines, "controversial": self.controversial}

@@ -15,9 +15,17 @@ class RefusalSpec(ModelSpec):
     kind: Literal["refusal"]
     dial: DialName = "helpfulness"
 
+    @property
+    def judged(self) -> tuple[DialName, ...]:
+        return (self.dial,)
+
 
 class PreferenceSpec(ModelSpec):
     """A preference scorer made by `rheostat train scorer`, for the dial that its labels were of."""
 
     kind: Literal["preference"]
     dial: DialName
+
+    @property
+    def judged(self) -> tuple[DialName, ...]:
+        return (self.dial,)
