@@ -217,6 +217,19 @@ async def test_where_nothing_could_be_judged_an_answer_comes_without_scores() ->
     assert "left" not in told["control"]["choice"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_check_at_which_nothing_can_be_judged_drops_nobody(stream: bool) -> None:
+    def once_long(text: str) -> Scores:
+        return by_first_word(text) if len(text.split()) > 15 else UNJUDGED
+
+    rig = Rig(TalkativeScorer(once_long), engine=slow(0.002), schedule=HALVING)
+    response = await ask(rig, stream=stream)
+    receipt = events_of(response)[-1]["control"] if stream else response.json()["control"]
+    assert receipt["candidates"]["finished"] == 8
+    assert "after_tokens" not in receipt["choice"]
+    assert receipt["choice"]["unjudged"] == 0
+
+
 @pytest.mark.parametrize("schedule", [Schedule(), HALVING])
 async def test_a_scorer_that_fails_is_told_as_such(schedule: Schedule) -> None:
     rig = Rig(TalkativeScorer(fails=True), schedule=schedule, engine=slow(0.001))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from rheostat_server.errors import EngineFailed
 from rheostat_server.modes.reranking import Check, Schedule
 from rheostat_server.reranking.candidate import Candidate, drop
-from rheostat_server.reranking.selection import Choice, Target, choose, ranked, unreachable
+from rheostat_server.reranking.selection import Choice, Target, choose, is_judged, ranked, unreachable
 from rheostat_server.scorers import Scores
 
 Judge = Callable[[Sequence[str]], Awaitable[list[Scores]]]
@@ -97,7 +97,10 @@ class Race:
             await self._drop_the_worse(check.kept(len(self.running)), tokens)
 
     async def _drop_the_worse(self, keep: int, tokens: int) -> None:
+        """Where nothing can be judged yet, as of models that think first, nobody is dropped."""
         scores = await self._scores(self.running)
+        if not any(is_judged(each) for each in scores):
+            return
         order = ranked(scores, self.rules.target)
         kept, dropped = order[:keep], [self.running[place] for place in order[keep:]]
         if keep == 1 and self.rules.target.floor <= 0:

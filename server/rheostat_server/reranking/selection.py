@@ -43,11 +43,11 @@ class Choice:
 def choose(scores: Sequence[Scores], target: Target) -> Choice:
     """The nearest candidate that was judged; the first one where none could be and there is no floor."""
     allowed = [place for place, each in enumerate(scores) if _above(each, target.floor)]
-    judged = [place for place in allowed if _is_judged(scores[place])]
+    judged = [place for place in allowed if is_judged(scores[place])]
     nothing = Choice(
         place=allowed[0] if allowed else None,
-        unjudged=sum(not _is_judged(each) for each in scores),
-        below_floor=sum(_is_judged(each) and not _above(each, target.floor) for each in scores),
+        unjudged=sum(not is_judged(each) for each in scores),
+        below_floor=sum(is_judged(each) and not _above(each, target.floor) for each in scores),
     )
     if not judged:
         return nothing
@@ -84,7 +84,8 @@ def left(scores: Scores, dials: Dials) -> dict[DialName, float] | None:
     }
 
 
-def _is_judged(scores: Scores) -> bool:
+def is_judged(scores: Scores) -> bool:
+    """Whether there is a level of both dials."""
     return scores.safety is not None and scores.helpfulness is not None
 
 
