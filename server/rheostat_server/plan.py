@@ -188,6 +188,12 @@ def _schedule(chat: ChatRequest, in_force: InForce, selection: Selection) -> Sch
             f"{AT_THE_END!r} or left out",
             param="control.choose_after",
         )
+    if chat.control.early_stop and not selection.schedule.checks:
+        raise InvalidField(
+            "early_stop is true, and the server's scorers have no schedule for it; leave it out, or let the operator "
+            "give early_stop in the scorers' file",
+            param="control.early_stop",
+        )
     schedule = PLAIN if chat.control.early_stop is False else selection.schedule
     after = selection.choose_after if asked is None else asked
     if not chat.wants_stream or in_force.floor > 0 or not isinstance(after, int):

@@ -50,8 +50,9 @@ def count_plan(in_force: InForce, plan: ControlPlan) -> None:
 def count_facts(mode: str, facts: Facts) -> None:
     """Records what a reranked answer cost, and how near it came."""
     CANDIDATES.labels(mode, "finished").inc(facts.finished)
-    CANDIDATES.labels(mode, "dropped").inc(facts.generated - facts.finished)
-    CANDIDATE_TOKENS.labels(mode).inc(facts.tokens)
+    CANDIDATES.labels(mode, "failed").inc(facts.failed)
+    CANDIDATES.labels(mode, "dropped").inc(max(0, facts.generated - facts.finished - facts.failed))
+    CANDIDATE_TOKENS.labels(mode).inc(facts.tokens or 0)
     JUDGING.labels(mode).observe(facts.seconds_judging)
     if facts.refused:
         REFUSED.labels(mode).inc()

@@ -11,11 +11,13 @@ import orjson
 import pytest
 
 from rheostat_server.app import create_app
-from rheostat_server.engines import EngineRequest
+from rheostat_server.engines import DONE, EngineRequest
 from rheostat_server.engines.fake import FakeEngine, Orders
+from rheostat_server.errors import EngineUnavailable, ScorerUnavailable
 from rheostat_server.modes.reranking import Check, Schedule
 from rheostat_server.policy import Envelope
-from rheostat_server.scorers import UNJUDGED, Scores
+from rheostat_server.scorers import UNJUDGED, ScorerCard, Scores
+from rheostat_server.scorers.panel import Member, Panel
 from tests.reranking.rigs import Rig, TalkativeScorer, by_first_word, slow
 
 CHAT: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "seed": 3}
@@ -321,11 +323,99 @@ async def test_the_plan_of_a_reranked_request_tells_what_would_be_done() -> None
     assert plan["engine_request"]["messages"] == CHAT["messages"]
 
 
-async def test_a_server_that_does_not_take_n_is_told_of_in_the_receipt() -> None:
-    class Single(FakeEngine):
-        async def complete(self, request: EngineRequest) -> dict[str, Any]:
-            return await super().complete(replace(request, body={**request.body, "n": 1}))
+async def test_a_server_that_does_not_take_n_gets_a_request_for_each_candidate() -> None:
+    rig = Rig(engine=FakeEngine(("demo",), takes_n=False))
+    candidates = (await answered(rig))["control"]["candidates"]
+    assert candidates == {"wanted": 8, "generated": 8, "finished": 8, "tokens": 8 * 16}
+    assert [asked.body["n"] for asked in rig.engine.asked] == [1] * 8
 
-    candidates = (await answered(Rig(engine=Single(("demo",)))))["control"]["candidates"]
-    assert candidates["generated"] == 1
-    assert "gave 1 of 8 candidates" in candidates["why"]
+
+async def test_early_stop_cannot_be_asked_of_a_server_without_a_schedule() -> None:
+    response = await ask(Rig(), control={"early_stop": True})
+    assert response.status_code == 422
+    assert response.json()["error"]["param"] == "control.early_stop"
+    assert (await ask(Rig(schedule=HALVING), control={"early_stop": True})).status_code == 200
+
+
+async def test_scorers_that_fail_on_the_whole_answer_fail_what_has_not_been_sent() -> None:
+    def brief(text: str) -> Scores:
+        if len(text.split()) > 15:
+            raise ScorerUnavailable("the scorer fails on long answers")
+        return by_first_word(text)
+
+    rig = Rig(TalkativeScorer(brief), engine=slow(0.002), schedule=Schedule((Check(4, 1),)))
+    assert (await ask(rig)).status_code == 503
+    receipt = events_of(await ask(rig, stream=True, control={"choose_after": 4}))[-1]["control"]
+    assert "scores" not in receipt
+
+
+class Failing(FakeEngine):
+    """Fails all streams but the first one at once."""
+
+    async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        if not request.request_id.endswith("-0"):
+            raise EngineUnavailable("full")
+        async for chunk in super().stream(request):
+            yield chunk
+
+
+async def test_candidates_that_the_engine_failed_are_told_as_such() -> None:
+    candidates = (await answered(Rig(engine=Failing(("demo",)), schedule=HALVING)))["control"]["candidates"]
+    assert candidates == {"wanted": 8, "generated": 8, "finished": 1, "failed": 7, "tokens": 16}
+
+
+class Uncounted(FakeEngine):
+    """Streams as a server that counts tokens in no event but the last one of a stream."""
+
+    async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        body = {**request.body, "stream_options": {"include_usage": True}}
+        async for chunk in super().stream(replace(request, body=body)):
+            yield chunk
+
+
+async def test_tokens_that_the_engine_did_not_count_are_not_made_up() -> None:
+    told = await answered(Rig(engine=Uncounted(("demo",), orders=Orders(0.002)), schedule=HALVING))
+    assert "tokens" not in told["control"]["candidates"]
+    assert "usage" not in told
+
+
+class Chatty(FakeEngine):
+    """Writes more fields than data into its events, as SSE allows, and no space before the last one's."""
+
+    async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        async for chunk in super().stream(request):
+            yield b"id: 1\nevent: message\n" + chunk.replace(b"data: [DONE]", b"data:[DONE]")
+
+
+async def test_events_are_read_whatever_fields_stand_beside_their_data() -> None:
+    rig = Rig(engine=Chatty(("demo",)), schedule=HALVING)
+    told = await answered(rig)
+    assert told["choices"][0]["message"]["content"] in await all_candidates(rig.engine, 8)
+
+
+class Silent(FakeEngine):
+    """Ends its streams without a word."""
+
+    async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
+        yield DONE
+
+
+async def test_a_stream_without_a_choice_is_a_failure() -> None:
+    response = await ask(Rig(engine=Silent(("demo",))), stream=True)
+    assert response.status_code == 502
+
+
+@pytest.mark.parametrize("other", [Scores(0.0, None), UNJUDGED])
+async def test_no_floor_is_passed_where_one_of_several_scorers_could_not_judge(other: Scores) -> None:
+    lenient = TalkativeScorer(lambda text: Scores(0.9, 0.5))
+    guard = TalkativeScorer(lambda text: other, card=ScorerCard("guard", "test", "sha256:1", ("safety",)))
+    rig = Rig(lenient, envelope=Envelope(safety_floor=0.6))
+    runtime = rig.runtime()
+    assert runtime.track is not None
+    runtime = replace(runtime, track=replace(runtime.track, panel=Panel([Member(lenient), Member(guard)])))
+    transport = httpx.ASGITransport(create_app(runtime))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        told = (await http.post("/v1/chat/completions", json={**CHAT, "control": DIALS})).json()
+        assert told["choices"][0]["finish_reason"] == "content_filter"
+        guard.fails = True
+        assert (await http.post("/v1/chat/completions", json={**CHAT, "control": DIALS})).status_code == 503

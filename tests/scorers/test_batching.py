@@ -119,6 +119,19 @@ async def test_a_model_that_fails_is_told_without_what_it_said(capsys: pytest.Ca
     await scorer.close()
 
 
+async def test_one_call_that_fails_its_batch_fails_nobody_else() -> None:
+    scorer = Batched(Counter(seconds=0.02))
+    first = asyncio.ensure_future(scorer.score(dialogues(0.1)))
+    await asyncio.sleep(0.005)
+    bad, good = scorer.score([Dialogue([], "no number")]), scorer.score(dialogues(0.2))
+    found = await asyncio.gather(bad, good, return_exceptions=True)
+    assert isinstance(found[0], ScorerUnavailable)
+    assert found[1] == [Scores(safety=0.2)]
+    assert await first == [Scores(safety=0.1)]
+    assert scorer.queued == 0
+    await scorer.close()
+
+
 async def test_what_could_not_be_judged_is_counted() -> None:
     def sample(name: str) -> float:
         return REGISTRY.get_sample_value(f"rheostat_scorer_{name}_total", {"scorer": CARD.name}) or 0

@@ -16,6 +16,7 @@ class RecordingEngine:
     """Answers every request alike, and keeps what it was asked."""
 
     name: str = "recording"
+    takes_n: bool = True
     asked: list[EngineRequest] = field(default_factory=list)
 
     def models(self) -> Sequence[str]:

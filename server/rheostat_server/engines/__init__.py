@@ -42,9 +42,13 @@ class Engine(Protocol):
     Both calls raise `errors.EngineRejected` (or another `BadRequest`, `NotFound`) for a request at fault,
     `EngineUnavailable` when the engine is gone, `EngineFailed` for an answer that is none. Cancelling the task that
     awaits `complete`, or closing the generator of `stream`, frees all the request's candidates in the engine.
+    `takes_n` says that `complete` gives as many choices as `n` asks for.
     """
 
     name: str
+
+    @property
+    def takes_n(self) -> bool: ...
 
     def models(self) -> Sequence[str]:
         """The base model's names, the first one the canonical one. Adapters are not listed."""

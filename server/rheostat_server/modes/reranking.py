@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from rheostat_server.contract.dials import Dials
 
-RERANK: Final = "rerank"
 DRAWN_BY: Final[Mapping[str, str]] = {"rerank": "off", "prompt+rerank": "prompt", "adapter+rerank": "adapter"}
 """Each reranking mode, and the mode in which its candidates are drawn."""
 
@@ -55,9 +54,10 @@ class Schedule:
     checks: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
-        for left, right in pairwise(self.checks):
-            if (left.at >= 1) == (right.at >= 1) and left.at >= right.at:
-                raise ValueError(f"checks at {left.at:g} and {right.at:g} must ascend")
+        for kind in (True, False):
+            for left, right in pairwise(check.at for check in self.checks if (check.at >= 1) is kind):
+                if left >= right:
+                    raise ValueError(f"checks at {left:g} and {right:g} must ascend")
 
     def as_data(self) -> list[dict[str, float]]:
         return [{"at": _plain(check.at), "keep": _plain(check.keep)} for check in self.checks]
@@ -107,8 +107,8 @@ class RerankPlan:
 
 
 def conversation(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages with their texts alone; what scorers cannot read, as images, is left out."""
-    return [{**message, "content": _text(message.get("content"))} for message in messages]
+    """Roles and texts alone; what scorers cannot read, as images and calls of tools, is left out."""
+    return [{"role": message["role"], "content": _text(message.get("content"))} for message in messages]
 
 
 def _text(content: object) -> str:

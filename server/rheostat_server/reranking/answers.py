@@ -8,7 +8,7 @@ from rheostat_server.engines import Completion, EngineRequest
 from rheostat_server.errors import EngineFailed
 
 Event = Mapping[str, Any]
-Usage = Mapping[str, int]
+Usage = Mapping[str, Any]
 
 CONTENT_FILTER: Final = "content_filter"
 _SAID_ONCE: Final = frozenset({"role", "id", "type", "finish_reason", "stop_reason"})

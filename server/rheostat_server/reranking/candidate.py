@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import orjson
 
-from rheostat_server.engines import DONE
 from rheostat_server.errors import EngineFailed, RheostatError
 
 _EVENT_END: Final = b"\n\n"
 _DATA: Final = b"data:"
+_LAST: Final = b"[DONE]"
 
 Event = dict[str, Any]
 
@@ -19,13 +19,13 @@ Event = dict[str, Any]
 class Candidate:
     """Reads one stream to its end in a task of its own, until it is dropped.
 
-    `tokens` are counted by the engine where its events tell their number, else by events with content.
+    `tokens` are counted by the engine where its events tell their number (`counted`), else by events with content.
     """
 
-    def __init__(self, number: int, stream: AsyncGenerator[bytes, None]) -> None:
-        self.number = number
+    def __init__(self, stream: AsyncGenerator[bytes, None]) -> None:
         self.events: list[Event] = []
         self.tokens = 0
+        self.counted = False
         self.finish_reason: str | None = None
         self.ended = False
         self.error: RheostatError | None = None
@@ -90,6 +90,8 @@ class Candidate:
                 async for chunk in stream:
                     self._take(chunk)
                     self._changed.set()
+            if not any(event.get("choices") for event in self.events):
+                raise EngineFailed("the engine's stream ended without a choice")
         except RheostatError as exc:
             self.error = exc
         finally:
@@ -98,9 +100,10 @@ class Candidate:
 
     def _take(self, chunk: bytes) -> None:
         *whole, self._cut = (self._cut + chunk.replace(b"\r\n", b"\n")).split(_EVENT_END)
-        for lines in whole:
-            if lines.startswith(_DATA) and lines + _EVENT_END != DONE:
-                self._take_event(_parsed(lines.removeprefix(_DATA)))
+        for block in whole:
+            data = b"\n".join(line[len(_DATA) :].strip() for line in block.split(b"\n") if line.startswith(_DATA))
+            if data and data != _LAST:
+                self._take_event(_parsed(data))
 
     def _take_event(self, event: Event) -> None:
         self.events.append(event)
@@ -112,7 +115,7 @@ class Candidate:
                 self.tokens += counted is None
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
         if counted is not None:
-            self.tokens = counted
+            self.tokens, self.counted = counted, True
 
 
 async def drop(candidates: Iterable[Candidate]) -> None:

@@ -47,7 +47,8 @@ class Reranker:
         """The chosen answer; `usage` counts the tokens of all candidates."""
         with self.track.taken():
             await self._find_breadth()
-            return await (self._raced(request) if self.plan.schedule.checks else self._compared(request))
+            plain = self.engine.takes_n and not self.plan.schedule.checks
+            return await (self._compared(request) if plain else self._raced(request))
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         """The winner's events from its first one on, live once it is chosen."""
@@ -61,7 +62,7 @@ class Reranker:
                     first = first or chunk
                     if wanted := as_wanted(chunk, options):
                         yield event(wanted)
-                await self._settle(race, winner)
+                await self._settle(race, winner, sent=True)
                 if options.get("include_usage") and race.usage:
                     yield event(usage_chunk(first, race.usage))
         yield DONE
@@ -81,17 +82,10 @@ class Reranker:
         body = {**request.body, "n": self.facts.generated}
         completion = await self.engine.complete(replace(request, body=body))
         texts = [choice["message"].get("content") or "" for choice in completion["choices"]]
-        self._check_number(len(texts))
         choice = choose(await self._judge(texts), self._target)
         usage = completion.get("usage") or {}
-        self._note(choice, finished=len(texts), tokens=usage.get("completion_tokens", 0))
+        self._note(choice, finished=len(texts), tokens=usage.get("completion_tokens"))
         return self._refusal(request, usage) if choice.place is None else chosen_of(completion, choice.place)
-
-    def _check_number(self, given: int) -> None:
-        """Some servers behind the remote engine answer with one choice whatever `n` says."""
-        if given < self.facts.generated:
-            self.facts.why = f"the engine gave {given} of {self.facts.generated} candidates; it does not take n"
-            self.facts.generated = given
 
     async def _raced(self, request: EngineRequest) -> Completion:
         """The candidates side by side, the worse ones dropped on the way."""
@@ -99,7 +93,7 @@ class Reranker:
             winner = await race.winner()
             if winner is not None:
                 await winner.whole()
-            await self._settle(race, winner)
+            await self._settle(race, winner, sent=False)
             return self._refusal(request, race.usage) if winner is None else completion_of(winner.events, race.usage)
 
     async def _find_breadth(self) -> None:
@@ -120,29 +114,37 @@ class Reranker:
             yield race
 
     async def _judge(self, texts: Sequence[str]) -> list[Scores]:
+        """Under a floor all scorers have to judge: what one of them would keep back does not pass without it."""
         started = perf_counter()
-        scores = await self.track.panel.judge(self.plan.messages, texts)
+        panel = self.track.panel
+        scores = await panel.judge(self.plan.messages, texts, by_all=self.plan.floor > 0)
         self.facts.seconds_judging += perf_counter() - started
         return scores
 
-    async def _settle(self, race: Race, winner: Candidate | None) -> None:
-        """Notes how the race ended. A winner that was chosen on the way is judged once more, now that it is whole."""
+    async def _settle(self, race: Race, winner: Candidate | None, *, sent: bool) -> None:
+        """Notes how the race ended. A winner that was chosen on the way is judged once more, now that it is whole.
+
+        Scorers that fail then fail the request, unless the answer has been sent: its receipt comes without scores.
+        """
         choice = race.choice or Choice(None)
         if winner is not None and race.chosen_at is not None:
-            choice = await self._measured(choice, race, winner)
+            choice = await self._measured(choice, race, winner, sent=sent)
         if winner is not None and winner.finish_reason == "stop":
             self.track.learn(winner.tokens)
+        self.facts.failed = race.failed
         self._note(choice, finished=race.finished, tokens=race.tokens, chosen_at=race.chosen_at)
 
-    async def _measured(self, choice: Choice, race: Race, winner: Candidate) -> Choice:
-        """The choice with the scores of the whole answer; without any where the scorers fail, as it has been sent."""
+    async def _measured(self, choice: Choice, race: Race, winner: Candidate, *, sent: bool) -> Choice:
+        """The choice with the scores of the whole answer."""
         try:
             scores = await race.scores_of(winner)
         except ScorerUnavailable:
+            if not sent:
+                raise
             scores = UNJUDGED
         return replace(choice, scores=scores, left=left(scores, self.plan.target))
 
-    def _note(self, choice: Choice, *, finished: int, tokens: int, chosen_at: int | None = None) -> None:
+    def _note(self, choice: Choice, *, finished: int, tokens: int | None, chosen_at: int | None = None) -> None:
         facts = self.facts
         facts.choice, facts.finished, facts.tokens, facts.chosen_at = choice, finished, tokens, chosen_at
 

@@ -43,13 +43,16 @@ class _Call:
 
     dialogues: Sequence[Dialogue]
     done: "asyncio.Future[list[Scores]]"
-    given_up_at: float
     begun: int = 0
     found: list[Scores] = field(default_factory=list)
 
     @property
     def left(self) -> int:
         return len(self.dialogues) - self.begun
+
+    def last_begun(self, count: int) -> Sequence[Dialogue]:
+        """The dialogues that the last batch took."""
+        return self.dialogues[self.begun - count : self.begun]
 
 
 class Batched:
@@ -87,9 +90,7 @@ class Batched:
         if not dialogues:
             return []
         self._check_room(len(dialogues))
-        call = _Call(
-            dialogues, asyncio.get_running_loop().create_future(), given_up_at=monotonic() + self._limits.deadline
-        )
+        call = _Call(dialogues, asyncio.get_running_loop().create_future())
         with self._queued(call):
             try:
                 async with asyncio.timeout(self._limits.deadline):
@@ -126,9 +127,7 @@ class Batched:
         try:
             yield
         finally:
-            if call in self._waiting:
-                self._waiting.remove(call)
-                QUEUED.labels(self.card.name).dec(call.left)
+            self._leave(call)
 
     async def _run(self) -> None:
         """Judges batches until none waits."""
@@ -156,28 +155,45 @@ class Batched:
         return shares
 
     async def _batch(self, shares: Sequence[tuple[_Call, int]]) -> None:
-        dialogues = [one for call, share in shares for one in call.dialogues[call.begun - share : call.begun]]
-        BATCH.labels(self.card.name).observe(len(dialogues))
-        started = monotonic()
+        """Judges a batch; where that fails, each call's part alone, so that one conversation fails nobody else's."""
         try:
-            scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._local.scores, dialogues)
+            scores = await self._judged([one for call, share in shares for one in call.last_begun(share)])
         except Exception as exc:  # noqa: BLE001 - a batch ends here, and whoever waits for it is told
-            log.error("scorer failed", scorer=self.card.name, trace=trace_of(exc))
-            FAILURES.labels(self.card.name, "error").inc()
-            for call, _ in shares:
-                _fail(call, ScorerUnavailable(f"scorer {self.card.name!r} failed: {type(exc).__name__}"))
+            if len(shares) > 1:
+                for each in shares:
+                    await self._batch([each])
+            else:
+                self._give_up(shares[0][0], exc)
             return
-        SECONDS.labels(self.card.name).observe(monotonic() - started)
-        count_judged(self.card, scores)
         found = iter(scores)
         for call, share in shares:
             call.found += [next(found) for _ in range(share)]
             if len(call.found) == len(call.dialogues) and not call.done.done():
                 call.done.set_result(call.found)
 
+    async def _judged(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
+        BATCH.labels(self.card.name).observe(len(dialogues))
+        started = monotonic()
+        scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._local.scores, dialogues)
+        SECONDS.labels(self.card.name).observe(monotonic() - started)
+        count_judged(self.card, scores)
+        return scores
+
+    def _give_up(self, call: _Call, exc: Exception) -> None:
+        log.error("scorer failed", scorer=self.card.name, trace=trace_of(exc))
+        FAILURES.labels(self.card.name, "error").inc()
+        self._leave(call)
+        _fail(call, ScorerUnavailable(f"scorer {self.card.name!r} failed: {type(exc).__name__}"))
+
+    def _leave(self, call: _Call) -> None:
+        """Takes what is left of a call out of the queue."""
+        if call in self._waiting:
+            self._waiting.remove(call)
+            QUEUED.labels(self.card.name).dec(call.left)
+
 
 def _use_threads(threads: int | None) -> None:
-    """Holds for the thread that calls it."""
+    """Holds for the thread that calls it, and for threads begun later that name no number."""
     if threads is not None:
         import torch
 

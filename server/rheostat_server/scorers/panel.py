@@ -11,6 +11,9 @@ from rheostat_server.scorers import Dialogue, Message, Scorer, ScorerCard, Score
 
 DIGEST_SHOWN: Final = 12
 
+Told = list[Scores] | ScorerUnavailable
+"""What a scorer said of some answers, or that it could not be asked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -71,48 +74,60 @@ class Panel:
         """Each scorer by its name and the beginning of its digest."""
         return tuple(f"{card.name}@{card.digest.removeprefix('sha256:')[:DIGEST_SHOWN]}" for card in self.cards)
 
-    async def judge(self, messages: Sequence[Message], answers: Sequence[str]) -> list[Scores]:
+    async def judge(self, messages: Sequence[Message], answers: Sequence[str], *, by_all: bool = False) -> list[Scores]:
         """Scores of answers to one conversation, in their order; equal answers are judged once.
 
+        With `by_all` a level needs every scorer of its dial. Otherwise it is the mean of those that judged all of the
+        answers, so that levels are on one scale; where none did, of those that judged the answer.
+
         Raises:
-            ScorerUnavailable: all that judge a dial are unavailable.
+            ScorerUnavailable: all that judge a dial are unavailable; with `by_all`, one of them.
         """
         distinct = list(dict.fromkeys(answers))
         dialogues = [Dialogue(messages, answer) for answer in distinct]
         found = await asyncio.gather(*(_asked(member.scorer, dialogues) for member in self.members))
-        self._check_judged(found)
-        by_answer = {answer: self._mean(found, place) for place, answer in enumerate(distinct)}
+        self._check_judged(found, by_all=by_all)
+        by_dial = {dial: self._levels(dial, found, by_all=by_all) for dial in DIAL_NAMES}
+        levels = zip(distinct, by_dial["safety"], by_dial["helpfulness"], strict=True)
+        by_answer = {answer: Scores(safety, helpfulness) for answer, safety, helpfulness in levels}
         return [by_answer[answer] for answer in answers]
 
     async def close(self) -> None:
         for member in self.members:
             await member.scorer.close()
 
-    def _check_judged(self, found: Sequence[list[Scores] | ScorerUnavailable]) -> None:
+    def _check_judged(self, found: Sequence[Told], *, by_all: bool) -> None:
         for dial in DIAL_NAMES:
             told = [each for member, each in zip(self.members, found, strict=True) if dial in member.scorer.card.dials]
             failures = [each for each in told if isinstance(each, ScorerUnavailable)]
-            if len(failures) == len(told):
+            if len(failures) == len(told) or (by_all and failures):
                 raise failures[0]
 
-    def _mean(self, found: Sequence[list[Scores] | ScorerUnavailable], place: int) -> Scores:
-        """The weighted means of one answer's levels."""
+    def _levels(self, dial: DialName, found: Sequence[Told], *, by_all: bool) -> list[float | None]:
+        """A dial's level of each answer."""
+        judged = [
+            (member.weight, [one.level(dial) for one in told])
+            for member, told in zip(self.members, found, strict=True)
+            if dial in member.scorer.card.dials and not isinstance(told, ScorerUnavailable)
+        ]
+        whole = [] if by_all else [(weight, levels) for weight, levels in judged if None not in levels]
+        weights, columns = zip(*(whole or judged), strict=True)
+        shrink = self.shrinkage.get(dial, Shrinkage()).of
+        return [
+            None if (mean := _mean(weights, row, by_all=by_all)) is None else shrink(mean)
+            for row in zip(*columns, strict=True)
+        ]
 
-        def mean(dial: DialName) -> float | None:
-            known = [
-                (member.weight, level)
-                for member, scores in zip(self.members, found, strict=True)
-                if not isinstance(scores, ScorerUnavailable) and (level := scores[place].level(dial)) is not None
-            ]
-            if not known:
-                return None
-            level = sum(weight * level for weight, level in known) / sum(weight for weight, _ in known)
-            return self.shrinkage[dial].of(level) if dial in self.shrinkage else level
 
-        return Scores(mean("safety"), mean("helpfulness"))
+def _mean(weights: Sequence[float], levels: Sequence[float | None], *, by_all: bool) -> float | None:
+    """The weighted mean of the levels that are there; None where there is none, or with `by_all` where one lacks."""
+    known = [(weight, level) for weight, level in zip(weights, levels, strict=True) if level is not None]
+    if not known or (by_all and len(known) < len(levels)):
+        return None
+    return sum(weight * level for weight, level in known) / sum(weight for weight, _ in known)
 
 
-async def _asked(scorer: Scorer, dialogues: Sequence[Dialogue]) -> list[Scores] | ScorerUnavailable:
+async def _asked(scorer: Scorer, dialogues: Sequence[Dialogue]) -> Told:
     try:
         return await scorer.score(dialogues)
     except ScorerUnavailable as exc:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from rheostat_server.engines import DONE, EngineRequest
+from rheostat_server.engines import DONE, EngineRequest, Occupancy
 from rheostat_server.engines.embedded import EmbeddedEngine
 
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "What shall I plant?"}], "max_tokens": 12, "seed": 5}
@@ -60,3 +60,10 @@ async def test_leaving_frees_what_was_never_read(engine: EmbeddedEngine) -> None
         pass
     while (await engine.occupancy()).running or engine.waiting:
         await asyncio.sleep(0.01)
+
+
+async def test_requests_that_come_together_do_not_find_each_other_waiting(engine: EmbeddedEngine) -> None:
+    async with engine.fan_out(request_to(engine, max_tokens=200, ignore_eos=True), 3):
+        assert await engine.occupancy() == Occupancy(running=3, waiting=0, room=16)
+        async with engine.fan_out(request_to(engine, max_tokens=200, ignore_eos=True), 14):
+            assert await engine.occupancy() == Occupancy(running=16, waiting=1, room=16)

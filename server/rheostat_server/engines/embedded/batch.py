@@ -66,6 +66,11 @@ class Batch:
         return len(self._rows) + sum(len(reading.wanted) for reading in self._readings)
 
     @property
+    def waiting_sequences(self) -> int:
+        """Answers of the jobs that wait."""
+        return sum(job.candidates for job in self._waiting)
+
+    @property
     def busy(self) -> bool:
         return bool(self._rows or self._readings or self._waiting)
 

@@ -42,6 +42,7 @@ class EmbeddedEngine:
     """Serves one model and its adapters, all in one batch of at most `max_batch` answers."""
 
     name = "embedded"
+    takes_n = True
 
     def __init__(
         self,
@@ -131,8 +132,8 @@ class EmbeddedEngine:
             yield [self._candidate(asked, number) for number in range(n)]
 
     async def occupancy(self) -> Occupancy:
-        worker = self._worker
-        return Occupancy(running=worker.sequences, waiting=worker.waiting, room=self._max_batch)
+        asked, most = self._worker.sequences, self._max_batch
+        return Occupancy(running=min(asked, most), waiting=max(0, asked - most), room=most)
 
     async def _candidate(self, asked: _Asked, number: int) -> AsyncGenerator[bytes, None]:
         """One candidate's stream, of which it is choice 0."""

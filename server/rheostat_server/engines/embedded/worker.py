@@ -42,13 +42,14 @@ Command: TypeAlias = Add | Drop | Stop
 class Load:
     """The batch as it was after a step: requests in it, those that wait for a place, and all that ever came.
 
-    `sequences` are the answers that run or will, those of waiting requests not counted.
+    `sequences` are the answers of all of them that have not ended, `came_sequences` those that ever came.
     """
 
     running: int = 0
     sequences: int = 0
     waiting: int = 0
     came: int = 0
+    came_sequences: int = 0
 
 
 class Worker:
@@ -58,6 +59,8 @@ class Worker:
         self._load = Load()
         self._sent = 0
         self._came = 0
+        self._sent_sequences = 0
+        self._came_sequences = 0
         self._batch = batch
         self._threads = threads
         self._commands: SimpleQueue[Command] = SimpleQueue()
@@ -73,8 +76,9 @@ class Worker:
 
     @property
     def sequences(self) -> int:
-        """Answers of the requests in the batch."""
-        return self._load.sequences
+        """Answers asked for that have not ended, those included that the thread has not seen yet."""
+        load = self._load
+        return load.sequences + self._sent_sequences - load.came_sequences
 
     @property
     def waiting(self) -> int:
@@ -91,6 +95,7 @@ class Worker:
         with self._lock:
             self.check()
             self._sent += 1
+            self._sent_sequences += job.candidates
             self._commands.put(Add(job))
 
     def drop(self, job: Job, candidate: int | None = None) -> None:
@@ -124,6 +129,7 @@ class Worker:
             match self._commands.get():
                 case Add(job):
                     self._came += 1
+                    self._came_sequences += job.candidates
                     self._batch.add(job)
                 case Drop(job, None):
                     self._batch.drop(job)
@@ -136,7 +142,13 @@ class Worker:
 
     def _report(self) -> None:
         batch = self._batch
-        self._load = Load(running=batch.running, sequences=batch.sequences, waiting=batch.waiting, came=self._came)
+        self._load = Load(
+            running=batch.running,
+            sequences=batch.sequences + batch.waiting_sequences,
+            waiting=batch.waiting,
+            came=self._came,
+            came_sequences=self._came_sequences,
+        )
 
     def _end(self, reason: str) -> None:
         with self._lock:
@@ -145,5 +157,5 @@ class Worker:
         while not self._commands.empty():
             if isinstance(command := self._commands.get(), Add):
                 jobs.append(command.job)
-        self._load = Load(came=self._sent)
+        self._load = Load(came=self._sent, came_sequences=self._sent_sequences)
         deliver((mailbox, EngineUnavailable(reason)) for job in jobs for mailbox in set(job.mailboxes))

@@ -34,6 +34,7 @@ class FakeEngine:
     running: int = 0
     dead: bool = False
     name: str = "fake"
+    takes_n: bool = True
     _draws: Iterator[int] = field(default_factory=count)
 
     def models(self) -> Sequence[str]:

@@ -72,6 +72,11 @@ class RemoteEngine:
                 raise CannotStart(f"{upstream.url}: {exc.message}") from exc
         return cls(upstream, served, list(wanted), is_vllm=catalog.is_vllm, sequences=sequences)
 
+    @property
+    def takes_n(self) -> bool:
+        """Other servers than vLLM may refuse `n`, or answer with one choice whatever it says."""
+        return self.is_vllm
+
     def models(self) -> Sequence[str]:
         return self.served
 

@@ -28,6 +28,7 @@ class VllmEngine:
     """
 
     name = "vllm"
+    takes_n = True
 
     def __init__(self, state: State) -> None:
         self._state = state
