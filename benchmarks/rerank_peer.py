@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import itertools
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,6 @@ from rheostat_training.rows import Messages, Prompt, Sample
 
 N: Final = 8
 MAX_TOKENS: Final = 160
-_SEEDS: Final = itertools.count(1, 1000)
 Control = Mapping[str, Any]
 Body = dict[str, Any]
 
@@ -44,7 +42,7 @@ class Side:
         """optillm knows no dials: they are worded in a system message, as our prompt mode words them."""
         if self.control is not None:
             control: Body = {**self.control, **{str(name): value for name, value in dials.as_dict().items()}}
-            asked: Body = {"messages": list(messages), "temperature": 1, "seed": next(_SEEDS), "control": control}
+            asked: Body = {"messages": list(messages), "temperature": 1, "control": control}
         else:
             asked = {"messages": default_wordings().apply(messages, dials)}
         return {"model": MODEL, "max_tokens": MAX_TOKENS, **asked}
