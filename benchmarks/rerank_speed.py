@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from benchmarks.rerank_servers import MODEL, rheostat
 from rheostat_training.demo.asking import held_out
 from rheostat_training.evaluate import grid
 from rheostat_training.progress import Progress, Task
+from rheostat_training.rows import Prompt
 
 N: Final = 8
 AT_ONCE: Final = 64
@@ -146,18 +148,22 @@ async def _crowd(url: str, control: Control) -> Load:
     return Load(len(answers) / seconds, statistics.fmean(answer.candidates for answer in answers), _median(answers))
 
 
+@cache
+def _prompts() -> list[Prompt]:
+    return list(held_out(ALONE).values())
+
+
 async def _ask(http: httpx.AsyncClient, number: int, control: Control) -> Answer:
     """One prompt at one setting of the dials.
 
     Without a seed: vLLM's CPU build dies of a seeded request whose prompt is read in parts ("CPU Generator does not use
     offset").
     """
-    prompts = list(held_out(ALONE).values())
     dials = {} if control["mode"] == "off" else grid()[number % 9].as_dict()
     body = {
         **SAMPLING,
         "model": MODEL,
-        "messages": list(prompts[number % ALONE].messages),
+        "messages": list(_prompts()[number % ALONE].messages),
         "control": {**control, **dials},
     }
     started = time.perf_counter()

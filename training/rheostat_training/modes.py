@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import default_wordings
+from rheostat_server.reranking.selection import Target, choose
 from rheostat_server.scorers import Dialogue, Scores
 from rheostat_training.rows import Messages, Prompt, Request, Sample
 from rheostat_training.score import Judge
@@ -53,19 +53,11 @@ def reranked(
 
 
 def _nearest(candidates: Sequence[tuple[Sample, Scores]], request: Request) -> Sample:
+    """The server's own choice; without a floor there always is one."""
     if request.dials is None:
         raise ValueError(f"request {request.id!r} has no dials; reranking needs them")
-    judged = [
-        (distance, sample) for sample, score in candidates if (distance := _distance(score, request.dials)) is not None
-    ]
-    chosen = min(judged, key=lambda pair: pair[0])[1] if judged else candidates[0][0]
-    return replace(chosen, dials=request.dials)
-
-
-def _distance(score: Scores, dials: Dials) -> float | None:
-    if score.safety is None or score.helpfulness is None:
-        return None
-    return abs(score.safety - dials.safety) + abs(score.helpfulness - dials.helpfulness)
+    place = choose([score for _, score in candidates], Target(request.dials)).place or 0
+    return replace(candidates[place][0], dials=request.dials)
 
 
 def as_messages(messages: Sequence[Mapping[str, str]]) -> Messages:

@@ -99,7 +99,7 @@ class ScorerPair:
         )
 
     def judge(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
-        places = [position for position, dialogue in enumerate(dialogues) if dialogue.answer.strip()]
+        places = [position for position, dialogue in enumerate(dialogues) if dialogue.is_answered]
         asked = [dialogues[position] for position in places]
         result = [UNJUDGED] * len(dialogues)
         levels = zip(self.safety.levels(asked), self.helpfulness.levels(asked), strict=True)

@@ -51,8 +51,7 @@ class Candidate:
             RheostatError: the engine failed it.
         """
         await self.until()
-        if self.failed and self.error:
-            raise self.error
+        self._raise_if_failed()
 
     async def until(self, *, tokens: int | None = None, events: int | None = None) -> None:
         """Waits until it has so many tokens or events, or has ended."""
@@ -81,6 +80,9 @@ class Candidate:
             for event in self.events[told:]:
                 yield event
                 told += 1
+        self._raise_if_failed()
+
+    def _raise_if_failed(self) -> None:
         if self.failed and self.error:
             raise self.error
 

@@ -1,10 +1,10 @@
 """An engine's two calls, answered with the best of N candidates: what the pipeline runs in the reranking modes."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from rheostat_server.engines import DONE, Completion, Engine, EngineRequest
 from rheostat_server.errors import ScorerUnavailable
@@ -58,24 +58,19 @@ class Reranker:
             async with self._race(request) as race:
                 winner = await race.winner()
                 first: Event = {}
-                async for chunk in self._chunks(request, race, winner):
-                    first = first or chunk
-                    if wanted := as_wanted(chunk, options):
-                        yield event(wanted)
+                async with aclosing(winner.live() if winner else self._refused(request, race)) as chunks:
+                    async for chunk in chunks:
+                        first = first or chunk
+                        if wanted := as_wanted(chunk, options):
+                            yield event(wanted)
                 await self._settle(race, winner, sent=True)
                 if options.get("include_usage") and race.usage:
                     yield event(usage_chunk(first, race.usage))
         yield DONE
 
-    async def _chunks(
-        self, request: EngineRequest, race: Race, winner: Candidate | None
-    ) -> AsyncGenerator[Event, None]:
-        if winner is None:
-            for chunk in chunks_of(self._refusal(request, race.usage)):
-                yield chunk
-        else:
-            async for chunk in winner.live():
-                yield chunk
+    async def _refused(self, request: EngineRequest, race: Race) -> AsyncGenerator[dict[str, Any], None]:
+        for chunk in chunks_of(self._refusal(request, race.usage)):
+            yield chunk
 
     async def _compared(self, request: EngineRequest) -> Completion:
         """All candidates by one call of the engine, compared when they are whole."""

@@ -25,6 +25,11 @@ class Dialogue:
     answer: str
 
     @property
+    def is_answered(self) -> bool:
+        """Whether there is an answer to judge: an empty one cannot be."""
+        return bool(self.answer.strip())
+
+    @property
     def question(self) -> str:
         """The last user message; empty where there is none."""
         return next((str(turn["content"]) for turn in reversed(self.messages) if turn["role"] == "user"), "")

@@ -24,9 +24,9 @@ class ClassifierScorer:
     gauges: Mapping[DialName, Gauge]
 
     def scores(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
-        asked = [dialogue for dialogue in dialogues if dialogue.answer.strip()]
+        asked = [dialogue for dialogue in dialogues if dialogue.is_answered]
         found = iter(self.classifier.outputs(asked))
-        return [self._scores(next(found)) if dialogue.answer.strip() else UNJUDGED for dialogue in dialogues]
+        return [self._scores(next(found)) if dialogue.is_answered else UNJUDGED for dialogue in dialogues]
 
     def _scores(self, outputs: Outputs | None) -> Scores:
         if outputs is None:

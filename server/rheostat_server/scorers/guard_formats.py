@@ -50,7 +50,7 @@ class GuardFormat:
         System messages are left out: they instruct the model that answered, and a guard's template may take one for
         the guard's own guideline. Turns of one role that follow each other are joined.
         """
-        if not dialogue.answer.strip():
+        if not dialogue.is_answered:
             return None
         turns: list[Turn] = []
         for message in (*dialogue.messages, {"role": "assistant", "content": dialogue.answer}):

@@ -1,7 +1,6 @@
 """A guard in this process: a causal language model whose verdict is read from one forward, nothing generated."""
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +8,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from rheostat_server.quiet_loading import quiet_loading
 from rheostat_server.scorers import UNJUDGED, Dialogue, ScorerCard, Scores
 from rheostat_server.scorers.guard_formats import GuardFormat, lowest
 from rheostat_server.scorers.guard_prompts import GuardPrompts, GuardUnusable, Place
@@ -82,7 +82,7 @@ def load_network(folder: Path, *, device: str, dtype: str, trust_remote_code: bo
     """
     loaded: Any
     try:
-        with _quiet():
+        with quiet_loading():  # Llama Guard 4 brings eyes that are not needed
             loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -137,18 +137,3 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         batch.append(row)
     if batch:
         yield batch
-
-
-@contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """No progress bars, and no report of weights that are not needed, such as the eyes of Llama Guard 4."""
-    log = transformers.utils.logging
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bars:
-            log.enable_progress_bar()

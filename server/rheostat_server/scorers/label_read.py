@@ -47,13 +47,13 @@ class LabelRead:
             (place, dial)
             for place, dialogue in enumerate(dialogues)
             for dial in self._card.dials
-            if dialogue.answer.strip()
+            if dialogue.is_answered
         ]
         levels = await self._line.all_of([partial(self._level, dialogues[place], dial) for place, dial in asked])
         found: list[dict[DialName, float | None]] = [{} for _ in dialogues]
         for (place, dial), level in zip(asked, levels, strict=True):
             found[place][dial] = level
-        scores = [Scores(safety=one.get("safety"), helpfulness=one.get("helpfulness")) for one in found]
+        scores = [Scores(**levels) for levels in found]
         self._line.count(scores)
         return scores
 

@@ -25,11 +25,6 @@ class Line:
         self._pending = 0
         self._closed = False
 
-    @property
-    def pending(self) -> int:
-        """Asks that wait or run."""
-        return self._pending
-
     async def all_of(self, asks: Sequence[Ask[T]]) -> list[T]:
         """What each ask returns, in their order. A call that fails or is cancelled takes all its asks out.
 

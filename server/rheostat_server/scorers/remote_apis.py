@@ -1,7 +1,8 @@
 """The four APIs of judges on other servers: what a request for some dialogues holds, and the scores in its answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, FiniteFloat, ValidationError
@@ -24,10 +25,6 @@ from rheostat_server.scorers.spec.remote import (
 from rheostat_server.scorers.yes_no import level_of, question_body
 
 
-def _is_answered(dialogue: Dialogue) -> bool:
-    return bool(dialogue.answer.strip())
-
-
 @dataclass(frozen=True, slots=True)
 class Api:
     """How a server is asked about `most` dialogues at once: where, with which body, and how its JSON is read.
@@ -41,7 +38,7 @@ class Api:
     most: int
     body: Callable[[Sequence[Dialogue]], dict[str, Any]]
     read: Callable[[Any, int], list[Scores]]
-    judgeable: Callable[[Dialogue], bool] = _is_answered
+    judgeable: Callable[[Dialogue], bool] = attrgetter("is_answered")
 
 
 def apis_of(spec: AnyRemoteSpec, server: Upstream) -> list[Api]:
@@ -120,7 +117,7 @@ def _score(spec: RemoteScoreSpec, server: Upstream) -> Api:
 
     def read(answer: Any, count: int) -> list[Scores]:
         items = _in_order(_parsed(_ScoreAnswer, answer).data, count)
-        return [_scores({spec.dial: level_on(spec, item.score)}) for item in items]
+        return [Scores(**{spec.dial: level_on(spec, item.score)}) for item in items]
 
     return Api(_beside_v1(server, "score"), spec.judged, spec.max_batch, pairs, read)
 
@@ -133,7 +130,7 @@ def _chat(spec: RemoteChatSpec, server: Upstream, dial: DialName) -> Api:
         return question_body(dialogue, question, model=spec.model, options=spec.options)
 
     def read(answer: Any, _: int) -> list[Scores]:
-        return [_scores({dial: level_of(answer, question)})]
+        return [Scores(**{dial: level_of(answer, question)})]
 
     return Api(f"{server.api}/chat/completions", (dial,), 1, body, read)
 
@@ -176,7 +173,7 @@ def _in_order(items: Sequence[Item], count: int) -> list[Item]:
 
 def _class_scores(item: _Classified, spec: RemoteClassifySpec) -> Scores:
     _check_classes(item, spec)
-    return _scores({dial: level_on(spec, item.probs[place]) for dial, place in spec.places.items()})
+    return Scores(**{dial: level_on(spec, item.probs[place]) for dial, place in spec.places.items()})
 
 
 def _check_classes(item: _Classified, spec: RemoteClassifySpec) -> None:
@@ -189,7 +186,3 @@ def _check_classes(item: _Classified, spec: RemoteClassifySpec) -> None:
     likeliest = item.probs.index(max(item.probs))
     if len(item.probs) != len(spec.classes) or item.label != spec.classes[likeliest]:
         raise NotAnAnswer(f"its model's classes are not {', '.join(spec.classes)}, as classes says")
-
-
-def _scores(levels: Mapping[DialName, float | None]) -> Scores:
-    return Scores(safety=levels.get("safety"), helpfulness=levels.get("helpfulness"))

@@ -108,7 +108,7 @@ def read_preferences(paths: Iterable[Path]) -> Labels[PreferencePair]:
         BadRow: a line does not fit; the message names file and line.
     """
     pairs = [pair for path in paths for pair in _pairs_of(path)]
-    worded = [pair for pair in pairs if pair.chosen.answer.strip() and pair.rejected.answer.strip()]
+    worded = [pair for pair in pairs if pair.chosen.is_answered and pair.rejected.is_answered]
     kept = [pair for pair in worded if pair.chosen.answer.strip() != pair.rejected.answer.strip()]
     left_out = {
         "pairs with an answer of no words": len(pairs) - len(worded),

@@ -128,8 +128,11 @@ class EmbeddedEngine:
         """The prompt is read once, by one job of `n` candidates with a mailbox each."""
         body = {**request.body, "n": n, "stream": True, "stream_options": with_options(request.body, COUNTED)}
         asked = await self._ask(replace(request, body=body), streamed=True, apart=True)
-        with self._in_batch(asked.job, always_drop=True):
+        self._worker.add(asked.job)
+        try:
             yield [self._candidate(asked, number) for number in range(n)]
+        finally:
+            self._worker.drop(asked.job)
 
     async def occupancy(self) -> Occupancy:
         asked, most = self._worker.sequences, self._max_batch
@@ -202,7 +205,7 @@ class EmbeddedEngine:
         )
 
     @contextmanager
-    def _in_batch(self, job: Job, *, always_drop: bool = False) -> Generator[None, None, None]:
+    def _in_batch(self, job: Job) -> Generator[None, None, None]:
         """Runs the job; whoever leaves before its end, by cancelling or closing, takes it out."""
         self._worker.add(job)
         try:
@@ -210,5 +213,3 @@ class EmbeddedEngine:
         except BaseException:
             self._worker.drop(job)
             raise
-        if always_drop:
-            self._worker.drop(job)

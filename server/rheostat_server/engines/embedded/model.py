@@ -1,7 +1,6 @@
 """The language model: loaded from a folder, and run on one flat sequence of tokens a step."""
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from torch import Tensor
 from rheostat_server.engines.embedded import lora
 from rheostat_server.engines.embedded.attention import NAME, Step, Stretch, UnsupportedModel, attend
 from rheostat_server.engines.embedded.cache import PromptCache, SlotCache
+from rheostat_server.quiet_loading import quiet_loading
 
 # What of a model's generation_config.json stands in for a field that a request leaves out, as in vLLM.
 _DEFAULTS: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -78,7 +78,7 @@ def load_model(folder: Path, *, adapters: Sequence[Path] = (), device: str = "cp
     if not (folder / "config.json").is_file():
         raise UnsupportedModel(f"{folder} holds no config.json; a model is a folder as transformers saves it")
     transformers.AttentionInterface.register(NAME, attend)
-    with _quiet():
+    with quiet_loading():
         network = _network(folder, dtype)
         tokenizer = _tokenizer(folder)
     gates = lora.install(network, adapters)
@@ -144,18 +144,3 @@ def _stop_ids(network: transformers.PreTrainedModel, tokenizer: Any) -> frozense
     configured = network.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return frozenset(id for id in [*ids, tokenizer.eos_token_id] if id is not None)
-
-
-@contextmanager
-def _quiet() -> Generator[None, None, None]:
-    """No progress bars or advice of transformers while a model is loaded; errors are raised all the same."""
-    log = transformers.utils.logging
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bars:
-            log.enable_progress_bar()

@@ -20,9 +20,9 @@ class ServedTextScorer:
     scorer: TextScorer
 
     def scores(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
-        asked = [dialogue for dialogue in dialogues if dialogue.answer.strip()]
+        asked = [dialogue for dialogue in dialogues if dialogue.is_answered]
         levels = iter(self.scorer.levels(asked))
-        return [self._scores(next(levels)) if dialogue.answer.strip() else UNJUDGED for dialogue in dialogues]
+        return [self._scores(next(levels)) if dialogue.is_answered else UNJUDGED for dialogue in dialogues]
 
     def _scores(self, level: float) -> Scores:
         if not math.isfinite(level):
