@@ -120,7 +120,7 @@ async def known_of(scorers: Sequence[Scorer], offers: Sequence[Offer]) -> Known:
 
 
 async def _judged(panel: Panel, offers: Sequence[Offer]) -> list[list[Scores]]:
-    return [await panel.judge(offer.prompt.messages, offer.answers) for offer in offers]
+    return [(await panel.judge(offer.prompt.messages, offer.answers)).scores for offer in offers]
 
 
 def _shrinkage_on(

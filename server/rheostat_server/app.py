@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -16,14 +17,8 @@ from rheostat_server.runtime import Runtime
 
 
 def create_app(runtime: Runtime) -> FastAPI:
-    """An app of our own, for engines that do not bring a server. Closes engine and scorers when it ends."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        yield
-        await runtime.close()
-
-    app = FastAPI(title="Rheostat", lifespan=lifespan)
+    """An app of our own, for engines that do not bring a server."""
+    app = FastAPI(title="Rheostat")
     add_routes(app)
     app.include_router(metrics.router)
     app.add_exception_handler(HTTPException, _render_http_error)
@@ -33,11 +28,28 @@ def create_app(runtime: Runtime) -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> None:
-    """Puts our routes on any FastAPI app; they find the Runtime as `app.state.rheostat`."""
+    """Puts our routes on any FastAPI app; they find the Runtime as `app.state.rheostat`, which ends with the app."""
     for part in (chat, models, control, score, health):
         app.include_router(part.router)
     app.add_exception_handler(RheostatError, render_error)
     app.add_exception_handler(ClientDisconnect, render_gone)
+    _close_runtime_with(app)
+
+
+def _close_runtime_with(app: FastAPI) -> None:
+    """Adds to what the app's lifespan does already, as vLLM's does."""
+    lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def and_close(served: Any) -> AsyncGenerator[Any, None]:
+        async with lifespan(served) as state:
+            try:
+                yield state
+            finally:
+                if (runtime := getattr(app.state, "rheostat", None)) is not None:
+                    await runtime.close()
+
+    app.router.lifespan_context = and_close
 
 
 async def _render_http_error(request: Request, exc: Exception) -> Response:

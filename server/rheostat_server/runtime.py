@@ -1,5 +1,6 @@
 """What a running server holds: its engine, its limits, and the means to control."""
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from rheostat_server.engines import Engine
@@ -20,10 +21,11 @@ class Runtime:
     track: Track | None = None
 
     async def close(self) -> None:
-        """Frees the engine and the scorers."""
-        if self.track is not None:
-            await self.track.panel.close()
-        await self.engine.close()
+        """Frees the scorers and the engine, each even if another cannot be freed."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.engine.close)
+            if self.track is not None:
+                stack.push_async_callback(self.track.panel.close)
 
 
 def policy_from(settings: Settings) -> Policy:

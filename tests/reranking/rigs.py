@@ -54,9 +54,10 @@ class TalkativeScorer:
 
 @dataclass
 class Rig:
-    """A runtime on the fake engine and a talkative scorer."""
+    """A runtime on the fake engine and a talkative scorer, or several."""
 
     scorer: TalkativeScorer = field(default_factory=TalkativeScorer)
+    others: Sequence[TalkativeScorer] = ()
     engine: FakeEngine = field(default_factory=lambda: FakeEngine(("demo",), words=20))
     schedule: Schedule = PLAIN
     envelope: Envelope = field(default_factory=Envelope)
@@ -75,7 +76,7 @@ class Rig:
             engine=self.engine,
             means=Means(self.adapters, default_wordings(), selection=selection),
             policy=Policy(envelope=self.envelope),
-            track=Track(Panel([Member(self.scorer)]), follows_load=self.follows_load),
+            track=Track(Panel([Member(each) for each in (self.scorer, *self.others)]), follows_load=self.follows_load),
         )
 
 

@@ -59,6 +59,16 @@ def test_what_a_field_holds_that_we_do_not_know_is_kept() -> None:
     assert whole["object"] == "chat.completion"
 
 
+def test_what_stands_beside_the_choices_is_kept_from_whichever_chunk_tells_it() -> None:
+    first, last = chunk({"content": "a"}), chunk({}, finish_reason="stop")
+    whole = completion_of(
+        [{**first, "prompt_token_ids": [3, 5], "service_tier": None}, {**last, "service_tier": "x"}], None
+    )
+    assert whole["prompt_token_ids"] == [3, 5]
+    assert whole["service_tier"] == "x"
+    assert "usage" not in whole
+
+
 def test_a_stream_without_a_choice_is_no_answer() -> None:
     with pytest.raises(EngineFailed, match="without a choice"):
         completion_of([{**HEAD, "choices": []}], None)

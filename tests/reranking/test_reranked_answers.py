@@ -17,11 +17,11 @@ from rheostat_server.errors import EngineUnavailable, ScorerUnavailable
 from rheostat_server.modes.reranking import Check, Schedule
 from rheostat_server.policy import Envelope
 from rheostat_server.scorers import UNJUDGED, ScorerCard, Scores
-from rheostat_server.scorers.panel import Member, Panel
 from tests.reranking.rigs import Rig, TalkativeScorer, by_first_word, slow
 
 CHAT: dict[str, Any] = {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "seed": 3}
 DIALS = {"mode": "rerank", "safety": 0.7, "helpfulness": 0.2}
+GUARD = ScorerCard("guard", "test", "sha256:1", ("safety",))
 HALVING = Schedule((Check(4, 0.5), Check(8, 0.5)))
 
 
@@ -407,15 +407,20 @@ async def test_a_stream_without_a_choice_is_a_failure() -> None:
 
 @pytest.mark.parametrize("other", [Scores(0.0, None), UNJUDGED])
 async def test_no_floor_is_passed_where_one_of_several_scorers_could_not_judge(other: Scores) -> None:
-    lenient = TalkativeScorer(lambda text: Scores(0.9, 0.5))
-    guard = TalkativeScorer(lambda text: other, card=ScorerCard("guard", "test", "sha256:1", ("safety",)))
-    rig = Rig(lenient, envelope=Envelope(safety_floor=0.6))
-    runtime = rig.runtime()
-    assert runtime.track is not None
-    runtime = replace(runtime, track=replace(runtime.track, panel=Panel([Member(lenient), Member(guard)])))
-    transport = httpx.ASGITransport(create_app(runtime))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        told = (await http.post("/v1/chat/completions", json={**CHAT, "control": DIALS})).json()
-        assert told["choices"][0]["finish_reason"] == "content_filter"
-        guard.fails = True
-        assert (await http.post("/v1/chat/completions", json={**CHAT, "control": DIALS})).status_code == 503
+    guard = TalkativeScorer(lambda text: other, card=GUARD)
+    rig = Rig(TalkativeScorer(lambda text: Scores(0.9, 0.5)), [guard], envelope=Envelope(safety_floor=0.6))
+    assert (await answered(rig))["choices"][0]["finish_reason"] == "content_filter"
+    guard.fails = True
+    assert (await ask(rig)).status_code == 503
+
+
+@pytest.mark.parametrize("schedule", [Schedule(), HALVING])
+async def test_the_receipt_names_scorers_that_a_judgement_did_without(schedule: Schedule) -> None:
+    guard = TalkativeScorer(lambda text: Scores(0.9, None), card=GUARD)
+    rig = Rig(others=[guard], schedule=schedule, engine=slow(0.001))
+    assert "left_out" not in (await answered(rig))["control"]["choice"]
+    guard.fails = True
+    told = (await answered(rig))["control"]
+    assert told["choice"]["left_out"] == ["guard"]
+    guard.fails, guard.levels = False, lambda text: UNJUDGED
+    assert (await answered(rig))["control"]["choice"]["left_out"] == ["guard"]

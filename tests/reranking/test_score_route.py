@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from rheostat_server.app import create_app
-from rheostat_server.scorers import Scores
+from rheostat_server.scorers import ScorerCard, Scores
 from tests.reranking.rigs import Rig, TalkativeScorer
 
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "Hello"}], "response": "Good day."}
@@ -47,3 +47,10 @@ async def test_a_scorer_that_fails_gives_no_level() -> None:
     response = await ask(Rig(TalkativeScorer(fails=True)), ASKED)
     assert response.status_code == 503
     assert "scores" not in response.json()
+
+
+async def test_a_scorer_that_a_level_did_without_is_named() -> None:
+    guard = TalkativeScorer(fails=True, card=ScorerCard("guard", "test", "sha256:1", ("safety",)))
+    told = (await ask(Rig(TalkativeScorer(lambda text: Scores(0.25, 0.5)), [guard]), ASKED)).json()
+    assert told["scores"] == {"safety": 0.25, "helpfulness": 0.5}
+    assert told["left_out"] == ["guard"]

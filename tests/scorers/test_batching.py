@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 from prometheus_client import REGISTRY
 
 from rheostat_server.errors import ScorerUnavailable
@@ -155,3 +156,21 @@ async def test_a_closed_scorer_judges_no_more() -> None:
 def test_a_limit_is_above_nothing(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 0; it must be above 0"):
         Limits(**{name: 0})
+
+
+@dataclass
+class Threaded(Counter):
+    """Tells by how many processor threads it would compute."""
+
+    def scores(self, dialogues: Sequence[Dialogue]) -> list[Scores]:
+        self.batches.append(torch.get_num_threads())
+        return super().scores(dialogues)
+
+
+async def test_threads_of_one_scorer_are_not_those_of_another() -> None:
+    before = torch.get_num_threads()
+    several, one, plain = Threaded(), Threaded(), Threaded()
+    for local, threads in ((several, before + 2), (one, before + 1), (plain, None)):
+        await Batched(local, threads=threads).score(dialogues(0.5))
+    assert [local.batches[0] for local in (several, one, plain)] == [before + 2, before + 1, before]
+    assert torch.get_num_threads() == before

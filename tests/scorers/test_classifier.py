@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from transformers import BloomConfig, BloomForSequenceClassification, dynamic_module_utils
 
 from rheostat_server import demo
-from rheostat_server.scorers import UNJUDGED, Dialogue
+from rheostat_server.scorers import UNJUDGED, Dialogue, Reads
 from rheostat_server.scorers.classifier import Classifier
 from rheostat_server.scorers.classifier_scorer import ClassifierScorer, load_classifier
 from rheostat_server.scorers.spec import ScorerSpec
@@ -162,9 +162,38 @@ def test_a_model_of_single_texts_reads_the_answer_alone(tmp_path: Path) -> None:
     other = Dialogue(({"role": "user", "content": "no never"},), ANSWERS[0])
     assert alone.outputs([other]) == alone.outputs([DIALOGUES[0]])
     assert pair.outputs([other]) != pair.outputs([DIALOGUES[0]])
-    [read] = alone._read([Dialogue(QUESTION, "step " * 90)])
-    assert read is not None
-    assert len(read[0]) == LONGEST
+
+
+READS: list[Reads] = ["chat", "pair", "answer"]
+
+
+@pytest.mark.parametrize("reads", READS)
+def test_an_answer_is_read_whole_or_not_at_all(tmp_path: Path, reads: Reads) -> None:
+    """By the words of the longest one that is read, and of the shortest that is not."""
+    classifier = Classifier.load(build_classifier(tmp_path, chat=True), reads=reads)
+    rows = classifier._read([Dialogue(QUESTION, "step " * words) for words in range(1, LONGEST + 1)])
+    read = [words for words, row in enumerate(rows, start=1) if row is not None]
+    assert read == [*range(1, len(read) + 1)]
+    assert LONGEST - 5 <= len(read) < LONGEST
+    step = classifier.tokenizer.convert_tokens_to_ids("step")
+    assert [row[0].count(step) for row in rows if row is not None] == read
+    assert classifier.levels([Dialogue(QUESTION, "step " * words) for words in (len(read), len(read) + 1)])[1] is None
+
+
+@pytest.mark.parametrize("reads", READS)
+def test_a_part_of_a_long_answer_is_judged_where_the_operator_asks_for_it(tmp_path: Path, reads: Reads) -> None:
+    model = build_classifier(tmp_path, chat=True)
+    long = Dialogue(QUESTION, "yes " + "step " * LONGEST + "sure")
+    part = {"label": 0, "scale": "sigmoid", "dial": "safety", "reads": reads}
+    assert loaded(model, **part).scores([long]) == [UNJUDGED]
+    judged = loaded(model, **part, cut_answers=True)
+    assert judged.scores([long])[0].safety is not None
+    [row] = judged.classifier._read([long])
+    assert row is not None
+    assert len(row[0]) == LONGEST
+    words = judged.classifier.tokenizer.decode(row[0]).split()
+    assert ("yes" in words, "sure" in words) == ((False, True) if reads == "chat" else (True, False))
+    assert judged.card.digest != loaded(model, **part).card.digest
 
 
 def test_a_chat_template_that_is_not_there_is_not_read_by(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ ONE_QUESTION = {"dials": ["safety"], "questions": {"safety": QUESTIONS["safety"]
 
 
 def spec(**fields: Any) -> LabelReadSpec:
-    return LabelReadSpec.model_validate({"kind": "label_read", "questions": QUESTIONS, **fields})
+    return LabelReadSpec.model_validate({"kind": "label_read", "questions": QUESTIONS, "least_mass": 0.01, **fields})
 
 
 def scorer(engine: Engine, **fields: Any) -> LabelRead:
@@ -178,8 +178,13 @@ def test_the_digest_is_of_wording_model_and_options() -> None:
         scorer(FakeEngine(), questions={}),
         scorer(FakeEngine(), **ONE_QUESTION),
         scorer(FakeEngine(), chat_template_kwargs={"enable_thinking": False}),
+        scorer(FakeEngine(), least_mass=0.02),
     ]
-    assert len({plain, *(other.card.digest for other in others)}) == 5
+    assert len({plain, *(other.card.digest for other in others)}) == 6
+
+
+async def test_a_model_that_hardly_says_the_words_could_not_judge() -> None:
+    assert await scorer(FakeEngine(), least_mass=0.9).score([DIALOGUE]) == [UNJUDGED]
 
 
 def test_questions_of_ones_own_stand_in_for_those_of_the_version() -> None:

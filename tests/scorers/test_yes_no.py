@@ -21,40 +21,48 @@ def listing(probabilities: Mapping[str, float]) -> dict[str, Any]:
 
 
 def test_a_level_is_the_share_of_the_good_word() -> None:
-    assert level_of(listing({"no": 0.6, "yes": 0.2, "maybe": 0.1}), HARMS) == pytest.approx(0.75)
+    assert level_of(listing({"no": 0.6, "yes": 0.2, "maybe": 0.1}), HARMS, least_mass=0.001) == pytest.approx(0.75)
 
 
 def test_all_spellings_of_a_word_are_summed() -> None:
     spelled = {"Yes": 0.2, " yes": 0.1, "YES": 0.05, "\u0120Yes": 0.02, "\u2581yes": 0.02, '"Yes': 0.01, "No": 0.1}
-    assert level_of(listing(spelled), HARMS) == pytest.approx(0.1 / 0.5)
+    assert level_of(listing(spelled), HARMS, least_mass=0.001) == pytest.approx(0.1 / 0.5)
 
 
 def test_words_that_only_begin_alike_are_not_counted() -> None:
-    assert level_of(listing({"No": 0.3, "Nothing": 0.3, "yes": 0.1, "yesterday": 0.2}), HARMS) == pytest.approx(0.75)
+    assert level_of(
+        listing({"No": 0.3, "Nothing": 0.3, "yes": 0.1, "yesterday": 0.2}), HARMS, least_mass=0.001
+    ) == pytest.approx(0.75)
 
 
 def test_neither_word_is_no_level() -> None:
-    assert level_of(listing({"<think>": 0.9, "Well": 0.05}), HARMS) is None
+    assert level_of(listing({"<think>": 0.9, "Well": 0.05}), HARMS, least_mass=0.001) is None
 
 
 def test_a_side_that_is_not_listed_is_as_good_as_never_said() -> None:
-    assert level_of(listing({"No": 0.9, "Well": 0.01, "It": 0.001}), HARMS) == 1.0
-    assert level_of(listing({"Yes": 0.9, "Well": 0.01, "It": 0.001}), HARMS) == 0.0
+    assert level_of(listing({"No": 0.9, "Well": 0.01, "It": 0.001}), HARMS, least_mass=0.001) == 1.0
+    assert level_of(listing({"Yes": 0.9, "Well": 0.01, "It": 0.001}), HARMS, least_mass=0.001) == 0.0
 
 
 def test_a_word_among_the_least_likely_listed_is_no_level_while_the_other_is_not_listed() -> None:
-    assert level_of(listing({"Well": 0.9, "It": 0.002, "No": 0.001}), HARMS) is None
-    assert level_of(listing({"Well": 0.9, "Yes": 0.003, "No": 0.001}), HARMS) == pytest.approx(0.25)
+    assert level_of(listing({"Well": 0.9, "It": 0.002, "No": 0.001}), HARMS, least_mass=0.001) is None
+    assert level_of(listing({"Well": 0.9, "Yes": 0.003, "No": 0.001}), HARMS, least_mass=0.001) == pytest.approx(0.25)
+
+
+def test_words_that_are_hardly_said_are_no_level() -> None:
+    thinking = listing({"<think>": 0.98, "Yes": 0.01, "No": 0.001})
+    assert level_of(thinking, HARMS, least_mass=0.011) == pytest.approx(1 / 11)
+    assert level_of(thinking, HARMS, least_mass=0.012) is None
 
 
 def test_words_of_no_probability_are_no_level() -> None:
     completion = listing({"Well": 0.9})
     completion["choices"][0]["logprobs"]["content"][0]["top_logprobs"].append({"token": "No", "logprob": -9999.0})
-    assert level_of(completion, HARMS) is None
+    assert level_of(completion, HARMS, least_mass=0.001) is None
 
 
 def test_an_answer_that_ended_before_its_first_token_is_no_level() -> None:
-    assert level_of({"choices": [{"logprobs": {"content": []}}]}, HARMS) is None
+    assert level_of({"choices": [{"logprobs": {"content": []}}]}, HARMS, least_mass=0.001) is None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +90,7 @@ def test_an_answer_that_ended_before_its_first_token_is_no_level() -> None:
 )
 def test_what_holds_no_log_probabilities_is_no_answer_and_is_not_quoted(completion: object) -> None:
     with pytest.raises(NotAnAnswer, match="log-probabilities") as caught:
-        level_of(completion, HARMS)
+        level_of(completion, HARMS, least_mass=0.001)
     assert "vorn" not in str(caught.value)
 
 

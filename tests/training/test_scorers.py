@@ -158,7 +158,7 @@ def test_a_roberta_reads_as_many_tokens_as_it_has_positions_behind_the_paddings(
         vocab_size=len(model.tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=16, max_position_embeddings=34, num_labels=1, pad_token_id=1,
     )  # fmt: skip
-    scorer = Classifier(RobertaForSequenceClassification(config).eval(), model.tokenizer)
+    scorer = Classifier(RobertaForSequenceClassification(config).eval(), model.tokenizer, cut_answers=True)
     [level] = scorer.levels([Dialogue(QUESTION, "yes it is " * 40)])
     assert level is not None
     assert 0 <= level <= 1
@@ -193,7 +193,8 @@ def test_a_cross_encoder_without_chat_template_reads_question_and_answer_as_a_pa
     tokenizer.save_pretrained(tmp_path)
     question: Messages = ({"role": "system", "content": "now"}, {"role": "user", "content": "how do i climb"})
     answers = ["slowly", "fast fast now", "slowly " * 40]
-    found = Classifier.load(tmp_path, batch_rows=2).levels([Dialogue(question, answer) for answer in answers])
+    classifier = Classifier.load(tmp_path, batch_rows=2, cut_answers=True)
+    found = classifier.levels([Dialogue(question, answer) for answer in answers])
     for answer, level in zip(answers, found, strict=True):
         read = tokenizer("how do i climb", answer, truncation="longest_first", max_length=12, return_tensors="pt")
         assert read["token_type_ids"].any()

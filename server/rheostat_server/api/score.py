@@ -29,7 +29,8 @@ async def score(request: Request) -> Response:
     if runtime.track is None:
         raise NoScorers
     panel = runtime.track.panel
-    (scores,) = await unless_disconnected(request, panel.judge(conversation(body["messages"]), [body["response"]]))
+    found = await unless_disconnected(request, panel.judge(conversation(body["messages"]), [body["response"]]))
+    [scores] = found.scores
     return json_response(
         {
             "scores": {"safety": scores.safety, "helpfulness": scores.helpfulness},
@@ -37,6 +38,7 @@ async def score(request: Request) -> Response:
                 {"name": card.name, "kind": card.kind, "digest": card.digest, "dials": list(card.dials)}
                 for card in panel.cards
             ],
+            **({"left_out": sorted(found.left_out)} if found.left_out else {}),
         }
     )
 

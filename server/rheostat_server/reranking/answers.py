@@ -12,7 +12,9 @@ Usage = Mapping[str, Any]
 
 CONTENT_FILTER: Final = "content_filter"
 _SAID_ONCE: Final = frozenset({"role", "id", "type", "finish_reason", "stop_reason"})
-_HEAD: Final = ("id", "created", "model", "system_fingerprint")
+_HEAD: Final = ("id", "created", "model", "service_tier", "system_fingerprint")
+"""What every chunk of a stream tells of its answer."""
+_NOT_HEAD: Final = frozenset({"object", "choices", "usage"})
 
 
 def completion_of(events: Sequence[Event], usage: Usage | None) -> Completion:
@@ -31,7 +33,7 @@ def completion_of(events: Sequence[Event], usage: Usage | None) -> Completion:
         _merge(rest, {name: value for name, value in choice.items() if name not in ("delta", "index")})
     if calls := message.get("tool_calls"):
         message["tool_calls"] = [{name: value for name, value in call.items() if name != "index"} for call in calls]
-    return _whole(_head(events[0]), {"index": 0, "message": message, **rest}, usage)
+    return _whole(_whole_head(events), {"index": 0, "message": message, **rest}, usage)
 
 
 def chosen_of(completion: Completion, place: int) -> Completion:
@@ -79,6 +81,14 @@ def _chunk(head: Event, **parts: Any) -> dict[str, Any]:
 
 def _head(event: Event) -> dict[str, Any]:
     return {name: event[name] for name in _HEAD if name in event}
+
+
+def _whole_head(events: Sequence[Event]) -> dict[str, Any]:
+    """What stands beside the choices in any of the events; the first value that is not null."""
+    head: dict[str, Any] = {}
+    for event in events:
+        head |= {name: value for name, value in event.items() if name not in _NOT_HEAD and head.get(name) is None}
+    return head
 
 
 def _merge(whole: dict[str, Any], part: Event) -> None:

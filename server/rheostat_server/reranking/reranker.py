@@ -112,9 +112,10 @@ class Reranker:
         """Under a floor all scorers have to judge: what one of them would keep back does not pass without it."""
         started = perf_counter()
         panel = self.track.panel
-        scores = await panel.judge(self.plan.messages, texts, by_all=self.plan.floor > 0)
+        found = await panel.judge(self.plan.messages, texts, by_all=self.plan.floor > 0)
         self.facts.seconds_judging += perf_counter() - started
-        return scores
+        self.facts.left_out |= found.left_out
+        return found.scores
 
     async def _settle(self, race: Race, winner: Candidate | None, *, sent: bool) -> None:
         """Notes how the race ended. A winner that was chosen on the way is judged once more, now that it is whole.

@@ -193,11 +193,11 @@ class Batched:
 
 
 def _use_threads(threads: int | None) -> None:
-    """Holds for the thread that calls it, and for threads begun later that name no number."""
+    """Of the thread that calls it; PyTorch is not needed where nothing is asked of it."""
     if threads is not None:
-        import torch
+        from rheostat_server.own_threads import use_own_threads
 
-        torch.set_num_threads(threads)
+        use_own_threads(threads)
 
 
 def _fail(call: _Call, error: ScorerUnavailable) -> None:

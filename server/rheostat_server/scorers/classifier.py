@@ -7,19 +7,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from jinja2.exceptions import TemplateError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from rheostat_server.scorers import Dialogue, Reads
-from rheostat_server.scorers.reading import (
-    Row,
-    answer_ids,
-    chat_ids,
-    chat_text,
-    pad_right,
-    pair_ids,
-    reads_by_default,
-)
+from rheostat_server.scorers.reading import Reader, Row, pad_right, reads_by_default
 from rheostat_server.scorers.scales import Gauge
 
 Outputs = list[float]
@@ -31,13 +22,17 @@ MOST_TOKENS: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A model, its tokenizer, and what it reads: by `reads`, or as suits its tokenizer; at most `max_tokens` of it."""
+    """A model, its tokenizer, and what it reads: by `reads`, or as suits its tokenizer; at most `max_tokens` of it.
+
+    An answer that does not fit whole is judged by a part of it with `cut_answers`, and not at all without.
+    """
 
     model: Any
     tokenizer: Any
     batch_rows: int = 128
     reads: Reads | None = None
     max_tokens: int | None = None
+    cut_answers: bool = False
 
     @classmethod
     def load(
@@ -49,6 +44,7 @@ class Classifier:
         dtype: str = "auto",
         reads: Reads | None = None,
         max_tokens: int | None = None,
+        cut_answers: bool = False,
         trust_remote_code: bool = False,
     ) -> "Classifier":
         """The model of a folder, from safetensors alone; with dtype "auto", as its weights are stored.
@@ -62,7 +58,7 @@ class Classifier:
             raise ValueError(f"reads is 'chat', and {folder} has no chat template; give pair or answer")
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, use_safetensors=True, **trust)
         check_padding(folder, model.config)
-        return cls(model.to(device).eval(), tokenizer, batch_rows, reads, max_tokens)
+        return cls(model.to(device).eval(), tokenizer, batch_rows, reads, max_tokens, cut_answers)
 
     @property
     def labels(self) -> list[str]:
@@ -81,7 +77,7 @@ class Classifier:
 
     @torch.inference_mode()
     def outputs(self, dialogues: Sequence[Dialogue]) -> list[Outputs | None]:
-        """Raw outputs, computed in batches of like length; None where the chat template refuses the conversation."""
+        """Raw outputs, computed in batches of like length; None where a dialogue cannot be read."""
         rows = self._read(dialogues)
         result: list[Outputs | None] = [None] * len(rows)
         for places, batch in _by_length(rows, self.batch_rows):
@@ -90,16 +86,7 @@ class Classifier:
         return result
 
     def _read(self, dialogues: Sequence[Dialogue]) -> list[Row | None]:
-        if self.form == "chat":
-            return self._read_chat(dialogues)
-        read = pair_ids if self.form == "pair" else answer_ids
-        return [*read(self.tokenizer, dialogues, max_length=self.longest)]
-
-    def _read_chat(self, dialogues: Sequence[Dialogue]) -> list[Row | None]:
-        texts = [_text_or_none(self.tokenizer, dialogue) for dialogue in dialogues]
-        written = chat_ids(self.tokenizer, [text for text in texts if text is not None], max_length=self.longest)
-        ids = iter(written)
-        return [None if text is None else _untyped(next(ids)) for text in texts]
+        return Reader(self.tokenizer, self.form, self.longest, self.cut_answers).rows(dialogues)
 
     def _logits(self, rows: Sequence[Row]) -> torch.Tensor:
         """[rows, labels]."""
@@ -165,15 +152,3 @@ def _by_length(rows: Sequence[Row | None], size: int) -> Iterator[tuple[list[int
     for start in range(0, len(there), size):
         batch = there[start : start + size]
         yield [at for at, _ in batch], [row for _, row in batch]
-
-
-def _text_or_none(tokenizer: Any, dialogue: Dialogue) -> str | None:
-    """None where the chat template refuses the conversation, such as one with a system message."""
-    try:
-        return chat_text(tokenizer, dialogue)
-    except TemplateError:
-        return None
-
-
-def _untyped(ids: tuple[int, ...]) -> Row:
-    return ids, (0,) * len(ids)

@@ -49,6 +49,7 @@ def load_classifier(spec: ClassifierSpec) -> ClassifierScorer:
         dtype=spec.dtype,
         reads=spec.reads,
         max_tokens=spec.max_tokens,
+        cut_answers=spec.cut_answers,
         trust_remote_code=spec.trust_remote_code,
     )
     gauges = gauges_of(spec, classifier.labels)
@@ -76,4 +77,5 @@ def _facts(classifier: Classifier, gauges: Mapping[DialName, Gauge]) -> dict[str
         "reads": classifier.form,
         "dtype": str(classifier.model.dtype),
         "tokens": classifier.longest,
+        "cut_answers": classifier.cut_answers,
     }

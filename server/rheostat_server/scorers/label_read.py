@@ -65,7 +65,8 @@ class LabelRead:
         question = self._spec.asked[dial]
         body = question_body(dialogue, question, model=self._model, options=self._spec.options)
         try:
-            return level_of(await self._engine.complete(EngineRequest(body, uuid.uuid4().hex)), question)
+            completion = await self._engine.complete(EngineRequest(body, uuid.uuid4().hex))
+            return level_of(completion, question, least_mass=self._spec.least_mass)
         except ContextOverflow:
             return None
         except NotAnAnswer as exc:
@@ -85,7 +86,7 @@ def build_label_read(spec: LabelReadSpec, engine: Engine) -> LabelRead:
 def _digest(model: str, spec: LabelReadSpec) -> str:
     """What decides the levels but for the weights: the wording, the model's name, and how it is asked."""
     questions = {dial: question.model_dump() for dial, question in spec.asked.items()}
-    told = orjson.dumps([model, questions, spec.options], option=orjson.OPT_SORT_KEYS)
+    told = orjson.dumps([model, questions, spec.options, spec.least_mass], option=orjson.OPT_SORT_KEYS)
     return f"sha256:{hashlib.sha256(told).hexdigest()}"
 
 

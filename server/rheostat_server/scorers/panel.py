@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,8 @@ DIGEST_SHOWN: Final = 12
 
 Told = list[Scores] | ScorerUnavailable
 """What a scorer said of some answers, or that it could not be asked."""
+Column = list[float | None]
+"""A scorer's levels of some answers on one dial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,16 @@ class Shrinkage:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """Scores of answers in their order, and the names of scorers that a dial did without: they failed, or could not
+    judge all of the answers.
+    """
+
+    scores: list[Scores]
+    left_out: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """Asks its members side by side. One that fails is left out where another judges the same dial.
 
@@ -74,8 +87,8 @@ class Panel:
         """Each scorer by its name and the beginning of its digest."""
         return tuple(f"{card.name}@{card.digest.removeprefix('sha256:')[:DIGEST_SHOWN]}" for card in self.cards)
 
-    async def judge(self, messages: Sequence[Message], answers: Sequence[str], *, by_all: bool = False) -> list[Scores]:
-        """Scores of answers to one conversation, in their order; equal answers are judged once.
+    async def judge(self, messages: Sequence[Message], answers: Sequence[str], *, by_all: bool = False) -> Judgement:
+        """What the members say of answers to one conversation; equal answers are judged once.
 
         With `by_all` a level needs every scorer of its dial. Otherwise it is the mean of those that judged all of the
         answers, so that levels are on one scale; where none did, of those that judged the answer.
@@ -87,14 +100,18 @@ class Panel:
         dialogues = [Dialogue(messages, answer) for answer in distinct]
         found = await asyncio.gather(*(_asked(member.scorer, dialogues) for member in self.members))
         self._check_judged(found, by_all=by_all)
-        by_dial = {dial: self._levels(dial, found, by_all=by_all) for dial in DIAL_NAMES}
+        heard = {dial: self._heard(dial, found, by_all=by_all) for dial in DIAL_NAMES}
+        by_dial = {dial: self._levels(dial, heard[dial], by_all=by_all) for dial in DIAL_NAMES}
         levels = zip(distinct, by_dial["safety"], by_dial["helpfulness"], strict=True)
         by_answer = {answer: Scores(safety, helpfulness) for answer, safety, helpfulness in levels}
-        return [by_answer[answer] for answer in answers]
+        left_out = {card.name for card in self.cards for dial in card.dials if card.name not in heard[dial]}
+        return Judgement([by_answer[answer] for answer in answers], frozenset(left_out))
 
     async def close(self) -> None:
-        for member in self.members:
-            await member.scorer.close()
+        """Frees every scorer, even if another cannot be freed."""
+        async with AsyncExitStack() as stack:
+            for member in self.members:
+                stack.push_async_callback(member.scorer.close)
 
     def _check_judged(self, found: Sequence[Told], *, by_all: bool) -> None:
         for dial in DIAL_NAMES:
@@ -103,15 +120,19 @@ class Panel:
             if len(failures) == len(told) or (by_all and failures):
                 raise failures[0]
 
-    def _levels(self, dial: DialName, found: Sequence[Told], *, by_all: bool) -> list[float | None]:
-        """A dial's level of each answer."""
-        judged = [
-            (member.weight, [one.level(dial) for one in told])
+    def _heard(self, dial: DialName, found: Sequence[Told], *, by_all: bool) -> dict[str, tuple[float, Column]]:
+        """Weights and levels of a dial by the names of those that its level is made of."""
+        judged = {
+            member.scorer.card.name: (member.weight, [one.level(dial) for one in told])
             for member, told in zip(self.members, found, strict=True)
             if dial in member.scorer.card.dials and not isinstance(told, ScorerUnavailable)
-        ]
-        whole = [] if by_all else [(weight, levels) for weight, levels in judged if None not in levels]
-        weights, columns = zip(*(whole or judged), strict=True)
+        }
+        whole = {} if by_all else {name: heard for name, heard in judged.items() if None not in heard[1]}
+        return whole or judged
+
+    def _levels(self, dial: DialName, heard: Mapping[str, tuple[float, Column]], *, by_all: bool) -> Column:
+        """A dial's level of each answer."""
+        weights, columns = zip(*heard.values(), strict=True)
         shrink = self.shrinkage.get(dial, Shrinkage()).of
         return [
             None if (mean := _mean(weights, row, by_all=by_all)) is None else shrink(mean)

@@ -130,7 +130,7 @@ def _chat(spec: RemoteChatSpec, server: Upstream, dial: DialName) -> Api:
         return question_body(dialogue, question, model=spec.model, options=spec.options)
 
     def read(answer: Any, _: int) -> list[Scores]:
-        return [Scores(**{dial: level_of(answer, question)})]
+        return [Scores(**{dial: level_of(answer, question, least_mass=spec.least_mass)})]
 
     return Api(f"{server.api}/chat/completions", (dial,), 1, body, read)
 

@@ -70,11 +70,11 @@ def question_body(dialogue: Dialogue, question: Question, *, model: str, options
     }
 
 
-def level_of(completion: object, question: Question) -> float | None:
-    """P(good) / (P(good) + P(bad)) of the first token; None where the model says neither.
+def level_of(completion: object, question: Question, *, least_mass: float) -> float | None:
+    """P(good) / (P(good) + P(bad)) of the first token; None where P(good) + P(bad) < `least_mass`: it said neither.
 
     A side that is not listed counts 0. Its probability is at most the least listed one, and where that would move the
-    level by more than `UNSURE`, the model was hardly saying yes or no, and there is no level.
+    level by more than `UNSURE`, there is no level either.
 
     Raises:
         NotAnAnswer: it is no completion with log-probabilities.
@@ -82,7 +82,7 @@ def level_of(completion: object, question: Question) -> float | None:
     listed = _listed(completion)
     good, bad = (_probability(listed, words) for words in (question.good, question.bad))
     told = good + bad
-    if not told:
+    if not told or told < least_mass:
         return None
     least = min(math.exp(logprob) for _, logprob in listed)
     if not (good and bad) and least / (told + least) > UNSURE:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final, TypeAlias
 
-import torch
-
 from rheostat_server.engines.embedded.batch import Batch
 from rheostat_server.engines.embedded.job import Job
 from rheostat_server.engines.embedded.mailbox import deliver
 from rheostat_server.errors import EngineUnavailable
+from rheostat_server.own_threads import use_own_threads
 
 _JOIN_SECONDS: Final = 10.0
 _log = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ class Worker:
     def _run(self) -> None:
         try:
             if self._threads is not None:
-                torch.set_num_threads(self._threads)
+                use_own_threads(self._threads)
             self._serve()
         except Exception as exc:  # noqa: BLE001 - a thread ends here
             _log.exception("the embedded engine's worker died")

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rheostat_server.contract.dials import DIAL_NAMES, DialName
-from rheostat_server.scorers.spec.common import CommonSpec
+from rheostat_server.scorers.spec.common import LEAST_MASS, CommonSpec
 from rheostat_server.scorers.yes_no import WORDINGS, Question, Questions
 
 
@@ -19,6 +19,7 @@ class AskedSpec(CommonSpec):
     dials: list[DialName] = Field(default=list(DIAL_NAMES), min_length=1)
     wording: str = "rheostat-1"
     questions: dict[DialName, Question] = Field(default_factory=dict)
+    least_mass: float = Field(default=LEAST_MASS, gt=0, le=1, description="Less on all words together is no judgement.")
     limit_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
 

@@ -78,6 +78,7 @@ class ClassifierSpec(ModelSpec):
     reads: Reads | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_tokens: int | None = Field(default=None, ge=16)
+    cut_answers: bool = Field(default=False, description="Judge a part of an answer that does not fit whole.")
     trust_remote_code: bool = False
 
     @model_validator(mode="before")

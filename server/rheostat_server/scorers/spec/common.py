@@ -11,6 +11,8 @@ from rheostat_server.scorers.batching import Limits
 
 DEVICE: Final = r"^(cpu|cuda(:\d+)?)$"
 LONGEST_NAME: Final = 64
+LEAST_MASS: Final = 0.1
+"""The least probability of all its words together with which a judge that generates keeps to its form."""
 
 
 class ScorersError(CannotStart):

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from rheostat_server.contract.dials import DialName
 from rheostat_server.scorers.guard_formats import FORMATS, GuardFormat, GuardName
-from rheostat_server.scorers.spec.common import CommonSpec, ModelSpec
+from rheostat_server.scorers.spec.common import LEAST_MASS, CommonSpec, ModelSpec
 
 _Criteria = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1, strict=False)]
 
@@ -27,7 +27,9 @@ class GuardOptions(CommonSpec):
     """
 
     format: GuardName
-    least_mass: float = Field(default=0.1, gt=0, le=1, description="Less on all verdicts together is no judgement.")
+    least_mass: float = Field(
+        default=LEAST_MASS, gt=0, le=1, description="Less on all verdicts together is no judgement."
+    )
     lead: str | None = None
     risks: _Criteria | None = None
     guidelines: _Criteria | None = None
