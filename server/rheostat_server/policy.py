@@ -83,7 +83,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What holds for a request: the dials asked for, those in force, which of them were clamped, and the mode.
+    """What holds for a request: the dials asked for, those in force, the mode, and what was clamped: dials, candidates.
 
     `limits` are the least and the greatest value that the caller may have in force. `candidates` are those asked for,
     as far as the caller may; `floor` and `refusal` are the envelope's.
@@ -91,7 +91,7 @@ class InForce:
 
     requested: Mapping[DialName, float]
     dials: Dials
-    clamped: tuple[DialName, ...]
+    clamped: tuple[str, ...]
     mode: str
     limits: Mapping[DialName, tuple[float, float]] = field(default_factory=dict)
     candidates: int | None = None
@@ -113,13 +113,14 @@ def resolve(asked: ControlRequest, policy: Policy) -> InForce:
     requested: dict[DialName, float] = {**preset.dials, **asked.dials}
     dials, clamped = _within(requested, envelope)
     mode = preset.mode if asked.mode is None else asked.mode
+    candidates = _candidates(asked.candidates, envelope)
     return InForce(
         requested=requested,
         dials=dials,
-        clamped=clamped,
+        clamped=clamped if candidates == asked.candidates else (*clamped, "candidates"),
         mode=_mode(mode, envelope),
         limits={name: allowed.ends for name, allowed in envelope.ranges().items()},
-        candidates=_candidates(asked.candidates, envelope),
+        candidates=candidates,
         max_candidates=envelope.max_candidates,
         floor=envelope.safety_floor,
         refusal=envelope.refusal,

@@ -21,7 +21,7 @@ DIALS: Final = Histogram(
     ["dial"],
     buckets=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
 )
-CLAMPED: Final = Counter("rheostat_dial_clamped", "Dials moved into the caller's envelope.", ["dial"])
+CLAMPED: Final = Counter("rheostat_dial_clamped", "Dials, and numbers of candidates, moved into the caller's envelope.", ["dial"])
 
 CANDIDATES: Final = Counter(
     "rheostat_candidates", "Candidates of reranked requests by how they ended.", ["mode", "end"]
@@ -38,13 +38,13 @@ LEFT: Final = Histogram(
 
 
 def count_plan(in_force: InForce, plan: ControlPlan) -> None:
-    """Records the dials in force and those that were clamped."""
+    """Records the dials in force, and what was clamped."""
     if plan.effective is None:
         return
     for name, value in plan.effective.as_dict().items():
         DIALS.labels(name).observe(value)
-    for name in in_force.clamped:
-        CLAMPED.labels(name).inc()
+    for clamped in in_force.clamped:
+        CLAMPED.labels(clamped).inc()
 
 
 def count_facts(mode: str, facts: Facts) -> None:

@@ -278,6 +278,7 @@ async def test_what_a_mode_cannot_honour_is_refused_by_name(
 async def test_more_candidates_than_the_caller_may_have_are_not_drawn() -> None:
     told = await answered(Rig(envelope=Envelope(max_candidates=4)), control={"candidates": 12})
     assert told["control"]["candidates"]["generated"] == 4
+    assert told["control"]["clamped"] == ["candidates"]
     rejecting = Rig(envelope=Envelope(max_candidates=4, outside="reject"))
     refused = await ask(rejecting, control={"candidates": 12})
     assert refused.status_code == 403

@@ -17,6 +17,16 @@ DIAL_HEADERS: Final[Mapping[str, DialName]] = {
 }
 MODE_HEADER: Final = "x-control-mode"
 KNOWN_HEADERS: Final = (*DIAL_HEADERS, MODE_HEADER)
+_RIGHT: Final[Mapping[str, str]] = {
+    **dict.fromkeys(DIAL_NAMES, "a number from 0 to 1"),
+    "mode": "the name of a mode",
+    "adapter": "the name of an adapter",
+    "candidates": "a whole number from 1",
+    "preset": "the name of a preset",
+    "choose_after": "a whole number of tokens from 1, or 'end'",
+    "early_stop": "true or false",
+}
+"""What each field of the block must be."""
 _DECIMAL: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,20})?|\.[0-9]{1,20}")
 
 
@@ -114,12 +124,13 @@ def _read_block(block: object) -> ControlRequest:
 
 def _invalid(exc: ValidationError) -> InvalidField:
     first = exc.errors(include_url=False, include_context=False)[0]
-    name = ".".join(str(part) for part in first["loc"])
+    name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         known = ", ".join(ControlBlock.model_fields)
         return InvalidField(f"Unknown field {name!r} in control; known fields: {known}.", param=f"control.{name}")
-    right = "a number from 0 to 1" if name in DIAL_NAMES else first["msg"].lower()
-    return InvalidField(f"control.{name} is {_short(first['input'])}; it must be {right}", param=f"control.{name}")
+    return InvalidField(
+        f"control.{name} is {_short(first['input'])}; it must be {_RIGHT[name]}", param=f"control.{name}"
+    )
 
 
 def _read_headers(headers: Mapping[str, str]) -> tuple[dict[DialName, float], str | None]:
