@@ -39,7 +39,7 @@ class Selection:
     """What there is to rerank with: the scorers by their addresses, and how they are used where a request says nothing.
 
     `candidates` is N; `schedule` when partial answers are judged; `choose_after` the tokens after which a stream's
-    candidate is chosen.
+    candidate is chosen. With `calibrate` candidates are drawn by the calibration, and not at the nearest levels.
     """
 
     scorers: tuple[str, ...]
@@ -47,27 +47,33 @@ class Selection:
     least: int = 1
     schedule: Schedule = PLAIN
     choose_after: int | Literal["end"] = 32
+    calibrate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Means:
     """What there is to control with: adapters of the base model, wordings, and scorers to rerank by, if there are any.
 
-    Dials are read through the calibrations of the adapters' manifests unless `calibrate` is false.
+    Dials are read through the calibrations of the adapters' manifests unless `calibrate` is false, so that they are the
+    mean of many answers. With `nearest` they are the nearest values that the adapter was trained at, for candidates to
+    choose among: a mean may be made of answers far above and far below, and a choice needs some that are near.
     """
 
     adapters: AdapterStore
     wordings: Wordings
     calibrate: bool = True
+    nearest: bool = False
     selection: Selection | None = None
 
     def control_values(
         self, mode: str, in_force: InForce, body: Mapping[str, Any], adapter: Adapter | None = None
     ) -> Dials | None:
-        """What the calibration of a mode makes of a request's dials; None where there is none.
+        """What is made of a request's dials for a mode; None where they are taken as they are.
 
-        The prompt mode's is that of any adapter of the base model which was measured with these wordings.
+        The prompt mode's calibration is that of any adapter of the base model which was measured with these wordings.
         """
+        if self.nearest:
+            return adapter.manifest.nearest_levels(in_force.dials, within=in_force.limits) if adapter else None
         for known in (adapter,) if adapter else self.adapters.adapters:
             if curves := self.curves(known).get(mode):
                 return calibrated(in_force.dials, curves, body["messages"], body.get("seed"), within=in_force.limits)
@@ -154,7 +160,7 @@ def plan_rerank(chat: ChatRequest, in_force: InForce, means: Means, *, mode: str
         raise InvalidField(
             f"mode is {mode!r}, and the server has no scorers; start it with --scorers", param="control.mode"
         )
-    drawn = MODES[DRAWN_BY[mode]](chat, in_force, means)
+    drawn = MODES[DRAWN_BY[mode]](chat, in_force, replace(means, nearest=not means.selection.calibrate))
     body = {name: value for name, value in drawn.body.items() if name != "n"}
     return replace(
         drawn, mode=mode, body=body, effective=in_force.dials, rerank=_rerank_plan(chat, in_force, means.selection)

@@ -149,6 +149,7 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
         least=settings.least_candidates,
         schedule=schedule_of(file),
         choose_after=settings.choose_after,
+        calibrate=settings.calibrate_candidates,
     )
     return Runtime(engine, replace(means, selection=selection), settings, policy, track)
 

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
         default=1, ge=1, description="Fewest candidates of a reranked request when the engine is full."
     )
     max_candidates: int = Field(default=16, ge=1, description="Most candidates that a request may have.")
+    calibrate_candidates: bool = Field(
+        default=False,
+        description="Whether candidates are drawn by the calibration too, not at the levels nearest to the dials.",
+    )
     follow_load: bool = Field(
         default=True, description="Whether a reranked request gets fewer candidates when the engine is full."
     )

@@ -21,7 +21,9 @@ DIALS: Final = Histogram(
     ["dial"],
     buckets=[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
 )
-CLAMPED: Final = Counter("rheostat_dial_clamped", "Dials, and numbers of candidates, moved into the caller's envelope.", ["dial"])
+CLAMPED: Final = Counter(
+    "rheostat_dial_clamped", "Dials, and numbers of candidates, moved into the caller's envelope.", ["dial"]
+)
 
 CANDIDATES: Final = Counter(
     "rheostat_candidates", "Candidates of reranked requests by how they ended.", ["mode", "end"]

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from rheostat_server.contract.manifest import MANIFEST_FILE, Manifest, ManifestError, read_manifest, write_manifest
+from rheostat_server.contract.manifest import (
+    MANIFEST_FILE,
+    DialLevels,
+    Manifest,
+    ManifestError,
+    read_manifest,
+    write_manifest,
+)
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 WHOLE: dict[str, Any] = {
@@ -59,3 +66,11 @@ def test_a_manifest_that_lacks_a_field_is_refused(tmp_path: Path, name: str) -> 
     (tmp_path / MANIFEST_FILE).write_text(json.dumps({key: part for key, part in WHOLE.items() if key != name}))
     with pytest.raises(ManifestError, match=name):
         read_manifest(tmp_path)
+
+
+def test_a_dial_s_nearest_level_is_one_that_was_trained_within_an_operators_limits() -> None:
+    levels = DialLevels(levels=[0, 0.25, 0.5, 1])
+    assert [levels.nearest(value) for value in (0.0, 0.12, 0.125, 0.74, 0.75, 1.0)] == [0, 0, 0.25, 0.5, 1, 1]
+    assert levels.nearest(0.3, (0.3, 1.0)) == 0.5
+    assert levels.nearest(0.9, (0.0, 0.9)) == 0.5
+    assert levels.nearest(0.8, (0.7, 0.9)) == 0.8

@@ -10,6 +10,7 @@ import pytest
 from rheostat_server.adapters import Adapter, AdapterStore
 from rheostat_server.app import create_app
 from rheostat_server.contract.manifest import Manifest
+from rheostat_server.plan import Selection
 from rheostat_server.policy import DialRange, Envelope, Policy
 from rheostat_server.runtime import Runtime
 from tests.server.recording import RecordingEngine
@@ -122,3 +123,25 @@ async def test_a_calibration_that_is_not_used_is_not_told(http: httpx.AsyncClien
 async def test_what_can_be_attained_is_told_by_mode(http: httpx.AsyncClient) -> None:
     shown = (await http.get("/v1/control")).json()["adapters"][0]["calibrated"]
     assert shown["adapter"] == {"safety": [0.2, 0.9], "helpfulness": [0.0, 0.8]}
+
+
+@pytest.mark.parametrize(
+    ("mode", "calibrate", "values"),
+    [
+        ("prompt+rerank", False, None),
+        ("prompt+rerank", True, {"safety": 0.75, "helpfulness": 1.0}),
+        ("adapter+rerank", False, {"safety": 0.5, "helpfulness": 1.0}),
+        ("adapter+rerank", True, {"safety": 0.75, "helpfulness": 1.0}),
+    ],
+)
+async def test_candidates_are_drawn_at_the_nearest_levels_and_not_around_them(
+    runtime: Runtime, mode: str, calibrate: bool, values: dict[str, float] | None
+) -> None:
+    """0.6 is the mean score of control value 0.75, and 0.5 the trained level nearest to it."""
+    selection = Selection(("selector@1",), calibrate=calibrate)
+    app = create_app(replace(runtime, means=replace(runtime.means, selection=selection)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        body = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "control": {**DIALS, "mode": mode}}
+        told = (await http.post("/v1/control/plan", json=body)).json()
+    assert told["effective"] == DIALS
+    assert told.get("control_values") == values

@@ -1,6 +1,7 @@
 """`control.json`: what an adapter is, which base model it obeys on, how it is controlled, and what was measured."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rheostat_server.contract.calibration import Calibration
 from rheostat_server.contract.control_text import ControlText
-from rheostat_server.contract.dials import DIAL_NAMES, DialName
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials
 
 MANIFEST_FILE: Final = "control.json"
 SCHEMA_VERSION: Final = 1
@@ -46,6 +47,11 @@ class DialLevels(_Part):
         if levels != sorted(levels):
             raise ValueError(f"levels are {levels}; they must ascend")
         return levels
+
+    def nearest(self, value: float, within: tuple[float, float] = (0.0, 1.0)) -> float:
+        """The level nearest to a value, the upper of two, among those within an operator's limits; else the value."""
+        allowed = [level for level in self.levels if within[0] <= level <= within[1]]
+        return min(allowed, key=lambda level: (abs(level - value), -level), default=value)
 
 
 class ControlTextSpec(_Part):
@@ -102,6 +108,15 @@ class Manifest(_Part):
     def id(self) -> str:
         """The address by content, `name@` and twelve hex digits of the weights' digest."""
         return f"{self.name}@{self.weights_digest.removeprefix('sha256:')[:12]}"
+
+    def nearest_levels(self, dials: Dials, *, within: Mapping[DialName, tuple[float, float]]) -> Dials:
+        """The trained levels nearest to the dials, within an operator's limits by dial."""
+        return dials.replaced(
+            {
+                name: self.dials[name].nearest(value, within.get(name, (0.0, 1.0)))
+                for name, value in dials.as_dict().items()
+            }
+        )
 
 
 def read_manifest(folder: Path) -> Manifest:

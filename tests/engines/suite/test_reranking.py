@@ -167,14 +167,16 @@ def test_hanging_up_after_the_choice_frees_the_chosen_one_too(idle: Served, free
     idle.wait_until_running(0, within=freed_within)
 
 
-def test_candidates_are_drawn_by_the_adapter_that_is_named(served: Served) -> None:
-    by_adapter = drawn(served, control={"mode": "adapter", "adapter": "tiny-cold", **TARGETS[2]})
+def test_candidates_are_drawn_by_the_adapter_that_is_named_at_its_nearest_levels(served: Served) -> None:
+    at = {"safety": 0.5, "helpfulness": 1.0}
+    by_adapter = drawn(served, control={"mode": "adapter", "adapter": "tiny-cold", **at})
     judged = {text: levels(served, by_adapter, text) for text in choices(served, by_adapter)}
     answer = served.answer({**by_adapter, "control": plain(mode="adapter+rerank", adapter="tiny-cold")})
     assert text_of(answer) == nearest(judged, TARGETS[2])
     assert answer["control"]["mode"] == "adapter+rerank"
     assert answer["control"]["adapter"] == served.cold
-    assert answer["control"]["control_text"] == "[helpful=0.80][harmless=0.30]"
+    assert answer["control"]["control_text"] == "[helpful=1.00][harmless=0.50]"
+    assert answer["control"]["control_values"] == at
     assert text_of(answer) not in choices(served, drawn(served))
 
 
