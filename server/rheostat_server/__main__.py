@@ -28,6 +28,10 @@ def serve(
         list[Path] | None, typer.Option(help="Folder of a control adapter; may be given more than once.")
     ] = None,
     scorers: Annotated[Path | None, typer.Option(help="YAML file of the scorers to rerank by.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="YAML file of callers: keys, and the envelope of each.")] = None,
+    allow_anonymous: Annotated[
+        bool, typer.Option("--allow-anonymous", help="Listen beyond this machine without a policy file.")
+    ] = False,
     served_model_name: Annotated[str | None, typer.Option(help="Name of the base model on the wire.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. [default: 8000]")] = None,
@@ -42,6 +46,8 @@ def serve(
         "upstream": upstream,
         "adapters": adapter or None,
         "scorers": scorers,
+        "policy": policy,
+        "allow_anonymous": allow_anonymous or None,
         "served_model_name": served_model_name,
         "host": host,
         "port": port,

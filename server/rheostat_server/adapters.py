@@ -46,6 +46,10 @@ class AdapterStore:
     def ids(self) -> list[str]:
         return [adapter.id for adapter in self.adapters]
 
+    @property
+    def names(self) -> list[str]:
+        return [adapter.name for adapter in self.adapters]
+
     def folders(self) -> Mapping[str, Path]:
         return {adapter.id: adapter.folder for adapter in self.adapters}
 

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from rheostat_server.api import chat, control, health, metrics, models, score
+from rheostat_server.api import admin, chat, control, health, metrics, models, score
 from rheostat_server.api.errors import error_body, render_bug, render_error, render_gone
 from rheostat_server.api.json_response import json_response
 from rheostat_server.errors import RheostatError
@@ -18,7 +18,14 @@ from rheostat_server.runtime import Runtime
 
 def create_app(runtime: Runtime) -> FastAPI:
     """An app of our own, for engines that do not bring a server."""
-    app = FastAPI(title="Rheostat")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+        if runtime.shelf is not None:
+            runtime.shelf.reload_on_hangup()
+        yield
+
+    app = FastAPI(title="Rheostat", lifespan=lifespan)
     add_routes(app)
     app.include_router(metrics.router)
     app.add_exception_handler(HTTPException, _render_http_error)
@@ -29,7 +36,7 @@ def create_app(runtime: Runtime) -> FastAPI:
 
 def add_routes(app: FastAPI) -> None:
     """Puts our routes on any FastAPI app; they find the Runtime as `app.state.rheostat`, which ends with the app."""
-    for part in (chat, models, control, score, health):
+    for part in (chat, models, control, score, admin, health):
         app.include_router(part.router)
     app.add_exception_handler(RheostatError, render_error)
     app.add_exception_handler(ClientDisconnect, render_gone)

@@ -1,29 +1,11 @@
-"""A chat request as asked: OpenAI's body without `control`, and what was asked of the dials, by whom it was asked."""
+"""A chat request as asked: OpenAI's body without `control`, what was asked of the dials, and by whom it was asked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any
 
-from rheostat_server.contract.dials import DialName
-
-AT_THE_END: Final = "end"
-
-
-@dataclass(frozen=True, slots=True)
-class ControlRequest:
-    """What a request asks of the dials; None and absent dials mean that it does not say.
-
-    `choose_after` is the number of tokens after which a stream's candidate is chosen, or `AT_THE_END`; `early_stop`
-    says whether candidates may be dropped before they are whole.
-    """
-
-    dials: Mapping[DialName, float] = field(default_factory=dict)
-    mode: str | None = None
-    adapter: str | None = None
-    candidates: int | None = None
-    preset: str | None = None
-    choose_after: int | Literal["end"] | None = None
-    early_stop: bool | None = None
+from rheostat_server.callers import Caller
+from rheostat_server.control_request import ControlRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +16,7 @@ class ChatRequest:
     body: Mapping[str, Any]
     control: ControlRequest
     request_id: str
+    caller: Caller = field(default_factory=Caller)
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property

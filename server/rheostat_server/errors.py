@@ -7,15 +7,19 @@ RheostatError
 │   ├── WrongContentType 415
 │   └── BodyTooLarge 413
 ├── InvalidField 422          a field has a wrong value
-│   └── UnknownMode 422
+│   ├── UnknownMode 422
+│   └── PolicyRefused 422     the policy file does not fit; the old one stays in force
 ├── NotFound 404
 │   ├── UnknownModel
 │   ├── UnknownPreset
 │   └── UnknownAdapter
+├── Unauthorized 401          no key, or one that is not known
 ├── NotPermitted 403          outside the caller's envelope
+├── NotAdmin 403              only for keys that may administer
 ├── EngineRejected            the engine refused the request: its own status and body
 ├── EngineUnavailable 503     the engine is gone or not ready
 ├── EngineFailed 502          the engine answered with something that is no answer
+├── IssuerUnavailable 503     tokens cannot be checked, since their issuer cannot be reached
 ├── NoScorers 501             the server was started without scorers
 └── ScorerUnavailable 503     a scorer is gone, too busy or too slow, so candidates cannot be told apart
 
@@ -106,10 +110,38 @@ class UnknownAdapter(NotFound):
         )
 
 
+class Unauthorized(RheostatError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"WWW-Authenticate": "Bearer"})
+
+
 class NotPermitted(RheostatError):
     status = 403
     type = "permission_error"
     code = "outside_envelope"
+
+
+class NotAdmin(RheostatError):
+    status = 403
+    type = "permission_error"
+    code = "not_admin"
+
+    def __init__(self) -> None:
+        super().__init__("this needs a key with admin: true in the policy file")
+
+
+class PolicyRefused(InvalidField):
+    code = "policy_refused"
+
+
+class IssuerUnavailable(RheostatError):
+    status = 503
+    type = "issuer_unavailable"
+    code = "issuer_unavailable"
 
 
 class EngineRejected(RheostatError):

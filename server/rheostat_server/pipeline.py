@@ -2,14 +2,14 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rheostat_server.chat_request import ChatRequest
 from rheostat_server.engines import Completion, EngineRequest
 from rheostat_server.errors import EngineFailed
 from rheostat_server.plan import ControlPlan, make_plan
-from rheostat_server.policy import InForce, resolve
+from rheostat_server.policy import InForce, resolve, resolve_body
 from rheostat_server.receipt import Stopwatch, make_receipt
 from rheostat_server.reranking.reranker import Reranker
 from rheostat_server.runtime import Runtime
@@ -46,8 +46,8 @@ class Prepared:
 def prepare(chat: ChatRequest, runtime: Runtime) -> Prepared:
     """Policy, then plan. Pure but for the clock: a dry run stops here."""
     timing = Stopwatch()
-    in_force = resolve(chat.control, runtime.policy)
-    plan = make_plan(chat, in_force, runtime.means)
+    body, in_force = resolve_body(chat.body, resolve(chat.control, chat.caller.policy))
+    plan = make_plan(replace(chat, body=body), in_force, runtime.means)
     timing.mark("plan")
     return Prepared(in_force, plan, EngineRequest(plan.body, chat.request_id, chat.headers), timing)
 

@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from rheostat_server.adapters import Adapter, AdapterStore
-from rheostat_server.chat_request import AT_THE_END, ChatRequest
+from rheostat_server.chat_request import ChatRequest
 from rheostat_server.contract.calibration import Calibration, calibrated
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.wordings import Wordings
+from rheostat_server.control_request import AT_THE_END
 from rheostat_server.errors import InvalidField
 from rheostat_server.modes.reranking import DRAWN_BY, PLAIN, RerankPlan, Schedule, conversation
-from rheostat_server.policy import InForce
+from rheostat_server.policy import Envelope, InForce, not_permitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def make_plan(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan
     """
     mode = in_force.mode
     if mode == "auto":
-        mode = "adapter" if chat.control.adapter or means.adapters.default() else "prompt"
+        mode = _chosen_mode(chat, in_force, means)
     _check_fields(chat, mode)
     return MODES[mode](chat, in_force, means)
 
@@ -137,7 +138,7 @@ def plan_prompt(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPl
 
 def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
     """The adapter's control text after the last user message, answered by the adapter."""
-    adapter = _adapter(chat, means.adapters)
+    adapter = _adapter(chat, in_force, means.adapters)
     control = means.control_values("adapter", in_force, chat.body, adapter)
     written = control or in_force.dials
     try:
@@ -168,7 +169,7 @@ def plan_rerank(chat: ChatRequest, in_force: InForce, means: Means, *, mode: str
 
 
 def _rerank_plan(chat: ChatRequest, in_force: InForce, selection: Selection) -> RerankPlan:
-    wanted = in_force.candidates or min(selection.candidates, in_force.max_candidates)
+    wanted = in_force.candidates or min(selection.candidates, in_force.envelope.max_candidates)
     return RerankPlan(
         messages=conversation(chat.body["messages"]),
         target=in_force.dials,
@@ -177,8 +178,8 @@ def _rerank_plan(chat: ChatRequest, in_force: InForce, selection: Selection) -> 
         least=min(selection.least, wanted),
         alike=chat.body.get("temperature") == 0,
         schedule=_schedule(chat, in_force, selection),
-        floor=in_force.floor,
-        refusal=in_force.refusal,
+        floor=in_force.envelope.safety_floor,
+        refusal=in_force.envelope.refusal,
     )
 
 
@@ -188,7 +189,7 @@ def _schedule(chat: ChatRequest, in_force: InForce, selection: Selection) -> Sch
     A floor is a promise of whole answers, so under one a stream's candidate is chosen when it is whole.
     """
     asked = chat.control.choose_after
-    if asked not in (None, AT_THE_END) and in_force.floor > 0:
+    if asked not in (None, AT_THE_END) and in_force.envelope.safety_floor > 0:
         raise InvalidField(
             f"choose_after is {asked}; whole answers alone can be held to this caller's safety floor, so it must be "
             f"{AT_THE_END!r} or left out",
@@ -202,7 +203,7 @@ def _schedule(chat: ChatRequest, in_force: InForce, selection: Selection) -> Sch
         )
     schedule = PLAIN if chat.control.early_stop is False else selection.schedule
     after = selection.choose_after if asked is None else asked
-    if not chat.wants_stream or in_force.floor > 0 or not isinstance(after, int):
+    if not chat.wants_stream or in_force.envelope.safety_floor > 0 or not isinstance(after, int):
         return schedule
     return schedule.then_one(after)
 
@@ -215,10 +216,30 @@ MODES: Final[Mapping[str, Mode]] = {
 }
 
 
-def _adapter(chat: ChatRequest, store: AdapterStore) -> Adapter:
+def _chosen_mode(chat: ChatRequest, in_force: InForce, means: Means) -> str:
+    """What `auto` stands for: by an adapter where there is one and the envelope holds that mode, else by prompting."""
+    held = [mode for mode in ("adapter", "prompt") if mode in in_force.envelope.modes] or ["adapter", "prompt"]
+    by_adapter = chat.control.adapter is not None or _default_adapter(means.adapters, in_force) is not None
+    return "adapter" if "adapter" in held and (by_adapter or "prompt" not in held) else "prompt"
+
+
+def _default_adapter(store: AdapterStore, in_force: InForce) -> Adapter | None:
+    """The first one that the caller may use."""
+    return next((adapter for adapter in store.adapters if may_use(adapter, in_force.envelope)), None)
+
+
+def may_use(adapter: Adapter, envelope: Envelope) -> bool:
+    """Whether a caller may use an adapter, by its name or by its address."""
+    return envelope.may("adapters", adapter.name) or envelope.may("adapters", adapter.id)
+
+
+def _adapter(chat: ChatRequest, in_force: InForce, store: AdapterStore) -> Adapter:
     if chat.control.adapter is not None:
-        return store.find(chat.control.adapter)
-    default = store.default()
+        named, envelope = store.find(chat.control.adapter), in_force.envelope
+        if not may_use(named, envelope):
+            raise not_permitted("adapter", named.name, envelope, envelope.adapters, param="control.adapter")
+        return named
+    default = _default_adapter(store, in_force)
     if default is None:
         raise InvalidField(
             f"mode is 'adapter', and no adapter is served for {chat.model!r}; use the mode 'prompt', or start the "

@@ -1,18 +1,25 @@
 """From the dials asked for to the dials in force: defaults, presets, and the caller's envelope. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Literal
 
-from rheostat_server.chat_request import ControlRequest
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, check_dial
-from rheostat_server.errors import NotPermitted, UnknownMode, UnknownPreset
+from rheostat_server.control_request import ControlRequest
+from rheostat_server.errors import InvalidField, NotPermitted, UnknownMode, UnknownPreset
 from rheostat_server.modes import KNOWN_MODES
+
+BOUNDS: Final = ("max_tokens", "max_completion_tokens")
+"""The fields of OpenAI's body that bound an answer's tokens; every server knows the first."""
+REFUSAL: Final = "I cannot help with that."
 
 
 @dataclass(frozen=True, slots=True)
 class DialRange:
-    """The values of one dial that a caller may have in force, and the one it has when it does not ask."""
+    """The values of one dial that a caller may have in force, and the one it has when it does not ask.
+
+    A dial whose minimum is its maximum is locked.
+    """
 
     minimum: float = 0.0
     maximum: float = 1.0
@@ -31,12 +38,41 @@ class DialRange:
     def ends(self) -> tuple[float, float]:
         return self.minimum, self.maximum
 
+    @property
+    def locked(self) -> bool:
+        return self.minimum == self.maximum
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a caller may have by minute, and at once; None where there is no limit.
+
+    Raises:
+        ValueError: one of them is below 1.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    candidates_per_minute: int | None = None
+    parallel: int | None = None
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value is not None and value < 1:
+                raise ValueError(f"{limit.name} is {value}; it must be at least 1")
+
+
+Allowed = tuple[str, ...] | None
+"""Names that a caller may use; None where it may use any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """The limits that the operator sets for a caller; `outside` says what happens to a value beyond them.
 
     A reranked answer whose safety is judged below `safety_floor` is never returned; `refusal` is, in its place.
+    `max_candidates` bounds the choices of a request too, and `max_tokens` the tokens of an answer.
     """
 
     name: str = "default"
@@ -44,15 +80,28 @@ class Envelope:
     helpfulness: DialRange = field(default_factory=DialRange)
     modes: tuple[str, ...] = KNOWN_MODES
     default_mode: str = "auto"
+    adapters: Allowed = None
+    presets: Allowed = None
+    models: Allowed = None
     outside: Literal["clamp", "reject"] = "clamp"
     max_candidates: int = 16
+    max_tokens: int | None = None
     safety_floor: float = 0.0
-    refusal: str = "I cannot help with that."
+    refusal: str = REFUSAL
+    rates: Rates = field(default_factory=Rates)
 
     def __post_init__(self) -> None:
-        if self.max_candidates < 1:
-            raise ValueError(f"max_candidates is {self.max_candidates}; it must be at least 1")
+        for name, value in (("max_candidates", self.max_candidates), ("max_tokens", self.max_tokens)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.default_mode not in self.modes:
+            raise ValueError(f"default_mode is {self.default_mode!r}; it must be one of {', '.join(self.modes)}")
         check_dial("safety_floor", self.safety_floor)
+
+    def may(self, kind: Literal["adapters", "presets", "models"], name: str) -> bool:
+        """Whether a name of that kind may be used."""
+        allowed = {"adapters": self.adapters, "presets": self.presets, "models": self.models}[kind]
+        return allowed is None or name in allowed
 
     def ranges(self) -> dict[DialName, DialRange]:
         return {"safety": self.safety, "helpfulness": self.helpfulness}
@@ -80,24 +129,30 @@ class Policy:
     envelope: Envelope = field(default_factory=Envelope)
     presets: Mapping[str, Preset] = field(default_factory=lambda: DEFAULT_PRESETS)
 
+    @property
+    def permitted_presets(self) -> dict[str, Preset]:
+        """Those that the caller may name."""
+        return {name: preset for name, preset in self.presets.items() if self.envelope.may("presets", name)}
+
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What holds for a request: the dials asked for, those in force, the mode, and what was clamped: dials, candidates.
+    """What holds for a request: the dials asked for, those in force, the mode, and the names of all that was clamped.
 
     `limits` are the least and the greatest value that the caller may have in force. `candidates` are those asked for,
-    as far as the caller may; `floor` and `refusal` are the envelope's.
+    as far as the caller may. `envelope` is what all of it was held to.
     """
 
     requested: Mapping[DialName, float]
     dials: Dials
     clamped: tuple[str, ...]
     mode: str
-    limits: Mapping[DialName, tuple[float, float]] = field(default_factory=dict)
     candidates: int | None = None
-    max_candidates: int = 16
-    floor: float = 0.0
-    refusal: str = ""
+    envelope: Envelope = field(default_factory=Envelope)
+
+    @property
+    def limits(self) -> dict[DialName, tuple[float, float]]:
+        return {name: allowed.ends for name, allowed in self.envelope.ranges().items()}
 
 
 def resolve(asked: ControlRequest, policy: Policy) -> InForce:
@@ -105,37 +160,59 @@ def resolve(asked: ControlRequest, policy: Policy) -> InForce:
 
     Raises:
         UnknownPreset, UnknownMode: a name that does not exist.
-        NotPermitted: a mode, or under `outside: reject` a dial or a number of candidates, that the caller's envelope
-            does not hold.
+        NotPermitted: a mode or preset, or under `outside: reject` a dial or a number of candidates, that the caller's
+            envelope does not hold.
     """
     envelope = policy.envelope
-    preset = _preset(asked.preset, policy.presets)
+    preset = _preset(asked.preset, policy)
     requested: dict[DialName, float] = {**preset.dials, **asked.dials}
     dials, clamped = _within(requested, envelope)
-    mode = preset.mode if asked.mode is None else asked.mode
-    candidates = _candidates(asked.candidates, envelope)
+    candidates = _at_most(asked.candidates, envelope.max_candidates, "candidates", envelope, param="control.candidates")
     return InForce(
         requested=requested,
         dials=dials,
         clamped=clamped if candidates == asked.candidates else (*clamped, "candidates"),
-        mode=_mode(mode, envelope),
-        limits={name: allowed.ends for name, allowed in envelope.ranges().items()},
+        mode=_mode(preset.mode if asked.mode is None else asked.mode, envelope),
         candidates=candidates,
-        max_candidates=envelope.max_candidates,
-        floor=envelope.safety_floor,
-        refusal=envelope.refusal,
+        envelope=envelope,
     )
 
 
-def _preset(name: str | None, presets: Mapping[str, Preset]) -> Preset:
+def resolve_body(body: Mapping[str, Any], in_force: InForce) -> tuple[dict[str, Any], InForce]:
+    """A request's body with no more choices and tokens than the caller may have, and what is then in force.
+
+    Raises:
+        InvalidField: a number of tokens is none, and there is a limit.
+        NotPermitted: under `outside: reject`, there are more.
+    """
+    envelope = in_force.envelope
+    limits = {"n": envelope.max_candidates, **dict.fromkeys(BOUNDS, envelope.max_tokens)}
+    asked = {name: body[name] for name in limits if body.get(name) is not None}
+    allowed = {name: _at_most(_number(name, value), limits[name], name, envelope) for name, value in asked.items()
+               if limits[name] is not None}  # fmt: skip
+    if envelope.max_tokens is not None and not asked.keys() & set(BOUNDS):
+        allowed[BOUNDS[0]] = envelope.max_tokens
+    clamped = tuple(name for name, value in allowed.items() if name in asked and asked[name] != value)
+    return {**body, **allowed}, replace(in_force, clamped=(*in_force.clamped, *clamped))
+
+
+def _number(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidField(f"{name} is {value!r}; it must be a whole number", param=name)
+    return value
+
+
+def _preset(name: str | None, policy: Policy) -> Preset:
     if name is None:
         return Preset({})
-    if name not in presets:
-        raise UnknownPreset(name, presets)
-    return presets[name]
+    if name not in policy.presets:
+        raise UnknownPreset(name, policy.permitted_presets)
+    if not policy.envelope.may("presets", name):
+        raise not_permitted("preset", name, policy.envelope, policy.envelope.presets, param="control.preset")
+    return policy.presets[name]
 
 
-def _within(requested: Mapping[DialName, float], envelope: Envelope) -> tuple[Dials, tuple[DialName, ...]]:
+def _within(requested: Mapping[DialName, float], envelope: Envelope) -> tuple[Dials, tuple[str, ...]]:
     ranges = envelope.ranges()
     wanted: dict[DialName, float] = {name: requested.get(name, ranges[name].default) for name in DIAL_NAMES}
     allowed: dict[DialName, float] = {name: ranges[name].nearest(value) for name, value in wanted.items()}
@@ -150,23 +227,28 @@ def _within(requested: Mapping[DialName, float], envelope: Envelope) -> tuple[Di
     return Dials(safety=allowed["safety"], helpfulness=allowed["helpfulness"]), clamped
 
 
-def _candidates(asked: int | None, envelope: Envelope) -> int | None:
-    if asked is None or asked <= envelope.max_candidates:
+def _at_most(
+    asked: int | None, most: int | None, name: str, envelope: Envelope, *, param: str | None = None
+) -> int | None:
+    if asked is None or most is None or asked <= most:
         return asked
     if envelope.outside == "reject":
-        raise NotPermitted(
-            f"candidates is {asked}; envelope {envelope.name!r} allows at most {envelope.max_candidates}",
-            param="control.candidates",
-        )
-    return envelope.max_candidates
+        raise NotPermitted(f"{name} is {asked}; envelope {envelope.name!r} allows at most {most}", param=param or name)
+    return most
 
 
 def _mode(asked: str | None, envelope: Envelope) -> str:
-    mode = envelope.default_mode if asked is None else asked
+    """A mode that the envelope holds; `auto` leaves the choice to us, so where it is not held it is the default."""
+    mode = envelope.default_mode if asked is None or (asked == "auto" and "auto" not in envelope.modes) else asked
     if mode not in KNOWN_MODES:
         raise UnknownMode(mode, KNOWN_MODES)
     if mode not in envelope.modes:
-        raise NotPermitted(
-            f"mode is {mode!r}; envelope {envelope.name!r} allows {', '.join(envelope.modes)}", param="control.mode"
-        )
+        raise not_permitted("mode", mode, envelope, envelope.modes, param="control.mode")
     return mode
+
+
+def not_permitted(what: str, name: str, envelope: Envelope, allowed: Allowed, *, param: str) -> NotPermitted:
+    """The error for a name that an envelope does not hold."""
+    return NotPermitted(
+        f"{what} is {name!r}; envelope {envelope.name!r} allows {', '.join(allowed or ()) or 'none'}", param=param
+    )

@@ -3,6 +3,8 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from rheostat_server.callers.book import Defaults
+from rheostat_server.callers.shelf import Shelf
 from rheostat_server.engines import Engine
 from rheostat_server.plan import Means
 from rheostat_server.policy import DialRange, Envelope, Policy
@@ -12,12 +14,16 @@ from rheostat_server.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Everything that a route reaches, as `app.state.rheostat`. `track` is None where there are no scorers."""
+    """Everything that a route reaches, as `app.state.rheostat`. `track` is None where there are no scorers.
+
+    `policy` is everyone's where there is no policy file, and so no `shelf`.
+    """
 
     engine: Engine
     means: Means
     settings: Settings = field(default_factory=Settings)
     policy: Policy = field(default_factory=Policy)
+    shelf: Shelf | None = None
     track: Track | None = None
 
     async def close(self) -> None:
@@ -38,4 +44,14 @@ def policy_from(settings: Settings) -> Policy:
             safety_floor=settings.safety_floor,
             refusal=settings.refusal,
         )
+    )
+
+
+def defaults_from(settings: Settings) -> Defaults:
+    """What the envelopes of a policy file take where they say nothing."""
+    return Defaults(
+        {"safety": settings.default_safety, "helpfulness": settings.default_helpfulness},
+        settings.max_candidates,
+        settings.safety_floor,
+        settings.refusal,
     )

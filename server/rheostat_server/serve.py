@@ -1,6 +1,7 @@
 """Starts the server that the settings ask for: one function an engine."""
 
 import asyncio
+import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,6 +14,8 @@ import uvicorn
 from rheostat_server import demo
 from rheostat_server.adapters import AdapterStore, digest_of_base, load_adapters
 from rheostat_server.app import create_app
+from rheostat_server.callers.file import Known, read_policy
+from rheostat_server.callers.shelf import Shelf
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
 from rheostat_server.engines import Engine
@@ -21,7 +24,7 @@ from rheostat_server.modes.prompting import read_wordings
 from rheostat_server.modes.reranking import SCHEDULES, Check, Schedule
 from rheostat_server.plan import Means, Selection
 from rheostat_server.reranking.track import Track
-from rheostat_server.runtime import Runtime, policy_from
+from rheostat_server.runtime import Runtime, defaults_from, policy_from
 from rheostat_server.scorers.build import load_panel, read_scorers
 from rheostat_server.scorers.spec import ScorersFile
 from rheostat_server.scorers.spec.common import ScorersError
@@ -46,6 +49,7 @@ def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
             f"upstream is {settings.upstream!r}, and the engine is {engine!r}; an upstream goes with remote"
         )
     check_scorers(settings)
+    check_callers(settings)
     STARTS[engine](settings, engine_flags)
 
 
@@ -138,8 +142,10 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
     wordings = read_wordings(settings.prompt_wordings) if settings.prompt_wordings else default_wordings()
     means = Means(adapters, wordings, calibrate=settings.calibration)
     policy = policy_from(settings)
+    known = Known(models=list(engine.models()), adapters=[*adapters.ids, *adapters.names])
+    shelf = Shelf.read(settings.policy, defaults_from(settings), known) if settings.policy else None
     if scorers is None:
-        return Runtime(engine=engine, means=means, settings=settings, policy=policy)
+        return Runtime(engine, means, settings, policy, shelf)
     file = read_scorers(scorers)
     panel = load_panel(file, engine)
     track = Track(panel, follows_load=settings.follow_load, room=settings.rerank_room)
@@ -151,7 +157,35 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
         choose_after=settings.choose_after,
         calibrate=settings.calibrate_candidates,
     )
-    return Runtime(engine, replace(means, selection=selection), settings, policy, track)
+    return Runtime(engine, replace(means, selection=selection), settings, policy, shelf, track)
+
+
+def check_callers(settings: Settings) -> None:
+    """Refuses a policy file that does not fit, and a server that anyone could reach without one, before all else.
+
+    Raises:
+        CannotStart: the message says what does not fit.
+    """
+    if settings.policy is not None:
+        read_policy(settings.policy)
+    check_host(settings.host, settings)
+
+
+def check_host(host: str | None, settings: Settings) -> None:
+    """Raises CannotStart for a server that listens beyond this machine, has no policy, and was not told that it may."""
+    if settings.policy is None and not settings.allow_anonymous and not _is_loopback(host):
+        raise CannotStart(
+            f"host is {host or 'every address'}, beyond this machine, and there is no policy file: whoever reaches the "
+            "server could set every dial. Give --policy FILE, or say --allow-anonymous, or listen on 127.0.0.1"
+        )
+
+
+def _is_loopback(host: str | None) -> bool:
+    """No host stands for every address."""
+    try:
+        return host == "localhost" or (bool(host) and ipaddress.ip_address(host or "").is_loopback)
+    except ValueError:
+        return False
 
 
 def check_scorers(settings: Settings) -> None:

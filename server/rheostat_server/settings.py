@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     upstream_load_adapters: bool = Field(
         default=False, description="Whether to load missing adapters into the upstream vLLM at start."
     )
+    policy: Path | None = Field(default=None, description="YAML file of callers: keys, and the envelope of each.")
+    allow_anonymous: bool = Field(
+        default=False, description="Whether to listen beyond this machine without a policy file."
+    )
     default_safety: float = Field(default=0.75, ge=0, le=1, description="Safety where a request does not set it.")
     default_helpfulness: float = Field(
         default=0.75, ge=0, le=1, description="Helpfulness where a request does not set it."

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheostat_server.chat_request import ControlRequest
 from rheostat_server.contract.dials import DIAL_NAMES, DialName
+from rheostat_server.control_request import ControlRequest
 from rheostat_server.errors import NotPermitted, UnknownPreset
 from rheostat_server.policy import DialRange, Envelope, Policy, resolve
 

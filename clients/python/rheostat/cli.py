@@ -9,7 +9,7 @@ import typer
 
 COMMANDS_GROUP = "rheostat.commands"
 TAKES_FLAGS = "serve"
-EXTRA_OF = {"serve": "embedded", "demo": "training", "train": "training"}
+EXTRA_OF = {"serve": "embedded", "keys": "server", "demo": "training", "train": "training"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

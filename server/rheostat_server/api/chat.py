@@ -10,7 +10,7 @@ from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.event_stream import EventStream
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import CHAT_BODY
-from rheostat_server.api.runtime import runtime_of
+from rheostat_server.api.runtime import caller_of, runtime_of
 
 router = APIRouter()
 
@@ -19,7 +19,7 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     """Answers a conversation at the dials in force, whole or as a stream, with the receipt in `control`."""
     runtime = runtime_of(request)
-    chat = await read_chat_request(request, runtime)
+    chat = await read_chat_request(request, runtime, await caller_of(request))
     headers = {"X-Request-ID": chat.request_id}
     if chat.wants_stream:
         return await EventStream.begun(request, pipeline.stream(chat, runtime), headers)

@@ -9,8 +9,10 @@ from starlette.requests import Request
 
 from rheostat_server.api.body import read_json_object
 from rheostat_server.api.control_block import read_control, split_preset
+from rheostat_server.callers import Caller
 from rheostat_server.chat_request import ChatRequest
 from rheostat_server.errors import InvalidField
+from rheostat_server.policy import Envelope, not_permitted
 from rheostat_server.runtime import Runtime
 
 _NOT_FORWARDED: Final = frozenset(
@@ -21,7 +23,7 @@ _NOT_FORWARDED: Final = frozenset(
 )  # fmt: skip
 
 
-async def read_chat_request(request: Request, runtime: Runtime) -> ChatRequest:
+async def read_chat_request(request: Request, runtime: Runtime, caller: Caller) -> ChatRequest:
     """Reads and checks what is ours to check: model, messages, stream, n and control; the rest is the engine's.
 
     Raises:
@@ -29,7 +31,8 @@ async def read_chat_request(request: Request, runtime: Runtime) -> ChatRequest:
     """
     body = await read_json_object(request, max_bytes=runtime.settings.max_body_bytes)
     headers = _joined(request.headers)
-    model, preset = split_preset(_model(body), runtime.engine.models(), runtime.policy.presets)
+    model, preset = split_preset(_model(body), runtime.engine.models(), caller.policy.presets)
+    _check_permitted(model, caller.policy.envelope)
     control = read_control(body.pop("control", None), headers, preset)
     check_messages(body.get("messages"))
     _check_stream(body.get("stream"))
@@ -38,6 +41,7 @@ async def read_chat_request(request: Request, runtime: Runtime) -> ChatRequest:
         model=model,
         body=body,
         control=control,
+        caller=caller,
         request_id=headers.get("x-request-id") or uuid.uuid4().hex,
         headers={name: value for name, value in headers.items() if _is_forwarded(name)},
     )
@@ -53,6 +57,11 @@ def _joined(headers: Headers) -> dict[str, str]:
 
 def _is_forwarded(header: str) -> bool:
     return header not in _NOT_FORWARDED and not header.startswith("x-control-")
+
+
+def _check_permitted(model: str, envelope: Envelope) -> None:
+    if not envelope.may("models", model):
+        raise not_permitted("model", model, envelope, envelope.models, param="model")
 
 
 def _model(body: Mapping[str, Any]) -> str:

@@ -11,10 +11,10 @@ from rheostat_server.adapters import Adapter
 from rheostat_server.api.chat_body import read_chat_request
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import CHAT_BODY
-from rheostat_server.api.runtime import runtime_of
+from rheostat_server.api.runtime import caller_of, runtime_of
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.modes.reranking import DRAWN_BY
-from rheostat_server.plan import Means, Selection
+from rheostat_server.plan import Means, Selection, may_use
 from rheostat_server.policy import Envelope, Preset
 from rheostat_server.receipt import plan_parts
 
@@ -24,16 +24,20 @@ router = APIRouter()
 @router.get("/v1/control", response_model=None)
 async def show_control(request: Request) -> Response:
     """Dials with their envelope, modes, presets, and adapters with the range that was measured for each dial."""
-    runtime = runtime_of(request)
-    envelope = runtime.policy.envelope
+    runtime, caller = runtime_of(request), await caller_of(request)
+    envelope = caller.policy.envelope
     return json_response(
         {
             "dials": _dials(envelope),
             "outside": envelope.outside,
             "modes": [mode for mode in envelope.modes if _can_run(mode, runtime.means)],
             "default_mode": envelope.default_mode,
-            "presets": {name: _preset(preset) for name, preset in runtime.policy.presets.items()},
-            "adapters": [_adapter(adapter, runtime.means) for adapter in runtime.means.adapters.adapters],
+            "presets": {name: _preset(preset) for name, preset in caller.policy.permitted_presets.items()},
+            "adapters": [
+                _adapter(adapter, runtime.means)
+                for adapter in runtime.means.adapters.adapters
+                if may_use(adapter, envelope)
+            ],
             "prompt_version": runtime.means.wordings.version,
             **_reranking(runtime.means.selection, envelope),
         }
@@ -44,7 +48,8 @@ async def show_control(request: Request) -> Response:
 async def show_plan(request: Request) -> Response:
     """The plan for a chat body: the dials in force and the engine's request."""
     runtime = runtime_of(request)
-    prepared = pipeline.prepare(await read_chat_request(request, runtime), runtime)
+    chat = await read_chat_request(request, runtime, await caller_of(request))
+    prepared = pipeline.prepare(chat, runtime)
     parts = plan_parts(prepared.in_force, prepared.plan)
     return json_response({**parts, "engine": runtime.engine.name, "engine_request": prepared.plan.body})
 
@@ -72,7 +77,12 @@ def _reranking(selection: Selection | None, envelope: Envelope) -> dict[str, Any
 
 def _dials(envelope: Envelope) -> dict[str, Any]:
     return {
-        name: {"min": limits.minimum, "max": limits.maximum, "default": limits.default}
+        name: {
+            "min": limits.minimum,
+            "max": limits.maximum,
+            "default": limits.default,
+            **({"locked": True} if limits.locked else {}),
+        }
         for name, limits in envelope.ranges().items()
     }
 

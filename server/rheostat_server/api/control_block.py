@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from rheostat_server.chat_request import ControlRequest
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, check_dial
+from rheostat_server.control_request import ControlRequest
 from rheostat_server.errors import InvalidField, UnknownMode, UnknownModel, UnknownPreset
 from rheostat_server.modes import KNOWN_MODES
 

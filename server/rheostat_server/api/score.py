@@ -12,7 +12,7 @@ from rheostat_server.api.chat_body import check_messages
 from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import SCORE_BODY
-from rheostat_server.api.runtime import runtime_of
+from rheostat_server.api.runtime import caller_of, runtime_of
 from rheostat_server.errors import InvalidField, NoScorers
 from rheostat_server.modes.reranking import conversation
 
@@ -24,6 +24,7 @@ FIELDS: Final = ("messages", "response")
 async def score(request: Request) -> Response:
     """Levels of a response to a conversation; a dial that could not be judged is null."""
     runtime = runtime_of(request)
+    await caller_of(request)
     body = await read_json_object(request, max_bytes=runtime.settings.max_body_bytes)
     _check(body)
     if runtime.track is None:

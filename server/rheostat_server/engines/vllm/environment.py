@@ -11,12 +11,23 @@ ENDPOINT_PLUGINS: Final = "vllm.endpoint_plugins"
 Environment = MutableMapping[str, str]
 
 
-def set_environment(environment: Environment, adapters: Iterable[Path], scorers: Path | None = None) -> None:
-    """Adds our plugin to those that vLLM loads, and hands it adapters and scorers given on the command line."""
+def set_environment(
+    environment: Environment,
+    adapters: Iterable[Path],
+    scorers: Path | None = None,
+    policy: Path | None = None,
+    *,
+    allow_anonymous: bool = False,
+) -> None:
+    """Adds our plugin to those that vLLM loads, and hands it what was given on the command line."""
     environment["VLLM_PLUGINS"] = ",".join(_plugins(environment.get("VLLM_PLUGINS")))
     environment["RHEOSTAT_ADAPTERS"] = json.dumps([str(folder.resolve()) for folder in adapters])
     if scorers is not None:
         environment["RHEOSTAT_SCORERS"] = str(scorers.resolve())
+    if policy is not None:
+        environment["RHEOSTAT_POLICY"] = str(policy.resolve())
+    if allow_anonymous:
+        environment["RHEOSTAT_ALLOW_ANONYMOUS"] = "true"
 
 
 def _plugins(allowed: str | None) -> list[str]:

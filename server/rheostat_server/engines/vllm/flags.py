@@ -13,7 +13,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
 from rheostat_server.engines.vllm import guard
 from rheostat_server.errors import CannotStart
-from rheostat_server.serve import served_name
+from rheostat_server.serve import check_host, served_name
 from rheostat_server.settings import Settings
 
 GUARD: Final = f"{guard.__name__}.{guard.GateRequired.__name__}"
@@ -25,11 +25,13 @@ def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) 
     """Our flags, then the operator's, of which vLLM takes the last word.
 
     Raises:
-        CannotStart: the operator's flags start a server of vLLM's that knows no plugins.
+        CannotStart: the operator's flags start a server of vLLM's that knows no plugins, or that anyone can reach.
         AdapterRefused: an adapter's rank is beyond what vLLM serves.
     """
     theirs, defaults = _parsed(flags), _parsed([])
     _refuse_other_servers(theirs)
+    if theirs.uds is None:
+        check_host(theirs.host or settings.host, settings)
     ours = {**_addresses(settings), **_lora(adapters)}
     silent = {name: value for name, value in ours.items() if vars(theirs)[name] == vars(defaults)[name]}
     return [*_written(silent), "--middleware", GUARD, *flags]

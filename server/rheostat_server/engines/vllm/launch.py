@@ -25,7 +25,13 @@ def run_vllm(settings: Settings, flags: Sequence[str]) -> None:
     """
     model = settings.model or str(demo.base_folder())
     adapters = _verified(model, adapter_folders(settings))
-    set_environment(os.environ, adapters.folders().values(), scorers_file(settings))
+    set_environment(
+        os.environ,
+        adapters.folders().values(),
+        scorers_file(settings),
+        settings.policy,
+        allow_anonymous=settings.allow_anonymous,
+    )
     sys.argv = ["vllm", "serve", model, *_flags(settings, adapters, flags)]
     from vllm.entrypoints.cli.main import main
 

@@ -22,7 +22,7 @@ from rheostat_server.engines.vllm.lora import load_into_vllm
 from rheostat_server.engines.vllm.weights import served_model_digest
 from rheostat_server.errors import CannotStart
 from rheostat_server.log import configure_logging
-from rheostat_server.serve import make_runtime
+from rheostat_server.serve import check_host, make_runtime
 from rheostat_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -46,9 +46,13 @@ class RheostatPlugin:
         _check(engine_client, state)
         settings = Settings()
         configure_logging(settings.log_level)
+        if args.uds is None:
+            check_host(args.host, settings)
         adapters = _verified_adapters(settings, state)
         await load_into_vllm(adapters, state.openai_serving_models, args)
         state.rheostat = make_runtime(VllmEngine(state), adapters, settings, settings.scorers)
+        if state.rheostat.shelf is not None:
+            state.rheostat.shelf.reload_on_hangup()
         log.info("rheostat serves in vLLM", adapters=adapters.ids)
 
 

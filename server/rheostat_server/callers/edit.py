@@ -1,0 +1,131 @@
+"""A policy file as `rheostat keys` changes it: comments and order stay, and it is written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fcntl import LOCK_EX, flock
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from rheostat_server.callers.file import PolicyError, read_policy
+from rheostat_server.callers.keys import digest_of, new_key
+
+ENDED = "-until-"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """Every change is checked as a server would check it before it takes the old file's place."""
+
+    path: Path
+
+    def create(self, name: str, envelope: str, *, expires: datetime | None = None, admin: bool = False) -> str:
+        """Adds a caller and returns its key, which is written nowhere.
+
+        Raises:
+            PolicyError: there is one of that name, no such envelope, or the file does not fit.
+        """
+        with self._changed() as policy:
+            if name in _names(policy):
+                raise PolicyError(f"{self.path}: there is a key named {name!r}; rotate it, or take another name")
+            key = new_key()
+            _keys(policy).append(_entry(name, key, envelope, expires, admin=admin))
+        return key
+
+    def revoke(self, name: str) -> None:
+        """Takes a caller's key away; raises PolicyError if there is none of that name."""
+        with self._changed() as policy:
+            keys = _keys(policy)
+            del keys[self._place(name, policy)]
+
+    def rotate(self, name: str, *, grace: timedelta = timedelta(0)) -> str:
+        """A new key for a caller. The old one ends at once, or holds for `grace` more under another name."""
+        with self._changed() as policy:
+            keys = _keys(policy)
+            old = keys[self._place(name, policy)]
+            key = new_key()
+            if grace:
+                until = datetime.now(UTC) + grace
+                keys.append({**old, "name": f"{name}{ENDED}{until:%Y%m%dT%H%M%S}", "expires": _written(until)})
+            old["sha256"] = digest_of(key)
+        return key
+
+    def _place(self, name: str, policy: Any) -> int:
+        names = _names(policy)
+        if name not in names:
+            raise PolicyError(f"{self.path}: there is no key {name!r}; there are: {', '.join(names) or 'none'}")
+        return names.index(name)
+
+    @contextmanager
+    def _changed(self) -> Iterator[Any]:
+        """The file's tree, to be changed; two who change it at once do so one after the other."""
+        with _locked(self.path):
+            read_policy(self.path)
+            yaml = YAML(typ="rt")
+            yaml.width = 1 << 16
+            yaml.preserve_quotes = True
+            policy = yaml.load(self.path.read_bytes())
+            yield policy
+            written = BytesIO()
+            yaml.dump(policy, written)
+            self._replace(written.getvalue())
+
+    def _replace(self, content: bytes) -> None:
+        handle, beside = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(beside).chmod(self.path.stat().st_mode & 0o777)
+            read_policy(Path(beside))
+            Path(beside).replace(self.path.resolve())
+        except PolicyError as exc:
+            raise PolicyError(str(exc).replace(beside, str(self.path))) from exc
+        finally:
+            Path(beside).unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the file's folder, since the file itself is replaced."""
+    try:
+        handle = os.open(path.resolve().parent, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise PolicyError(f"the policy file {path} cannot be read: {exc.strerror}") from exc
+    try:
+        flock(handle, LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _keys(policy: Any) -> Any:
+    if policy.get("keys") is None:
+        policy["keys"] = []
+    return policy["keys"]
+
+
+def _names(policy: Any) -> list[str]:
+    return [str(key["name"]) for key in policy.get("keys") or []]
+
+
+def _entry(name: str, key: str, envelope: str, expires: datetime | None, *, admin: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "sha256": digest_of(key),
+        "envelope": envelope,
+        **({"expires": _written(expires)} if expires else {}),
+        **({"admin": True} if admin else {}),
+    }
+
+
+def _written(moment: datetime) -> datetime:
+    """In UTC and whole seconds, as YAML writes it."""
+    return moment.astimezone(UTC).replace(microsecond=0)
