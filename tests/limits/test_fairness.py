@@ -1,0 +1,81 @@
+"""One light caller beside 19 that flood waits until some running request ends; first come first served, for them all.
+
+`python -m tests.limits.test_fairness` prints the figures.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from rheostat_server.limits.fair_queue import FairQueue
+from tests.limits.simulated import now, run_simulated
+
+SLOTS, SERVICE, FLOODERS, EACH = 4, 0.02, 19, 10
+"""Requests at once, the mean seconds of one (half to one and a half), those that flood, and what each has open."""
+PAUSE = 1.5 * SERVICE * (FLOODERS + 1) / SLOTS
+"""The light caller asks at two thirds of an even share."""
+SECONDS = 120.0
+
+Turn = Callable[[str], AbstractAsyncContextManager[Any]]
+
+
+def fair() -> Turn:
+    return FairQueue(running=SLOTS, waiting=10_000, deadline=60, clock=now).turn
+
+
+def fifo() -> Turn:
+    slots = asyncio.Semaphore(SLOTS)
+
+    @asynccontextmanager
+    async def turn(caller: str) -> Any:
+        async with slots:
+            yield
+
+    return turn
+
+
+async def waits(make: Callable[[], Turn], flooders: int) -> list[float]:
+    """The light caller's waits in seconds, shortest first."""
+    turn, found, chance = make(), list[float](), random.Random(7)
+
+    def around(seconds: float) -> float:
+        return seconds * chance.uniform(0.5, 1.5)
+
+    async def flood(caller: str) -> None:
+        while True:
+            async with turn(caller):
+                await asyncio.sleep(around(SERVICE))
+
+    floods = [asyncio.ensure_future(flood(f"flooder {i % flooders}")) for i in range(flooders * EACH)]
+    while now() < SECONDS:
+        await asyncio.sleep(around(PAUSE))
+        asked = now()
+        async with turn("light"):
+            found.append(now() - asked)
+            await asyncio.sleep(around(SERVICE))
+    for task in floods:
+        task.cancel()
+    await asyncio.wait(floods)
+    return sorted(found)
+
+
+def figures(make: Callable[[], Turn]) -> tuple[float, float, float]:
+    """Median, 99th percentile and longest wait, in seconds."""
+    found = run_simulated(waits(make, FLOODERS))
+    return found[len(found) // 2], found[int(len(found) * 0.99)], found[-1]
+
+
+def test_a_light_caller_waits_no_longer_than_until_a_running_request_ends() -> None:
+    assert figures(fair)[2] <= 1.5 * SERVICE
+
+
+def test_first_come_first_served_would_let_it_wait_for_all_of_the_flood() -> None:
+    assert figures(fifo)[1] >= 0.9 * SERVICE * FLOODERS * EACH / SLOTS
+
+
+if __name__ == "__main__":
+    for name, make in {"fair": fair, "first come first served": fifo}.items():
+        median, high, longest = figures(make)
+        print(f"{name}: median {median:.4f} s, p99 {high:.4f} s, longest {longest:.4f} s")
