@@ -8,10 +8,13 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from rheostat_server.api import admin, chat, control, health, metrics, models, score
 from rheostat_server.api.errors import error_body, render_bug, render_error, render_gone
 from rheostat_server.api.json_response import json_response
+from rheostat_server.api.recorded import Recorded
+from rheostat_server.api.request_id import RequestId
 from rheostat_server.errors import RheostatError
 from rheostat_server.runtime import Runtime
 
@@ -36,8 +39,13 @@ def create_app(runtime: Runtime) -> FastAPI:
 
 def add_routes(app: FastAPI) -> None:
     """Puts our routes on any FastAPI app; they find the Runtime as `app.state.rheostat`, which ends with the app."""
+    known = list(app.routes)
     for part in (chat, models, control, score, admin, health):
         app.include_router(part.router)
+    for route in app.routes:
+        if isinstance(route, Route) and route not in known and route.path.startswith("/v1/"):
+            route.app = Recorded(route.app, route.path)
+    app.add_middleware(RequestId)
     app.add_exception_handler(RheostatError, render_error)
     app.add_exception_handler(ClientDisconnect, render_gone)
     _close_runtime_with(app)

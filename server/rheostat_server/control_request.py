@@ -1,8 +1,8 @@
 """What a request asks of the dials."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal
 
 from rheostat_server.contract.dials import DialName
 
@@ -24,3 +24,9 @@ class ControlRequest:
     preset: str | None = None
     choose_after: int | Literal["end"] | None = None
     early_stop: bool | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What the request said; what it did not say is absent."""
+        others = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "dials"}
+        said: dict[str, Any] = {str(name): value for name, value in self.dials.items()}
+        return said | {name: value for name, value in others.items() if value is not None}

@@ -18,6 +18,13 @@ RheostatError
 ├── NotAdmin 403              only for keys that may administer
 ├── EngineRejected            the engine refused the request: its own status and body
 ├── EngineUnavailable 503     the engine is gone or not ready
+├── Draining 503              the server is about to end
+├── RequestTimeout 504        the answer took longer than the operator lets it
+├── AuditUnavailable 503      the request cannot be recorded (`audit/health.py`)
+├── TooManyRequests 429       over the caller's rates (`limits/refusals.py`, and the three below)
+├── LimitsUnavailable 503     the rates cannot be counted
+├── QueueFull 503             too many requests wait
+├── QueueTimeout 503          the request's turn did not come
 ├── EngineFailed 502          the engine answered with something that is no answer
 ├── IssuerUnavailable 503     tokens cannot be checked, since their issuer cannot be reached
 ├── NoScorers 501             the server was started without scorers
@@ -167,6 +174,21 @@ class EngineFailed(RheostatError):
     status = 502
     type = "engine_failed"
     code = "engine_failed"
+
+
+class Draining(RheostatError):
+    status = 503
+    type = "engine_unavailable"
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("the server is about to end and takes no new requests", headers={"Retry-After": "5"})
+
+
+class RequestTimeout(RheostatError):
+    status = 504
+    type = "timeout_error"
+    code = "request_timeout"
 
 
 class NoScorers(RheostatError):

@@ -1,20 +1,24 @@
 """One request from the dials asked for to the receipt: the file to read first."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rheostat_server.chat_request import ChatRequest
 from rheostat_server.engines import Completion, EngineRequest
 from rheostat_server.errors import EngineFailed
+from rheostat_server.heard import Heard
 from rheostat_server.plan import ControlPlan, make_plan
 from rheostat_server.policy import InForce, resolve, resolve_body
-from rheostat_server.receipt import Stopwatch, make_receipt
+from rheostat_server.receipt import Stopwatch, make_receipt, plan_parts
+from rheostat_server.record import Record
 from rheostat_server.reranking.reranker import Reranker
 from rheostat_server.runtime import Runtime
 from rheostat_server.sse import Passage
 from rheostat_server.telemetry import FIRST_EVENT, SECONDS, count_facts, count_plan, counted
+from rheostat_server.time_limit import each_within, within
+from rheostat_server.usage import UsageTally
 
 
 class Runner(Protocol):
@@ -34,6 +38,11 @@ class Prepared:
     engine_request: EngineRequest
     timing: Stopwatch
 
+    @property
+    def candidates(self) -> int:
+        """Sequences that the engine may have to run for it."""
+        return self.plan.rerank.wanted if self.plan.rerank else self.plan.body.get("n") or 1
+
     def receipt(self, runner: Runner) -> dict[str, Any]:
         """Marks the answer as complete."""
         self.timing.mark("total")
@@ -52,41 +61,96 @@ def prepare(chat: ChatRequest, runtime: Runtime) -> Prepared:
     return Prepared(in_force, plan, EngineRequest(plan.body, chat.request_id, chat.headers), timing)
 
 
-async def answer(chat: ChatRequest, runtime: Runtime) -> Completion:
+async def answer(chat: ChatRequest, runtime: Runtime, record: Record) -> Completion:
     """The whole answer with its receipt. Cancelling it frees the engine's request."""
-    prepared = prepare(chat, runtime)
-    count_plan(prepared.in_force, prepared.plan)
-    runner = runner_of(prepared.plan, runtime)
-    with counted(prepared.plan.mode):
-        completion = await runner.complete(prepared.engine_request)
-    completion["control"] = prepared.receipt(runner)
-    SECONDS.labels(prepared.plan.mode).observe(prepared.timing.marks["total"] / 1000)
+    async with _admitted(chat, runtime, record) as prepared:
+        runner = runner_of(prepared.plan, runtime)
+        async with within(runtime.settings.request_seconds):
+            completion = await runner.complete(prepared.engine_request)
+        record.usage = completion.get("usage") or {}
+        completion["control"] = record.control = prepared.receipt(runner)
+        if runtime.settings.audit_content:
+            record.content["choices"] = completion["choices"]
     return completion
 
 
-async def stream(chat: ChatRequest, runtime: Runtime) -> AsyncGenerator[bytes, None]:
+async def stream(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGenerator[bytes, None]:
     """The events as they come, with the receipt in one more event before the last.
 
     Closing the generator frees the engine's request.
     """
-    prepared = prepare(chat, runtime)
-    count_plan(prepared.in_force, prepared.plan)
-    runner = runner_of(prepared.plan, runtime)
-    passage = Passage()
-    with counted(prepared.plan.mode):
-        async with aclosing(runner.stream(prepared.engine_request)) as chunks:
+    passage, heard = Passage(), Heard() if runtime.settings.audit_content else None
+    async with _admitted(chat, runtime, record) as prepared:
+        runner = runner_of(prepared.plan, runtime)
+        async with aclosing(_chunks(runner, prepared.engine_request, chat, runtime, record)) as chunks:
             async for chunk in chunks:
                 if "first_event" not in prepared.timing.marks:
                     prepared.timing.mark("first_event")
                     FIRST_EVENT.labels(prepared.plan.mode).observe(prepared.timing.marks["first_event"] / 1000)
                 if passed := passage.let_through(chunk):
+                    if heard is not None:
+                        heard.take(passed)
                     yield passed
                 if passage.ended:
                     break
             else:
                 raise EngineFailed("the engine's stream ended without its last event, data: [DONE]")
-        yield passage.last_events(prepared.receipt(runner))
-    SECONDS.labels(prepared.plan.mode).observe(prepared.timing.marks["total"] / 1000)
+        record.control = prepared.receipt(runner)
+        if heard is not None:
+            record.content["choices"] = heard.choices
+        yield passage.last_events(record.control)
+
+
+@asynccontextmanager
+async def _admitted(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGenerator[Prepared, None]:
+    """A request from its plan to its end: noted, let in, and counted."""
+    _note(chat, runtime, record)
+    prepared = prepare(chat, runtime)
+    record.control = plan_parts(prepared.in_force, prepared.plan)
+    count_plan(prepared.in_force, prepared.plan)
+    mode, admission = prepared.plan.mode, runtime.admission
+    with counted(mode):
+        async with admission.admitted(chat.caller, candidates=prepared.candidates) as admitted:
+            record.headers |= admitted.quota.headers()
+            if admitted.waited:
+                prepared.timing.marks["queued"] = round(admitted.waited * 1000, 3)
+            try:
+                yield prepared
+            finally:
+                await admission.spend(chat.caller, record.tokens)
+    SECONDS.labels(mode).observe(prepared.timing.marks["total"] / 1000)
+
+
+def _note(chat: ChatRequest, runtime: Runtime, record: Record) -> None:
+    record.model, record.stream, record.asked = chat.model, chat.wants_stream, chat.control.as_json()
+    if runtime.settings.audit_content:
+        record.content["messages"] = chat.body["messages"]
+
+
+def _chunks(
+    runner: Runner, request: EngineRequest, chat: ChatRequest, runtime: Runtime, record: Record
+) -> AsyncGenerator[bytes, None]:
+    """The engine's stream; a token passes through no more than the operator's settings need."""
+    counted = runtime.admission.counts_tokens(chat.caller)
+    chunks = _metered(runner, request, record) if counted else runner.stream(request)
+    seconds = runtime.settings.request_seconds
+    return chunks if seconds is None else each_within(seconds, chunks)
+
+
+async def _metered(runner: Runner, request: EngineRequest, record: Record) -> AsyncGenerator[bytes, None]:
+    """The engine's stream, which is asked how many tokens it takes; they are noted, however it ends."""
+    options = request.body.get("stream_options") or {}
+    tally = UsageTally(options)
+    asked = replace(request, body={**request.body, "stream_options": {**options, "include_usage": True}})
+    try:
+        async with aclosing(runner.stream(asked)) as chunks:
+            async for chunk in chunks:
+                if passed := tally.let_through(chunk):
+                    yield passed
+        if rest := tally.rest():
+            yield rest
+    finally:
+        record.usage = tally.known
 
 
 def runner_of(plan: ControlPlan, runtime: Runtime) -> Runner:

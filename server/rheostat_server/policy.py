@@ -1,12 +1,13 @@
 """From the dials asked for to the dials in force: defaults, presets, and the caller's envelope. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, check_dial
 from rheostat_server.control_request import ControlRequest
 from rheostat_server.errors import InvalidField, NotPermitted, UnknownMode, UnknownPreset
+from rheostat_server.limits.rates import Rates
 from rheostat_server.modes import KNOWN_MODES
 
 BOUNDS: Final = ("max_tokens", "max_completion_tokens")
@@ -41,26 +42,6 @@ class DialRange:
     @property
     def locked(self) -> bool:
         return self.minimum == self.maximum
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """What a caller may have by minute, and at once; None where there is no limit.
-
-    Raises:
-        ValueError: one of them is below 1.
-    """
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    candidates_per_minute: int | None = None
-    parallel: int | None = None
-
-    def __post_init__(self) -> None:
-        for limit in fields(self):
-            value = getattr(self, limit.name)
-            if value is not None and value < 1:
-                raise ValueError(f"{limit.name} is {value}; it must be at least 1")
 
 
 Allowed = tuple[str, ...] | None

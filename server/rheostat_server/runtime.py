@@ -3,9 +3,15 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from rheostat_server.admission import Admission
+from rheostat_server.audit.file import AuditFile, Rotation
+from rheostat_server.audit.log import LEAST_PROBE, AuditLog
 from rheostat_server.callers.book import Defaults
 from rheostat_server.callers.shelf import Shelf
 from rheostat_server.engines import Engine
+from rheostat_server.errors import CannotStart
+from rheostat_server.limits.fair_queue import FairQueue, NoQueue, Queue
+from rheostat_server.limits.rate_limits import RateLimits
 from rheostat_server.plan import Means
 from rheostat_server.policy import DialRange, Envelope, Policy
 from rheostat_server.reranking.track import Track
@@ -25,10 +31,12 @@ class Runtime:
     policy: Policy = field(default_factory=Policy)
     shelf: Shelf | None = None
     track: Track | None = None
+    admission: Admission = field(default_factory=Admission)
 
     async def close(self) -> None:
-        """Frees the scorers and the engine, each even if another cannot be freed."""
+        """Frees what it holds, the audit log last, each even if another cannot be freed."""
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.admission.close)
             stack.push_async_callback(self.engine.close)
             if self.track is not None:
                 stack.push_async_callback(self.track.panel.close)
@@ -54,4 +62,44 @@ def defaults_from(settings: Settings) -> Defaults:
         settings.max_candidates,
         settings.safety_floor,
         settings.refusal,
+    )
+
+
+def admission_from(settings: Settings) -> Admission:
+    """What requests pass before their work.
+
+    Raises:
+        CannotStart: the audit log cannot be written, or the address of Redis is none.
+    """
+    redis = settings.limits_redis.get_secret_value() if settings.limits_redis else None
+    return Admission(
+        audit=_audit(settings),
+        rates=RateLimits.over(redis, fail_open=settings.limits_fail_open, deadline=settings.limits_deadline),
+        queue=_queue(settings),
+    )
+
+
+def _queue(settings: Settings) -> Queue:
+    if settings.max_running is None:
+        return NoQueue()
+    return FairQueue(running=settings.max_running, waiting=settings.max_waiting, deadline=settings.queue_seconds)
+
+
+def _audit(settings: Settings) -> AuditLog | None:
+    """The log that the settings name, once its file was seen to take a line."""
+    if settings.audit is None:
+        return None
+    rotation = Rotation(settings.audit_max_bytes, settings.audit_backups)
+    try:
+        file = AuditFile(settings.audit, rotation, sync=settings.audit_sync)
+        file.probe(LEAST_PROBE)
+        file.close()
+    except OSError as exc:
+        raise CannotStart(f"the audit log {settings.audit} cannot be written: {exc.strerror or exc}") from exc
+    return AuditLog(
+        settings.audit,
+        max_bytes=rotation.max_bytes,
+        backups=rotation.backups,
+        fail_closed=settings.audit_fail_closed,
+        sync=settings.audit_sync,
     )

@@ -24,7 +24,7 @@ from rheostat_server.modes.prompting import read_wordings
 from rheostat_server.modes.reranking import SCHEDULES, Check, Schedule
 from rheostat_server.plan import Means, Selection
 from rheostat_server.reranking.track import Track
-from rheostat_server.runtime import Runtime, defaults_from, policy_from
+from rheostat_server.runtime import Runtime, admission_from, defaults_from, policy_from
 from rheostat_server.scorers.build import load_panel, read_scorers
 from rheostat_server.scorers.spec import ScorersFile
 from rheostat_server.scorers.spec.common import ScorersError
@@ -141,11 +141,11 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
     """
     wordings = read_wordings(settings.prompt_wordings) if settings.prompt_wordings else default_wordings()
     means = Means(adapters, wordings, calibrate=settings.calibration)
-    policy = policy_from(settings)
+    policy, admission = policy_from(settings), admission_from(settings)
     known = Known(models=list(engine.models()), adapters=[*adapters.ids, *adapters.names])
     shelf = Shelf.read(settings.policy, defaults_from(settings), known) if settings.policy else None
     if scorers is None:
-        return Runtime(engine, means, settings, policy, shelf)
+        return Runtime(engine, means, settings, policy, shelf, admission=admission)
     file = read_scorers(scorers)
     panel = load_panel(file, engine)
     track = Track(panel, follows_load=settings.follow_load, room=settings.rerank_room)
@@ -157,7 +157,7 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
         choose_after=settings.choose_after,
         calibrate=settings.calibrate_candidates,
     )
-    return Runtime(engine, replace(means, selection=selection), settings, policy, shelf, track)
+    return Runtime(engine, replace(means, selection=selection), settings, policy, shelf, track, admission)
 
 
 def check_callers(settings: Settings) -> None:

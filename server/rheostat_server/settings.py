@@ -41,6 +41,32 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(
         default=False, description="Whether to listen beyond this machine without a policy file."
     )
+    audit: Path | None = Field(default=None, description="File of the audit log, one line of JSON a request.")
+    audit_max_bytes: int = Field(
+        default=100 * 2**20, ge=4096, description="Size in bytes at which the audit log is rotated."
+    )
+    audit_backups: int = Field(default=10, ge=0, description="Rotated audit logs that are kept; 0 rotates none.")
+    audit_fail_closed: bool = Field(
+        default=False, description="Whether requests are refused while the audit log cannot be written."
+    )
+    audit_sync: bool = Field(default=False, description="Whether a record waits until it is on the disk.")
+    audit_content: bool = Field(default=False, description="Whether the audit log holds what people and models wrote.")
+    limits_redis: SecretStr | None = Field(
+        default=None, description="URL of a Redis that counts rates for all servers; left out, each counts its own."
+    )
+    limits_fail_open: bool = Field(
+        default=False, description="Whether requests are let in, without rates, while Redis does not answer."
+    )
+    limits_deadline: float = Field(default=0.5, gt=0, description="Seconds that Redis has for an answer.")
+    max_running: int | None = Field(
+        default=None, ge=1, description="Most requests that run at once, fair between callers; left out, no queue."
+    )
+    max_waiting: int = Field(default=256, ge=0, description="Most requests that wait for their turn.")
+    queue_seconds: float = Field(default=30, gt=0, description="Seconds after which a request that waits is refused.")
+    request_seconds: float | None = Field(default=None, gt=0, description="Most seconds that an answer may take.")
+    drain_seconds: float = Field(
+        default=30, ge=0, description="Seconds that requests under way have to end when the server is told to stop."
+    )
     default_safety: float = Field(default=0.75, ge=0, le=1, description="Safety where a request does not set it.")
     default_helpfulness: float = Field(
         default=0.75, ge=0, le=1, description="Helpfulness where a request does not set it."

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rheostat_server.limits.rates import RateLimits
+from rheostat_server.limits.rate_limits import RateLimits
 from tests.limits.redis_server import RedisServer
 
 PATIENT = 30.0

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rheostat_server.limits.memory import MemoryLeases, MemoryWindows
 from rheostat_server.limits.quota import Used
-from rheostat_server.limits.rates import RateLimits, Rates
+from rheostat_server.limits.rate_limits import RateLimits
+from rheostat_server.limits.rates import Rates
 from rheostat_server.limits.refusals import TooManyRequests
 
 

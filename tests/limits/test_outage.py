@@ -8,7 +8,8 @@ import pytest
 import structlog
 
 from rheostat_server.errors import CannotStart
-from rheostat_server.limits.rates import RateLimits, Rates
+from rheostat_server.limits.rate_limits import RateLimits
+from rheostat_server.limits.rates import Rates
 from rheostat_server.limits.refusals import LimitsUnavailable, TooManyRequests
 from tests.limits.conftest import Opened
 from tests.limits.metrics import value

@@ -5,7 +5,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from rheostat_server.limits.rates import RateLimits, Rates
+from rheostat_server.limits.rate_limits import RateLimits
+from rheostat_server.limits.rates import Rates
 from rheostat_server.limits.refusals import TooManyRequests
 from tests.limits.metrics import value
 

@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from rheostat_server.limits.afterwards import Afterwards
-from rheostat_server.limits.rates import RateLimits, Rates
+from rheostat_server.limits.rate_limits import RateLimits
+from rheostat_server.limits.rates import Rates
 from rheostat_server.limits.refusals import TooManyRequests
 from rheostat_server.limits.shared import SharedLeases, connect
 

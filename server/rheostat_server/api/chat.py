@@ -10,6 +10,7 @@ from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.event_stream import EventStream
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import CHAT_BODY
+from rheostat_server.api.request_record import record_of
 from rheostat_server.api.runtime import caller_of, runtime_of
 
 router = APIRouter()
@@ -18,10 +19,9 @@ router = APIRouter()
 @router.post("/v1/chat/completions", response_model=None, openapi_extra=CHAT_BODY)
 async def chat_completions(request: Request) -> Response:
     """Answers a conversation at the dials in force, whole or as a stream, with the receipt in `control`."""
-    runtime = runtime_of(request)
+    runtime, record = runtime_of(request), record_of(request)
     chat = await read_chat_request(request, runtime, await caller_of(request))
-    headers = {"X-Request-ID": chat.request_id}
     if chat.wants_stream:
-        return await EventStream.begun(request, pipeline.stream(chat, runtime), headers)
-    completion = await unless_disconnected(request, pipeline.answer(chat, runtime))
-    return json_response(completion, headers=headers)
+        return await EventStream.begun(request, pipeline.stream(chat, runtime, record), record)
+    completion = await unless_disconnected(request, pipeline.answer(chat, runtime, record))
+    return json_response(completion, headers=record.headers)

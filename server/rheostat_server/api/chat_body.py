@@ -1,6 +1,5 @@
 """From a request's JSON object to a ChatRequest."""
 
-import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,6 +8,7 @@ from starlette.requests import Request
 
 from rheostat_server.api.body import read_json_object
 from rheostat_server.api.control_block import read_control, split_preset
+from rheostat_server.api.request_id import request_id_of
 from rheostat_server.callers import Caller
 from rheostat_server.chat_request import ChatRequest
 from rheostat_server.errors import InvalidField
@@ -42,7 +42,7 @@ async def read_chat_request(request: Request, runtime: Runtime, caller: Caller) 
         body=body,
         control=control,
         caller=caller,
-        request_id=headers.get("x-request-id") or uuid.uuid4().hex,
+        request_id=request_id_of(request.scope),
         headers={name: value for name, value in headers.items() if _is_forwarded(name)},
     )
 

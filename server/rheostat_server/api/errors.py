@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rheostat_server.api.json_response import json_response
+from rheostat_server.api.request_record import record_of
 from rheostat_server.errors import RheostatError
 from rheostat_server.log import trace_of
 
@@ -24,6 +25,7 @@ async def render_error(request: Request, exc: Exception) -> Response:
     """The handler of RheostatError."""
     if not isinstance(exc, RheostatError):
         raise TypeError(f"render_error handles RheostatError, not {type(exc).__name__}") from exc
+    record_of(request).failed(exc)
     if exc.status >= 500:
         log.warning("request failed", status=exc.status, code=exc.code, reason=exc.message)
     return json_response(error_body(exc), status=exc.status, headers=exc.headers)

@@ -1,6 +1,6 @@
 """A response of server-sent events whose source is closed as soon as the caller is gone."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import structlog
@@ -12,6 +12,7 @@ from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.errors import error_body
 from rheostat_server.engines import DONE
 from rheostat_server.errors import RheostatError
+from rheostat_server.record import Record
 from rheostat_server.sse import event
 
 log = structlog.get_logger(__name__)
@@ -27,21 +28,20 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     @classmethod
-    async def begun(
-        cls, request: Request, events: AsyncGenerator[bytes, None], headers: Mapping[str, str]
-    ) -> "EventStream":
+    async def begun(cls, request: Request, events: AsyncGenerator[bytes, None], record: Record) -> "EventStream":
         """The response, once the first event is there.
 
         A caller may go away in the very moment in which it comes; the source is closed all the same.
         """
         try:
-            return cls(await unless_disconnected(request, anext(events)), events, headers)
+            return cls(await unless_disconnected(request, anext(events)), events, record)
         except BaseException:
             await events.aclose()
             raise
 
-    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None], headers: Mapping[str, str]) -> None:
-        super().__init__(rest, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers})
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None], record: Record) -> None:
+        super().__init__(rest, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **record.headers})
+        self._record = record
         self._first = first
         self._rest = rest
 
@@ -56,6 +56,7 @@ class EventStream(StreamingResponse):
             async for chunk in self._rest:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except RheostatError as exc:
+            self._record.failed(exc)
             log.warning("stream failed", code=exc.code, reason=exc.message)
             last = event(error_body(exc)) + DONE
             await send({"type": "http.response.body", "body": last, "more_body": True})

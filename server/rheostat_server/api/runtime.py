@@ -1,7 +1,9 @@
 """How a route reaches the running server, and who asks it."""
 
+import structlog
 from starlette.requests import Request
 
+from rheostat_server.api.request_record import record_of
 from rheostat_server.callers import Caller
 from rheostat_server.callers.telemetry import UNAUTHORIZED
 from rheostat_server.errors import EngineUnavailable, Unauthorized
@@ -14,14 +16,17 @@ async def caller_of(request: Request) -> Caller:
     Raises:
         Unauthorized: no key, or one of nobody.
     """
-    runtime = runtime_of(request)
+    runtime, record = runtime_of(request), record_of(request)
     if runtime.shelf is None:
-        return Caller(policy=runtime.policy)
+        record.caller = Caller(policy=runtime.policy)
+        return record.caller
     try:
-        return await runtime.shelf.caller_of(request.headers.get("authorization"))
+        record.caller = await runtime.shelf.caller_of(request.headers.get("authorization"))
     except Unauthorized:
         UNAUTHORIZED.inc()
         raise
+    structlog.contextvars.bind_contextvars(caller=record.caller.name)
+    return record.caller
 
 
 def runtime_of(request: Request) -> Runtime:

@@ -10,8 +10,9 @@ from rheostat_server.callers.keys import Key, digest_of
 from rheostat_server.callers.schema import DialPart, EnvelopePart, FloorPart, OidcPart, PolicyPart
 from rheostat_server.contract.dials import DialName
 from rheostat_server.errors import Unauthorized
+from rheostat_server.limits.rates import Rates
 from rheostat_server.modes import KNOWN_MODES
-from rheostat_server.policy import DEFAULT_PRESETS, REFUSAL, DialRange, Envelope, Policy, Preset, Rates
+from rheostat_server.policy import DEFAULT_PRESETS, REFUSAL, DialRange, Envelope, Policy, Preset
 
 CONTROLLED: Final = tuple(mode for mode in KNOWN_MODES if mode != "off")
 """The modes of an envelope that names none: `off` lets a request past both dials, so it has to be named."""

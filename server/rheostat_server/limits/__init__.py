@@ -1,6 +1,6 @@
 """What a caller may have, and whose turn it is: limits by minute, requests at once, and a queue that is fair.
 
-1. `rates`       limits by minute and in parallel, checked before the work and after it: read it first
+1. `rate_limits` limits by minute and in parallel (`rates`), checked before the work and after it: read it first
 2. `fair_queue`  at most so many requests at once; the others wait their turn, fair between callers
 3. `quota`       what is left to a caller, as headers; pure
 4. `refusals`    every error that the two raise

@@ -1,0 +1,64 @@
+"""Whether a request may run now: the server is not ending, it can be recorded, and caller and engine have room."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from rheostat_server.audit.log import AuditLog
+from rheostat_server.callers import Caller
+from rheostat_server.drain import Drain
+from rheostat_server.limits.fair_queue import NoQueue, Queue
+from rheostat_server.limits.quota import Quota
+from rheostat_server.limits.rate_limits import RateLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What is left to the caller, and the seconds that the request waited for its turn."""
+
+    quota: Quota
+    waited: float
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What all requests of a server pass before their work; without settings it lets everyone in."""
+
+    drain: Drain = field(default_factory=Drain)
+    audit: AuditLog | None = None
+    rates: RateLimits = field(default_factory=lambda: RateLimits.over(None))
+    queue: Queue = field(default_factory=NoQueue)
+
+    @asynccontextmanager
+    async def admitted(self, caller: Caller, *, candidates: int) -> AsyncGenerator[Admitted, None]:
+        """A request, from before its work until its end.
+
+        Raises:
+            Draining: the server is about to end.
+            AuditUnavailable: it could not be recorded, and the operator wants every request to be.
+            TooManyRequests, LimitsUnavailable: by its caller's rates.
+            QueueFull, QueueTimeout: too many wait, or its turn did not come.
+        """
+        with self.drain.request():
+            if self.audit is not None:
+                await self.audit.check()
+            rates = caller.policy.envelope.rates
+            async with (
+                self.rates.admitted(caller.name, rates, candidates=candidates) as quota,
+                self.queue.turn(caller.name) as waited,
+            ):
+                yield Admitted(quota, waited)
+
+    async def spend(self, caller: Caller, tokens: int) -> None:
+        """Counts a request's tokens once they are known."""
+        await self.rates.spend(caller.name, caller.policy.envelope.rates, tokens=tokens)
+
+    def counts_tokens(self, caller: Caller) -> bool:
+        """Whether anyone wants to know how many a request takes."""
+        return self.audit is not None or caller.policy.envelope.rates.tokens_per_minute is not None
+
+    async def close(self) -> None:
+        async with AsyncExitStack() as stack:
+            if self.audit is not None:
+                stack.push_async_callback(self.audit.close)
+            stack.push_async_callback(self.rates.close)
