@@ -9,6 +9,7 @@ from rheostat_server.adapters import Adapter, AdapterStore
 from rheostat_server.chat_request import ChatRequest
 from rheostat_server.contract.calibration import Calibration, calibrated
 from rheostat_server.contract.dials import Dials
+from rheostat_server.contract.neutral import Neutraliser
 from rheostat_server.contract.wordings import Wordings
 from rheostat_server.control_request import AT_THE_END
 from rheostat_server.errors import InvalidField
@@ -32,6 +33,7 @@ class ControlPlan:
     control_text: str | None = None
     prompt_version: str | None = None
     control_values: Dials | None = None
+    neutralised: int = 0
     rerank: RerankPlan | None = None
 
 
@@ -98,6 +100,9 @@ CUTS_CONTROL_OUT: Final = (
 )  # fmt: skip
 """Fields of engines that can take control text or instruction out of the prompt again, or stand in its place."""
 
+PRINTED: Final = ("tools", "functions", "documents", "chat_template_kwargs")
+"""What chat templates print of a body beside its messages."""
+
 Mode = Callable[[ChatRequest, InForce, Means], ControlPlan]
 
 
@@ -142,17 +147,29 @@ def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlP
     control = means.control_values("adapter", in_force, chat.body, adapter)
     written = control or in_force.dials
     try:
-        messages = adapter.control_text.apply(chat.body["messages"], written)
+        neutral, places = _neutral(chat.body, adapter)
+        messages = adapter.control_text.apply(neutral["messages"], written)
     except ValueError as exc:
         raise InvalidField(str(exc), param="messages") from exc
     return ControlPlan(
         mode="adapter",
-        body={**chat.body, "model": adapter.id, "messages": messages},
+        body={**neutral, "model": adapter.id, "messages": messages},
+        neutralised=places,
         effective=in_force.dials,
         adapter=adapter.id,
         control_text=adapter.control_text.render(written),
         control_values=control,
     )
+
+
+def _neutral(body: Mapping[str, Any], adapter: Adapter) -> tuple[dict[str, Any], int]:
+    """The body with no control text of the adapter in what its prompt may print, and how many places held some."""
+    neutraliser = Neutraliser((adapter.control_text,))
+    found = {name: neutraliser.value(body[name]) for name in PRINTED if body.get(name)}
+    messages = neutraliser.messages(body["messages"])
+    others = {name: value for name, (value, _) in found.items()}
+    places = messages.places + sum(count for _, count in found.values())
+    return {**body, **others, "messages": messages.messages}, places
 
 
 def plan_rerank(chat: ChatRequest, in_force: InForce, means: Means, *, mode: str) -> ControlPlan:

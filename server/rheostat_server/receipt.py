@@ -45,6 +45,7 @@ def plan_parts(in_force: InForce, plan: ControlPlan) -> dict[str, Any]:
         "adapter": plan.adapter,
         "control_text": plan.control_text,
         "prompt_version": plan.prompt_version,
+        "neutralised": plan.neutralised or None,
         "control_values": _rounded(plan.control_values) if plan.control_values else None,
         **(_rerank_parts(plan.rerank) if plan.rerank else {}),
     }

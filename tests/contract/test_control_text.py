@@ -22,7 +22,7 @@ def test_every_setting_has_the_same_width(setting: Dials) -> None:
     assert len(ControlText().render(setting)) == len("[helpful=0.00][harmless=0.00]")
 
 
-def test_it_follows_the_last_user_message_after_one_space_and_changes_nothing_else() -> None:
+def test_it_follows_the_last_user_message_and_the_last_message_and_changes_nothing_else() -> None:
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": "One"},
         {"role": "assistant", "content": "Two"},
@@ -32,8 +32,12 @@ def test_it_follows_the_last_user_message_after_one_space_and_changes_nothing_el
     before = copy.deepcopy(messages)
     applied = ControlText().apply(messages, Dials(safety=0, helpfulness=1))
     assert applied[2]["content"] == "Three [helpful=1.00][harmless=0.00]"
-    assert [applied[i] for i in (0, 1, 3)] == [before[i] for i in (0, 1, 3)]
+    assert applied[3] == {"role": "tool", "content": "Four [helpful=1.00][harmless=0.00]"}
+    assert applied[:2] == before[:2]
     assert messages == before
+    messages[3] = {"role": "assistant", "content": None, "tool_calls": []}
+    assert ControlText().apply(messages, Dials(0, 1))[3]["content"] == "[helpful=1.00][harmless=0.00]"
+    assert ControlText().apply(messages[:3], Dials(0, 1))[2] == applied[2]
 
 
 def test_a_conversation_without_a_user_cannot_carry_it() -> None:

@@ -48,15 +48,21 @@ class ControlText:
     def apply(self, messages: Sequence[Message], dials: Dials) -> list[dict[str, Any]]:
         """A copy of `messages` whose last user message ends in one space and the rendered control text.
 
+        Where other messages follow it, the last one ends so too: a model obeys what it reads last, and nothing that a
+        caller writes may stand after the dials in force.
+
         Raises:
             NoUserMessage: no message has the role "user".
         """
         result = [dict(message) for message in messages]
-        for message in reversed(result):
-            if message.get("role") == "user":
-                message["content"] = append_text(message.get("content"), self.render(dials), separator=" ")
-                return result
-        raise NoUserMessage("messages has no message with role 'user', which must carry the control text")
+        carrier = next((message for message in reversed(result) if message.get("role") == "user"), None)
+        if carrier is None:
+            raise NoUserMessage("messages has no message with role 'user', which must carry the control text")
+        text = self.render(dials)
+        carrier["content"] = append_text(carrier.get("content"), text, separator=" ")
+        if result[-1] is not carrier:
+            result[-1]["content"] = append_text(result[-1].get("content") or "", text, separator=" ")
+        return result
 
 
 def append_text(content: object, text: str, *, separator: str) -> str | list[Any]:
