@@ -18,6 +18,7 @@ from rheostat_server.callers.file import Known, read_policy
 from rheostat_server.callers.shelf import Shelf
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
+from rheostat_server.draining_server import DrainingServer
 from rheostat_server.engines import Engine
 from rheostat_server.errors import CannotStart
 from rheostat_server.modes.prompting import read_wordings
@@ -125,12 +126,13 @@ STARTS: Final[Mapping[EngineName, Start]] = {
 
 
 def run_app(engine: Engine, adapters: AdapterStore, settings: Settings) -> None:
-    app = create_app(make_runtime(engine, adapters, settings, scorers_file(settings)))
+    runtime = make_runtime(engine, adapters, settings, scorers_file(settings))
     log.info(
         "rheostat serves", engine=engine.name, models=list(engine.models()), adapters=adapters.ids,
         url=f"http://{settings.host}:{settings.port}/v1",
     )  # fmt: skip
-    uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level)
+    config = uvicorn.Config(create_app(runtime), host=settings.host, port=settings.port, log_level=settings.log_level)
+    DrainingServer(config, runtime.admission.drain, seconds=settings.drain_seconds).run()
 
 
 def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, scorers: Path | None) -> Runtime:

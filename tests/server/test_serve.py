@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 import yaml
 from fastapi import FastAPI
 from starlette.testclient import TestClient
@@ -16,6 +15,7 @@ from starlette.testclient import TestClient
 from rheostat_server import serve
 from rheostat_server.adapters import AdapterRefused, AdapterStore
 from rheostat_server.contract.manifest import Manifest
+from rheostat_server.draining_server import DrainingServer
 from rheostat_server.engines.fake import FakeEngine
 from rheostat_server.errors import CannotStart
 from rheostat_server.scorers.spec import ScorersFile
@@ -147,7 +147,7 @@ def test_the_command_says_what_is_wrong_with_a_scorers_file_and_ends(tmp_path: P
 
 def test_in_front_of_an_upstream_without_scorers_there_is_no_reranking(monkeypatch: pytest.MonkeyPatch) -> None:
     apps: list[FastAPI] = []
-    monkeypatch.setattr(uvicorn, "run", lambda app, **_: apps.append(app))
+    monkeypatch.setattr(DrainingServer, "run", lambda self: apps.append(self.config.app))
     with app_server(FakeEngine(("far",)), AdapterStore()) as upstream:
         serve.start(Settings(engine="remote", upstream=upstream), engine_flags=[])
         with TestClient(apps[0]) as http:

@@ -1,6 +1,7 @@
 """The flags of `vllm serve`: the operator's, and ours where the operator's say nothing."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, get_args
 
@@ -32,7 +33,7 @@ def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) 
     _refuse_other_servers(theirs)
     if theirs.uds is None:
         check_host(theirs.host or settings.host, settings)
-    ours = {**_addresses(settings), **_lora(adapters)}
+    ours = {**_addresses(settings), **_lora(adapters), "shutdown_timeout": math.ceil(settings.drain_seconds)}
     silent = {name: value for name, value in ours.items() if vars(theirs)[name] == vars(defaults)[name]}
     return [*_written(silent), "--middleware", GUARD, *flags]
 
