@@ -80,9 +80,19 @@ def admission_from(settings: Settings) -> Admission:
 
 
 def _queue(settings: Settings) -> Queue:
+    """Raises CannotStart if all places are reserved."""
     if settings.max_running is None:
         return NoQueue()
-    return FairQueue(running=settings.max_running, waiting=settings.max_waiting, deadline=settings.queue_seconds)
+    if (settings.reserved_running or 0) >= settings.max_running:
+        raise CannotStart(
+            f"reserved_running is {settings.reserved_running}; it must be below max_running, {settings.max_running}"
+        )
+    return FairQueue(
+        running=settings.max_running,
+        waiting=settings.max_waiting,
+        deadline=settings.queue_seconds,
+        reserved=settings.max_running // 4 if settings.reserved_running is None else settings.reserved_running,
+    )
 
 
 def _audit(settings: Settings) -> AuditLog | None:

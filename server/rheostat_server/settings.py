@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     max_running: int | None = Field(
         default=None, ge=1, description="Most requests that run at once, fair between callers; left out, no queue."
     )
+    reserved_running: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of those, how many are kept for callers that used little lately; a quarter.",
+    )
     max_waiting: int = Field(default=256, ge=0, description="Most requests that wait for their turn.")
     queue_seconds: float = Field(default=30, gt=0, description="Seconds after which a request that waits is refused.")
     request_seconds: float | None = Field(default=None, gt=0, description="Most seconds that an answer may take.")

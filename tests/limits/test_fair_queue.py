@@ -218,3 +218,38 @@ def test_a_queue_that_could_serve_nobody_is_refused(wrong: dict[str, float]) -> 
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name} is .*; it must be at least"):
         FairQueue(**{"running": 1, "waiting": 1, "deadline": 1.0, **wrong})  # type: ignore[arg-type]
+
+
+def test_a_reserved_slot_is_kept_for_a_caller_that_used_little_and_takes_none_from_the_others() -> None:
+    async def scene() -> None:
+        queue = FairQueue(running=3, waiting=100, deadline=1000, reserved=1, clock=now)
+        flood = [await begun(queue, "flood", 4) for _ in range(6)]
+        assert (queue.running, queue.waiting) == (2, 4)
+        await asyncio.sleep(1)
+        light = await begun(queue, "light", 4)
+        other = await begun(queue, "other", 1)
+        assert (queue.running, queue.waiting) == (3, 5)
+        assert await light == 0
+        await asyncio.sleep(0)
+        assert queue.running == 2
+        assert await other == 3
+        assert [await task for task in flood] == [0, 0, 4, 5, 8, 9]
+        assert (queue.running, queue.waiting) == (0, 0)
+
+    run_simulated(scene())
+
+
+def test_one_that_uses_its_share_has_no_reserved_slot() -> None:
+    async def scene() -> None:
+        queue = FairQueue(running=2, waiting=100, deadline=1000, reserved=1, clock=now)
+        first = await begun(queue, "flood", 4)
+        second = await begun(queue, "flood", 1)
+        assert (queue.running, queue.waiting) == (1, 1)
+        assert [await first, await second] == [0, 4]
+
+    run_simulated(scene())
+
+
+def test_not_every_slot_can_be_reserved() -> None:
+    with pytest.raises(ValueError, match="reserved is 2; it must be below running, 2"):
+        FairQueue(running=2, waiting=1, deadline=1, reserved=2)

@@ -75,6 +75,9 @@ class FairQueue:
     among them; what it used counts half after `half_life` seconds. So whoever stays below an even share goes first, and
     waits no longer than until some running request ends. Within a caller the first to come is the first served.
 
+    Of the slots `reserved` are kept for callers that have nothing here and used less than half of an even share: they
+    do not wait even that long.
+
     When too many wait, the newest request of the caller that has the most waiting is refused, so nobody can fill the
     queue for others. It belongs to one event loop.
     """
@@ -86,6 +89,7 @@ class FairQueue:
         waiting: int,
         deadline: float,
         half_life: float = 10.0,
+        reserved: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         least = {
@@ -93,11 +97,15 @@ class FairQueue:
             "waiting": (waiting, 0),
             "deadline": (deadline, 0),
             "half_life": (half_life, 1e-6),
+            "reserved": (reserved, 0),
         }
         for name, (value, lowest) in least.items():
             if not value >= lowest:
                 raise ValueError(f"{name} is {value}; it must be at least {lowest}")
+        if reserved >= running:
+            raise ValueError(f"reserved is {reserved}; it must be below running, {running}")
         self._most_running = running
+        self._for_all = running - reserved
         self._most_waiting = waiting
         self._deadline = deadline
         self._half_life = half_life
@@ -107,6 +115,8 @@ class FairQueue:
         """Callers that have nothing here; the one that has been so for longest comes first."""
         self.running = 0
         self.waiting = 0
+        self._light = 0
+        """Of those that run, the ones that were let in as light callers'; they take no slot from the others."""
 
     @property
     def callers(self) -> int:
@@ -123,17 +133,21 @@ class FairQueue:
             QueueTimeout: the turn did not come in time.
         """
         since = self._clock()
-        await self._wait(caller, since)
+        light = not self._has_room and self._is_light(caller)
+        if light:
+            self._start(caller, light=True)
+        else:
+            await self._wait(caller, since)
         try:
             waited = self._clock() - since
             WAITED.observe(waited)
             yield waited
         finally:
-            self._end(caller)
+            self._end(caller, light=light)
 
     async def _wait(self, caller: str, since: float) -> None:
         """Until the caller has a slot."""
-        if self.running < self._most_running:
+        if self._has_room:
             self._start(caller)
             return
         self._make_room(caller)
@@ -150,22 +164,29 @@ class FairQueue:
             self._leave(turn)
             raise
 
-    def _start(self, caller: str) -> None:
+    @property
+    def _has_room(self) -> bool:
+        """Whether there is a slot that is not reserved."""
+        return self.running - self._light < self._for_all
+
+    def _start(self, caller: str, *, light: bool = False) -> None:
         self._line(caller).run(1, self._clock(), self._half_life)
         self.running += 1
+        self._light += light
         RUNNING.inc()
 
-    def _end(self, caller: str) -> None:
+    def _end(self, caller: str, *, light: bool = False) -> None:
         line = self._lines[caller]
         line.run(-1, self._clock(), self._half_life)
         self.running -= 1
+        self._light -= light
         RUNNING.dec()
         self._rest(caller, line)
         self._serve()
 
     def _serve(self) -> None:
         """Gives free slots to those that wait."""
-        while self.waiting and self.running < self._most_running:
+        while self.waiting and self._has_room:
             turn = self._next()
             self._remove(turn)
             if not turn.granted.done():
@@ -179,6 +200,18 @@ class FairQueue:
             key=lambda line: (line.used_by(now, self._half_life), line.running, line.waiting[0].since),
         )
         return line.waiting[0]
+
+    def _is_light(self, caller: str) -> bool:
+        """Whether a reserved slot is free, and it has nothing here and used less than half of what callers do."""
+        if self._light >= self._most_running - self._for_all:
+            return False
+        self._forget()
+        line, now = self._lines.get(caller), self._clock()
+        if line is None or not self._lines:
+            return True
+        share = sum(each.used_by(now, self._half_life) for each in self._lines.values()) / len(self._lines)
+        idle = not line.running and not line.waiting
+        return idle and line.used_by(now, self._half_life) < share / 2
 
     def _make_room(self, caller: str) -> None:
         """Refuses one of them if all places are taken: the newcomer, or the newest of whoever has more waiting."""
