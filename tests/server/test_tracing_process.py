@@ -19,7 +19,8 @@ def serve_and_ask(collector: Collector, log: Path, environment: Mapping[str, str
     with started(["rheostat", "serve", "--port", str(port)], log=log, environment=own) as process:
         wait_until_ready(process, f"{url}/ready", log=log)
         asked = {**CHAT, "stream": True, "control": {"safety": 0.5, "helpfulness": 0.5}}
-        return httpx.post(f"{url}{PATH}", json=asked, headers={"traceparent": TRACEPARENT}, timeout=60)
+        headers = {"traceparent": TRACEPARENT, "tracestate": f"={WRITTEN}"}
+        return httpx.post(f"{url}{PATH}", json=asked, headers=headers, timeout=60)
 
 
 @pytest.fixture

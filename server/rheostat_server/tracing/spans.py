@@ -1,6 +1,7 @@
 """Spans of OpenTelemetry's SDK, and where they are sent; nothing else imports it."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +21,8 @@ from rheostat_server.tracing import NOTHING, Attributes
 
 W3C: Final = TraceContextTextMapPropagator()
 CANCELLED: Final = "cancelled"
+QUOTE_HEADERS: Final = ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext")
+"""Loggers that warn of a malformed `tracestate` with what the caller wrote in it."""
 
 
 class OtelSpan:
@@ -84,6 +87,8 @@ class OtelTracing:
     @classmethod
     def exporting(cls, module: str) -> "OtelTracing":
         """Spans go out in batches by that module's exporter; OpenTelemetry reads its sampler and address itself."""
+        for name in QUOTE_HEADERS:
+            logging.getLogger(name).setLevel(logging.ERROR)
         provider = TracerProvider(resource=_resource())
         provider.add_span_processor(BatchSpanProcessor(import_module(module).OTLPSpanExporter()))
         return cls(provider)
