@@ -15,6 +15,7 @@ from rheostat_server.api.errors import error_body, render_bug, render_error, ren
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.recorded import Recorded
 from rheostat_server.api.request_id import RequestId
+from rheostat_server.api.traced import Traced
 from rheostat_server.errors import RheostatError
 from rheostat_server.runtime import Runtime
 
@@ -44,7 +45,7 @@ def add_routes(app: FastAPI) -> None:
         app.include_router(part.router)
     for route in app.routes:
         if isinstance(route, Route) and route not in known and route.path.startswith("/v1/"):
-            route.app = Recorded(route.app, route.path)
+            route.app = Traced(Recorded(route.app, route.path), route.path)
     app.add_middleware(RequestId)
     app.add_exception_handler(RheostatError, render_error)
     app.add_exception_handler(ClientDisconnect, render_gone)

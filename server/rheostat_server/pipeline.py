@@ -1,7 +1,7 @@
 """One request from the dials asked for to the receipt: the file to read first."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from rheostat_server.runtime import Runtime
 from rheostat_server.sse import Passage
 from rheostat_server.telemetry import FIRST_EVENT, SECONDS, count_facts, count_plan, counted
 from rheostat_server.time_limit import each_within, within
+from rheostat_server.tracing import NO_SPAN, Span
 from rheostat_server.usage import UsageTally
 
 
@@ -31,17 +32,24 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request whose control has been compiled away: from here on the engine knows nothing of dials."""
+    """A request whose control has been compiled away: from here on the engine knows nothing of dials.
+
+    `span` is that in which it is answered.
+    """
 
     in_force: InForce
     plan: ControlPlan
     engine_request: EngineRequest
     timing: Stopwatch
+    span: Span = NO_SPAN
 
     @property
     def candidates(self) -> int:
         """Sequences that the engine may have to run for it."""
         return self.plan.rerank.wanted if self.plan.rerank else self.plan.body.get("n") or 1
+
+    def within(self, span: Span) -> "Prepared":
+        return replace(self, engine_request=self.engine_request.within(span), span=span)
 
     def receipt(self, runner: Runner) -> dict[str, Any]:
         """Marks the answer as complete."""
@@ -64,7 +72,7 @@ def prepare(chat: ChatRequest, runtime: Runtime) -> Prepared:
 async def answer(chat: ChatRequest, runtime: Runtime, record: Record) -> Completion:
     """The whole answer with its receipt. Cancelling it frees the engine's request."""
     async with _admitted(chat, runtime, record) as prepared:
-        runner = runner_of(prepared.plan, runtime)
+        runner = runner_of(prepared, runtime)
         async with within(runtime.settings.request_seconds):
             completion = await runner.complete(prepared.engine_request)
         record.usage = completion.get("usage") or {}
@@ -81,11 +89,12 @@ async def stream(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGe
     """
     passage, heard = Passage(), Heard() if runtime.settings.audit_content else None
     async with _admitted(chat, runtime, record) as prepared:
-        runner = runner_of(prepared.plan, runtime)
+        runner = runner_of(prepared, runtime)
         async with aclosing(_chunks(runner, prepared.engine_request, chat, runtime, record)) as chunks:
             async for chunk in chunks:
                 if "first_event" not in prepared.timing.marks:
                     prepared.timing.mark("first_event")
+                    prepared.span.event("first_event")
                     FIRST_EVENT.labels(prepared.plan.mode).observe(prepared.timing.marks["first_event"] / 1000)
                 if passed := passage.let_through(chunk):
                     if heard is not None:
@@ -105,20 +114,31 @@ async def stream(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGe
 async def _admitted(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGenerator[Prepared, None]:
     """A request from its plan to its end: noted, let in, and counted."""
     _note(chat, runtime, record)
-    prepared = prepare(chat, runtime)
+    with record.span.child("plan"):
+        prepared = prepare(chat, runtime)
     record.control = plan_parts(prepared.in_force, prepared.plan)
     count_plan(prepared.in_force, prepared.plan)
     mode, admission = prepared.plan.mode, runtime.admission
     with counted(mode):
-        async with admission.admitted(chat.caller, candidates=prepared.candidates) as admitted:
+        async with AsyncExitStack() as stack:
+            with record.span.child("admission"):
+                admitted = await stack.enter_async_context(
+                    admission.admitted(chat.caller, candidates=prepared.candidates)
+                )
             record.headers |= admitted.quota.headers()
             if admitted.waited:
                 prepared.timing.marks["queued"] = round(admitted.waited * 1000, 3)
             try:
-                yield prepared
+                with _answering(prepared.plan, runtime, record) as span:
+                    yield prepared.within(span)
             finally:
                 await admission.spend(chat.caller, record.tokens)
     SECONDS.labels(mode).observe(prepared.timing.marks["total"] / 1000)
+
+
+def _answering(plan: ControlPlan, runtime: Runtime, record: Record) -> Span:
+    """The span of the whole answer."""
+    return record.span.child("rerank" if plan.rerank else "engine", {"rheostat.engine": runtime.engine.name})
 
 
 def _note(chat: ChatRequest, runtime: Runtime, record: Record) -> None:
@@ -153,10 +173,10 @@ async def _metered(runner: Runner, request: EngineRequest, record: Record) -> As
         record.usage = tally.known
 
 
-def runner_of(plan: ControlPlan, runtime: Runtime) -> Runner:
+def runner_of(prepared: Prepared, runtime: Runtime) -> Runner:
     """What answers: the engine, or in a reranking mode the best of its candidates."""
-    if plan.rerank is None:
+    if (rerank := prepared.plan.rerank) is None:
         return runtime.engine
     if runtime.track is None:
         raise RuntimeError("a plan reranks, and the runtime has no scorers: they are built together")
-    return Reranker(runtime.engine, runtime.track, plan.rerank)
+    return Reranker(runtime.engine, runtime.track, rerank, prepared.span)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rheostat_server.callers import Caller
 from rheostat_server.errors import RheostatError
+from rheostat_server.tracing import NO_SPAN, Span
 
 CANCELLED: Final = "cancelled"
 """How a request ends of which nothing else is noted: its caller went away."""
@@ -37,6 +38,7 @@ class Record:
     code: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     """Of the response, beside those that every response has."""
+    span: Span = NO_SPAN
     began: float = field(default_factory=time.time)
     started: float = field(default_factory=time.perf_counter)
 

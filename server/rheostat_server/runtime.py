@@ -16,6 +16,7 @@ from rheostat_server.plan import Means
 from rheostat_server.policy import DialRange, Envelope, Policy
 from rheostat_server.reranking.track import Track
 from rheostat_server.settings import Settings
+from rheostat_server.tracing import NO_TRACING, Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,12 @@ class Runtime:
     shelf: Shelf | None = None
     track: Track | None = None
     admission: Admission = field(default_factory=Admission)
+    tracing: Tracing = NO_TRACING
 
     async def close(self) -> None:
-        """Frees what it holds, the audit log last, each even if another cannot be freed."""
+        """Frees what it holds, the audit log and the traces last, each even if another cannot be freed."""
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.tracing.close)
             stack.push_async_callback(self.admission.close)
             stack.push_async_callback(self.engine.close)
             if self.track is not None:

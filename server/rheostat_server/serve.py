@@ -30,6 +30,7 @@ from rheostat_server.scorers.build import load_panel, read_scorers
 from rheostat_server.scorers.spec import ScorersFile
 from rheostat_server.scorers.spec.common import ScorersError
 from rheostat_server.settings import EngineName, Settings
+from rheostat_server.tracing.start import check_tracing, start_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +52,7 @@ def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
         )
     check_scorers(settings)
     check_callers(settings)
+    check_tracing(settings)
     STARTS[engine](settings, engine_flags)
 
 
@@ -147,7 +149,7 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
     known = Known(models=list(engine.models()), adapters=[*adapters.ids, *adapters.names])
     shelf = Shelf.read(settings.policy, defaults_from(settings), known) if settings.policy else None
     if scorers is None:
-        return Runtime(engine, means, settings, policy, shelf, admission=admission)
+        return Runtime(engine, means, settings, policy, shelf, admission=admission, tracing=start_tracing(settings))
     file = read_scorers(scorers)
     panel = load_panel(file, engine)
     track = Track(panel, follows_load=settings.follow_load, room=settings.rerank_room)
@@ -159,7 +161,8 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
         choose_after=settings.choose_after,
         calibrate=settings.calibrate_candidates,
     )
-    return Runtime(engine, replace(means, selection=selection), settings, policy, shelf, track, admission)
+    tracing = start_tracing(settings)
+    return Runtime(engine, replace(means, selection=selection), settings, policy, shelf, track, admission, tracing)
 
 
 def check_callers(settings: Settings) -> None:

@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, description="Processor threads of the embedded engine; left out, PyTorch's choice."
     )
+    tracing: bool = Field(
+        default=False, description="Whether traces are sent, as OpenTelemetry's own variables say; see tracing.md."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe level that is logged."
     )

@@ -38,5 +38,8 @@ async def render_gone(request: Request, exc: Exception) -> Response:
 
 async def render_bug(request: Request, exc: Exception) -> Response:
     """The handler of what should not happen: says nothing of its cause to the caller, and to the log where it was."""
-    log.error("internal error", path=request.url.path, trace=trace_of(exc))
+    record = record_of(request)
+    log.error(
+        "internal error", path=request.url.path, trace=trace_of(exc), request_id=record.request_id, **record.span.ids
+    )
     return json_response(error_body(RheostatError("internal error; the server's log has the details")), status=500)

@@ -8,12 +8,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rheostat_server.api.errors import error_body
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.request_id import request_id_of
-from rheostat_server.api.request_record import RECORD
+from rheostat_server.api.request_record import RECORD, SPAN
 from rheostat_server.audit.health import AuditUnavailable
 from rheostat_server.engines import DONE
 from rheostat_server.record import Record
 from rheostat_server.runtime import Runtime
 from rheostat_server.sse import event
+from rheostat_server.tracing import NO_SPAN
 
 Write = Callable[[], Awaitable[None]]
 
@@ -32,7 +33,7 @@ class Recorded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         runtime = getattr(scope["app"].state, "rheostat", None)
         audit = runtime.admission.audit if isinstance(runtime, Runtime) else None
-        record = scope[RECORD] = Record(request_id_of(scope), self._route)
+        record = scope[RECORD] = Record(request_id_of(scope), self._route, span=scope.get(SPAN, NO_SPAN))
         if audit is None:
             await self._app(scope, receive, send)
             return

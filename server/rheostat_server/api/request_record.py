@@ -8,6 +8,7 @@ from rheostat_server.api.request_id import request_id_of
 from rheostat_server.record import Record
 
 RECORD: Final = "rheostat_record"
+SPAN: Final = "rheostat_span"
 
 
 def record_of(request: Request) -> Record:

@@ -12,6 +12,7 @@ from rheostat_server.api.chat_body import check_messages
 from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import SCORE_BODY
+from rheostat_server.api.request_record import record_of
 from rheostat_server.api.runtime import caller_of, runtime_of
 from rheostat_server.errors import InvalidField, NoScorers
 from rheostat_server.modes.reranking import conversation
@@ -30,7 +31,8 @@ async def score(request: Request) -> Response:
     if runtime.track is None:
         raise NoScorers
     panel = runtime.track.panel
-    found = await unless_disconnected(request, panel.judge(conversation(body["messages"]), [body["response"]]))
+    judging = runtime.track.judge(record_of(request).span, conversation(body["messages"]), [body["response"]])
+    found = await unless_disconnected(request, judging)
     [scores] = found.scores
     return json_response(
         {

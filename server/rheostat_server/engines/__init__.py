@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
+
+from rheostat_server.tracing import Span
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -22,6 +24,11 @@ class EngineRequest:
     body: ChatBody
     request_id: str
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    def within(self, span: Span) -> "EngineRequest":
+        """The request by which the engine goes on with the span's trace."""
+        headers = span.carried(self.headers)
+        return self if headers is self.headers else replace(self, headers=headers)
 
 
 Streams = Sequence[AsyncGenerator[bytes, None]]

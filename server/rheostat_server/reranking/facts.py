@@ -5,6 +5,7 @@ from typing import Any
 
 from rheostat_server.reranking.selection import DISTANCE, Choice
 from rheostat_server.scorers import Scores
+from rheostat_server.tracing import Value
 
 
 @dataclass(slots=True)
@@ -48,6 +49,15 @@ class Facts:
             if levels := _levels(self.choice.scores):
                 parts["scores"] = levels
         return parts
+
+
+def choice_attributes(choice: Choice, chosen_at: int | None = None) -> dict[str, Value]:
+    """What a span tells of a choice: the receipt's numbers."""
+    parts = _choice_parts(choice, chosen_at)
+    left: dict[str, float] = parts.pop("left", {})
+    return {f"rheostat.choice.{name}": value for name, value in parts.items()} | {
+        f"rheostat.choice.left.{name}": value for name, value in left.items()
+    }
 
 
 def _choice_parts(choice: Choice, chosen_at: int | None) -> dict[str, Any]:

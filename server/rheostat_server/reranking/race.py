@@ -9,8 +9,10 @@ from typing import Any
 from rheostat_server.errors import EngineFailed
 from rheostat_server.modes.reranking import Check, Schedule
 from rheostat_server.reranking.candidate import Candidate, drop
+from rheostat_server.reranking.facts import choice_attributes
 from rheostat_server.reranking.selection import Choice, Target, choose, is_judged, ranked, unreachable
 from rheostat_server.scorers import Scores
+from rheostat_server.tracing import NO_SPAN, Span, Value
 
 Judge = Callable[[Sequence[str]], Awaitable[list[Scores]]]
 """Gives the scores of answers to the request's conversation, whole or cut off."""
@@ -37,6 +39,7 @@ class Race:
     rules: Rules
     judge: Judge
     running: list[Candidate] = field(init=False)
+    span: Span = NO_SPAN
     choice: Choice | None = None
     chosen_at: int | None = None
     _known: dict[str, Scores] = field(default_factory=dict)
@@ -50,6 +53,12 @@ class Race:
         Raises:
             RheostatError: the engine failed every candidate, or a scorer is unavailable.
         """
+        with self.span.child("choose") as span:
+            winner = await self._winner()
+            span.note(choice_attributes(self.choice or Choice(None), self.chosen_at))
+        return winner
+
+    async def _winner(self) -> Candidate | None:
         for check in self.rules.schedule.in_order(self.rules.expected_tokens):
             if len(self.running) > 1:
                 await self._check(check)
@@ -78,6 +87,17 @@ class Race:
     def finished(self) -> int:
         """Candidates that were written to their end."""
         return sum(candidate.finish_reason is not None for candidate in self.candidates)
+
+    @property
+    def attributes(self) -> dict[str, Value]:
+        """What a span tells of the candidates; those are dropped that neither finished nor failed."""
+        failed = sum(candidate.error is not None for candidate in self.candidates)
+        dropped = sum(not candidate.finish_reason and not candidate.error for candidate in self.candidates)
+        return {
+            "rheostat.candidates.finished": self.finished,
+            "rheostat.candidates.failed": failed,
+            "rheostat.candidates.dropped": dropped,
+        }
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -138,11 +158,12 @@ class Race:
 
 @asynccontextmanager
 async def run_race(
-    streams: Sequence[AsyncGenerator[bytes, None]], rules: Rules, judge: Judge
+    streams: Sequence[AsyncGenerator[bytes, None]], rules: Rules, judge: Judge, span: Span = NO_SPAN
 ) -> AsyncGenerator[Race, None]:
     """A race over streams; whoever leaves it frees all candidates in the engine."""
-    race = Race([Candidate(stream) for stream in streams], rules, judge)
+    race = Race([Candidate(stream) for stream in streams], rules, judge, span)
     try:
         yield race
     finally:
+        span.note(race.attributes)
         await drop(race.candidates)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
@@ -21,23 +22,25 @@ from rheostat_server.reranking.answers import (
 )
 from rheostat_server.reranking.breadth import Breadth, breadth
 from rheostat_server.reranking.candidate import Candidate
-from rheostat_server.reranking.facts import Facts
+from rheostat_server.reranking.facts import Facts, choice_attributes
 from rheostat_server.reranking.race import Race, Rules, run_race
 from rheostat_server.reranking.selection import Choice, Target, choose, left
 from rheostat_server.reranking.track import Track
 from rheostat_server.scorers import UNJUDGED, Scores
 from rheostat_server.sse import event
+from rheostat_server.tracing import NO_SPAN, Span
 
 ALIKE: Final = Breadth(1, "the temperature is 0, so all candidates would be alike")
 
 
 @dataclass(slots=True)
 class Reranker:
-    """Answers one request; `facts` are whole when the answer is."""
+    """Answers one request, in `span`; `facts` are whole when the answer is."""
 
     engine: Engine
     track: Track
     plan: RerankPlan
+    span: Span = NO_SPAN
     facts: Facts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,9 +78,12 @@ class Reranker:
     async def _compared(self, request: EngineRequest) -> Completion:
         """All candidates by one call of the engine, compared when they are whole."""
         body = {**request.body, "n": self.facts.generated}
-        completion = await self.engine.complete(replace(request, body=body))
+        with self.span.child("engine", {"rheostat.candidates.generated": self.facts.generated}) as span:
+            completion = await self.engine.complete(replace(request, body=body).within(span))
         texts = [choice["message"].get("content") or "" for choice in completion["choices"]]
-        choice = choose(await self._judge(texts), self._target)
+        with self.span.child("choose") as span:
+            choice = choose(await self._judge(span, texts), self._target)
+            span.note(choice_attributes(choice))
         usage = completion.get("usage") or {}
         self._note(choice, finished=len(texts), tokens=usage.get("completion_tokens"))
         return self._refusal(request, usage) if choice.place is None else chosen_of(completion, choice.place)
@@ -102,17 +108,17 @@ class Reranker:
     async def _race(self, request: EngineRequest) -> AsyncGenerator[Race, None]:
         most = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
         rules = Rules(self._target, self.plan.schedule, self.track.expected_tokens(most))
-        async with (
-            self.engine.fan_out(request, self.facts.generated) as streams,
-            run_race(streams, rules, self._judge) as race,
-        ):
-            yield race
+        with self.span.child("race", {"rheostat.candidates.generated": self.facts.generated}) as span:
+            async with (
+                self.engine.fan_out(request.within(span), self.facts.generated) as streams,
+                run_race(streams, rules, partial(self._judge, span), span) as race,
+            ):
+                yield race
 
-    async def _judge(self, texts: Sequence[str]) -> list[Scores]:
+    async def _judge(self, span: Span, texts: Sequence[str]) -> list[Scores]:
         """Under a floor all scorers have to judge: what one of them would keep back does not pass without it."""
         started = perf_counter()
-        panel = self.track.panel
-        found = await panel.judge(self.plan.messages, texts, by_all=self.plan.floor > 0)
+        found = await self.track.judge(span, self.plan.messages, texts, by_all=self.plan.floor > 0)
         self.facts.seconds_judging += perf_counter() - started
         self.facts.left_out |= found.left_out
         return found.scores

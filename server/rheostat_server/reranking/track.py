@@ -1,12 +1,14 @@
 """What all reranked requests of a server share: its scorers, how many are under way, and how long answers are."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from rheostat_server.engines import Engine, Occupancy
-from rheostat_server.scorers.panel import Panel
+from rheostat_server.scorers import Message
+from rheostat_server.scorers.panel import Judgement, Panel
+from rheostat_server.tracing import Span
 
 _FIRST_GUESS: Final = 256.0
 _LATEST_SHARE: Final = 0.05
@@ -34,6 +36,16 @@ class Track:
             yield
         finally:
             self.requests -= 1
+
+    async def judge(
+        self, span: Span, messages: Sequence[Message], answers: Sequence[str], *, by_all: bool = False
+    ) -> Judgement:
+        """What the panel says, in a span of its own within that one."""
+        with span.child("judge", {"rheostat.answers": len(answers)}) as judging:
+            judging.note({"rheostat.scorers": [card.name for card in self.panel.cards]})
+            found = await self.panel.judge(messages, answers, by_all=by_all)
+            judging.note({"rheostat.left_out": sorted(found.left_out)})
+        return found
 
     async def occupancy_of(self, engine: Engine) -> Occupancy | None:
         """How full the engine is, as far as requests are to heed it."""
