@@ -177,12 +177,10 @@ def resident(process: Process) -> float:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
 
 
-def recorded(folder: Path) -> Counter[str]:
-    """How often the audit log holds each request."""
-    found: Counter[str] = Counter()
-    for path in folder.glob("audit.jsonl*"):
-        found.update(json.loads(line)["request_id"] for line in path.read_text().splitlines() if line.strip())
-    return found
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """The audit log, its rotated files too."""
+    lines = (line for path in folder.glob("audit.jsonl*") for line in path.read_text().splitlines())
+    return [json.loads(line) for line in lines if line.strip()]
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -199,17 +197,18 @@ async def measure(given: argparse.Namespace, folder: Path, url: str, process: Pr
         capacity = await closed_loop(load, at_once=2 * given.running, seconds=min(30.0, given.minutes * 20))
         begin = len(load.sent)
         memory = await flood(load, process, rate=2 * capacity, seconds=given.minutes * 60)
-    return report(load, begin, quiet=quiet, capacity=capacity, memory=memory, records=recorded(folder), given=given)
+    return report(load, begin, quiet=quiet, capacity=capacity, memory=memory, audit=recorded(folder), given=given)
 
 
 def report(
     load: Load, begin: int, *, quiet: list[float], capacity: float, memory: list[tuple[float, float]],
-    records: Counter[str], given: argparse.Namespace,
+    audit: list[dict[str, Any]], given: argparse.Namespace,
 ) -> list[str]:  # fmt: skip
     flooded = load.sent[begin:]
     statuses = Counter(one.status for one in flooded)
     good = [one.seconds for one in flooded if one.caller == GOOD and one.status == 200]
-    refused = sum(one.status != 200 for one in flooded if one.caller == GOOD)
+    records = Counter(record["request_id"] for record in audit)
+    refused = Counter(record["code"] for record in audit if record.get("caller") == GOOD and "code" in record)
     others = [one.seconds for one in flooded if one.caller != GOOD and one.status == 200]
     undocumented = sum(count for status, count in statuses.items() if status not in DOCUMENTED | {BROKEN_OFF})
     sent = {one.request_id for one in load.sent}
@@ -228,7 +227,8 @@ def report(
         f"| records of no request | {extra} |",
         f"| memory, MiB: at 10 s, at half of the time, at the end | {sizes} |",
         f"| well-behaved key alone, seconds: median, p99 of {len(quiet)} | {_two(quiet)} |",
-        f"| well-behaved key in the flood: median, p99 of {len(good)}; refused | {_two(good)}; {refused} |",
+        f"| well-behaved key in the flood: median, p99 of {len(good)} | {_two(good)} |",
+        f"| its refusals by code | {dict(refused) or 'none'} |",
         f"| p99 in the flood / alone | {percentile(good, 0.99) / percentile(quiet, 0.99):.2f} |",
         f"| the others: median, p99 of {len(others)} answers | {_two(others)} |",
     ]
