@@ -16,7 +16,7 @@ from rheostat_server.record import Record
 from rheostat_server.reranking.reranker import Reranker
 from rheostat_server.runtime import Runtime
 from rheostat_server.sse import Passage
-from rheostat_server.telemetry import FIRST_EVENT, SECONDS, count_facts, count_plan, counted
+from rheostat_server.telemetry import FIRST_EVENT, SECONDS, count_facts, count_plan, counted, unplanned
 from rheostat_server.time_limit import each_within, within
 from rheostat_server.tracing import NO_SPAN, Span
 from rheostat_server.usage import UsageTally
@@ -56,7 +56,7 @@ class Prepared:
         self.timing.mark("total")
         facts = runner.facts if isinstance(runner, Reranker) else None
         if facts is not None:
-            count_facts(self.plan.mode, facts)
+            count_facts(self.plan, facts)
         return make_receipt(self.in_force, self.plan, self.timing, facts)
 
 
@@ -114,7 +114,7 @@ async def stream(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGe
 async def _admitted(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGenerator[Prepared, None]:
     """A request from its plan to its end: noted, let in, and counted."""
     _note(chat, runtime, record)
-    with record.span.child("plan"):
+    with record.span.child("plan"), unplanned():
         prepared = prepare(chat, runtime)
     record.control = plan_parts(prepared.in_force, prepared.plan)
     count_plan(prepared.in_force, prepared.plan)

@@ -1,4 +1,4 @@
-"""docs/reranking.md: its file, request and snippet work; it tells every field, part, setting and metric."""
+"""docs/reranking.md: its file, request and snippet work; it tells every field, part and setting."""
 
 import contextlib
 import io
@@ -11,9 +11,8 @@ from typing import Any, Final
 import httpx
 import pytest
 import yaml
-from prometheus_client import Counter, Gauge, Histogram
 
-from rheostat_server import demo, telemetry
+from rheostat_server import demo
 from rheostat_server.adapters import AdapterStore
 from rheostat_server.api.control_block import ControlBlock
 from rheostat_server.contract.dials import Dials
@@ -25,7 +24,6 @@ from rheostat_server.receipt import Stopwatch, make_receipt
 from rheostat_server.reranking.facts import Facts
 from rheostat_server.reranking.selection import Choice
 from rheostat_server.scorers import Scores
-from rheostat_server.scorers import telemetry as scorers_telemetry
 from rheostat_server.scorers.spec import CheckSpec, ScorersFile
 from rheostat_server.serve import schedule_of
 from rheostat_server.settings import Settings
@@ -101,16 +99,6 @@ def test_every_part_of_a_reranked_receipt_is_told() -> None:
     parts |= {"early_stop", "safety_floor", "scorers", "scores", "timing_ms.scorers"}
     assert {*found} == {part.split(".")[0] for part in parts} | {"requested", "effective", "clamped", "mode"}
     assert {part for part in parts if f"| `{part}` |" not in section("The receipt")} == set()
-
-
-def test_every_metric_is_told() -> None:
-    metrics = [each for module in (telemetry, scorers_telemetry) for each in vars(module).values()]
-    families = [
-        family for each in metrics if isinstance(each, Counter | Gauge | Histogram) for family in each.collect()
-    ]
-    names = [f"{family.name}_total" if family.type == "counter" else family.name for family in families]
-    assert len(names) == 16
-    assert [name for name in names if f"`{name}`" not in section("Metrics")] == []
 
 
 def test_every_setting_is_told_and_where_its_default_is_too_it_is_that_of_the_code() -> None:

@@ -38,6 +38,8 @@ class Shelf:
         """Raises PolicyError if the file does not fit."""
         found = known or Known()
         book = _book(path, defaults, found)
+        for outcome in ("taken", "refused"):
+            POLICY_RELOADS.labels(outcome)
         return cls(path, defaults, found, book, _issuer(book.oidc))
 
     async def caller_of(self, authorization: str | None) -> Caller:

@@ -10,7 +10,12 @@ from rheostat_server.scorers import ScorerCard, Scores
 DIALOGUES: Final = Counter("rheostat_scorer_dialogues", "Dialogues judged.", ["scorer"])
 UNJUDGED: Final = Counter("rheostat_scorer_unjudged", "Dialogues that a scorer could not judge.", ["scorer"])
 FAILURES: Final = Counter("rheostat_scorer_failures", "Calls that a scorer failed, by cause.", ["scorer", "cause"])
-QUEUED: Final = Gauge("rheostat_scorer_queued", "Dialogues, or requests to another judge, that wait.", ["scorer"])
+QUEUED: Final = Gauge(
+    "rheostat_scorer_queued",
+    "Dialogues, or requests to another judge, that wait.",
+    ["scorer"],
+    multiprocess_mode="livesum",
+)
 SECONDS: Final = Histogram(
     "rheostat_scorer_seconds", "Seconds that a batch, or a request to another judge, took.", ["scorer"]
 )
