@@ -20,7 +20,7 @@ def test_streams_end_and_new_requests_get_503(tmp_path: Path) -> None:
         wait_until_ready(process, f"{url}/ready", log=log)
 
         def stream() -> None:
-            body = {**LONG, "stream": True, "n": 8, "temperature": 1.0}
+            body = {**LONG, "stream": True, "n": 4, "max_tokens": 300, "ignore_eos": True, "temperature": 1.0}
             with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as response:
                 seen.extend(response.iter_lines())
 

@@ -52,5 +52,5 @@ def test_a_receiver_that_is_gone_costs_no_answer(log: Path) -> None:
     with collecting() as collector:
         assert serve_and_ask(collector, log, gone).status_code == 200
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    assert [line["event"] for line in lines] == ["rheostat serves"]
+    assert [line["event"] for line in lines] == ["rheostat serves", "draining"]
     assert WRITTEN not in log.read_text()
