@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rheostat_server.api.json_response import json_response
+from rheostat_server.api.request_id import HEADER, request_id_of
 from rheostat_server.api.request_record import record_of
 from rheostat_server.errors import RheostatError
 from rheostat_server.log import trace_of
@@ -37,6 +38,11 @@ async def render_gone(request: Request, exc: Exception) -> Response:
 
 
 async def render_bug(request: Request, exc: Exception) -> Response:
-    """The handler of what should not happen: says nothing of its cause to the caller, and to the log where it was."""
-    log.error("internal error", path=request.url.path, trace=trace_of(exc))
-    return json_response(error_body(RheostatError("internal error; the server's log has the details")), status=500)
+    """The handler of what should not happen: says nothing of its cause to the caller, and to the log where it was.
+
+    It answers outside of all middleware, so the request's id is put on here.
+    """
+    request_id = request_id_of(request.scope)
+    log.error("internal error", path=request.url.path, request_id=request_id, trace=trace_of(exc))
+    error = RheostatError("internal error; the server's log has the details")
+    return json_response(error_body(error), status=500, headers={HEADER: request_id})
