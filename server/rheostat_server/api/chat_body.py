@@ -82,7 +82,7 @@ def check_messages(messages: object) -> None:
         )
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message["role"]:
             raise InvalidField(f"{where} must be an object with a role and content", param=where)
         if not isinstance(message.get("content"), (str, list, type(None))):
             raise InvalidField(
