@@ -9,9 +9,12 @@ from typing import Any, Final
 import schemathesis
 from schemathesis import Case, HookContext
 
+from rheostat_server.modes import KNOWN_MODES
+
 CHAT: Final = ("/v1/chat/completions", "/v1/control/plan")
 LONGEST: Final = 40
 NAMED: Final = ("model", "messages", "stream", "stream_options", "n", "control")
+MODE_HEADER: Final = "X-Control-Mode"
 RERANKED_ALONE: Final = ("candidates", "choose_after", "early_stop")
 
 
@@ -97,8 +100,11 @@ def message(given: Any) -> Any:
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
-    """A mode in a header goes with the body's fields too, so the body has to say its own."""
-    if isinstance(case.body, dict) and isinstance(control := case.body.get("control"), dict):
-        named = control.get("adapter") is not None or any(control.get(name) is not None for name in RERANKED_ALONE)
-        if named and control.get("mode") is None and case.headers:
-            case.headers.pop("X-Control-Mode", None)
+    """A known mode in a header goes with the body's fields too; where it does not, it is left out."""
+    if not isinstance(case.body, dict) or case.headers.get(MODE_HEADER) not in KNOWN_MODES:
+        return
+    control = case.body.get("control")
+    asked = control if isinstance(control, dict) else {}
+    named = [name for name in ("adapter", *RERANKED_ALONE) if asked.get(name) is not None]
+    if asked.get("mode") is None and (named or case.body.get("n") not in (None, 1)):
+        del case.headers[MODE_HEADER]
