@@ -13,6 +13,7 @@ from starlette.routing import Route
 from rheostat_server.api import admin, chat, control, health, metrics, models, score
 from rheostat_server.api.errors import error_body, render_bug, render_error, render_gone
 from rheostat_server.api.json_response import json_response
+from rheostat_server.api.openapi import describe
 from rheostat_server.api.recorded import Recorded
 from rheostat_server.api.request_id import RequestId
 from rheostat_server.api.traced import Traced
@@ -43,9 +44,11 @@ def add_routes(app: FastAPI) -> None:
     known = list(app.routes)
     for part in (chat, models, control, score, admin, health):
         app.include_router(part.router)
-    for route in app.routes:
-        if isinstance(route, Route) and route not in known and route.path.startswith("/v1/"):
-            route.app = Traced(Recorded(route.app, route.path), route.path)
+    ours = [route for route in app.routes if isinstance(route, Route) and route not in known]
+    recorded = [route for route in ours if route.path.startswith("/v1/")]
+    for route in recorded:
+        route.app = Traced(Recorded(route.app, route.path), route.path)
+    describe(app, [route.path_format for route in recorded])
     app.add_middleware(RequestId)
     app.add_exception_handler(RheostatError, render_error)
     app.add_exception_handler(ClientDisconnect, render_gone)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from rheostat_server.contract.dials import DialName, Dials
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials
 from rheostat_server.modes.reranking import RerankPlan
 from rheostat_server.plan import ControlPlan
 from rheostat_server.policy import InForce
@@ -25,7 +25,7 @@ class Stopwatch:
 def make_receipt(in_force: InForce, plan: ControlPlan, timing: Stopwatch, facts: Facts | None = None) -> dict[str, Any]:
     """The `control` object of a response; parts that do not apply are absent.
 
-    Where no dial is in force (mode `off`), there is no `effective` and nothing can be `clamped`. `facts` are those of
+    Where no dial is in force (mode `off`), there is no `effective`, and no dial can be `clamped`. `facts` are those of
     a reranked answer.
     """
     parts = {**plan_parts(in_force, plan), "timing_ms": timing.marks}
@@ -40,7 +40,7 @@ def plan_parts(in_force: InForce, plan: ControlPlan) -> dict[str, Any]:
     parts = {
         "requested": dict(in_force.requested),
         "effective": plan.effective.as_dict() if plan.effective else None,
-        "clamped": list(in_force.clamped) if plan.effective else None,
+        "clamped": _clamped(in_force, plan),
         "mode": plan.mode,
         "adapter": plan.adapter,
         "control_text": plan.control_text,
@@ -50,6 +50,13 @@ def plan_parts(in_force: InForce, plan: ControlPlan) -> dict[str, Any]:
         **(_rerank_parts(plan.rerank) if plan.rerank else {}),
     }
     return {name: part for name, part in parts.items() if part is not None}
+
+
+def _clamped(in_force: InForce, plan: ControlPlan) -> list[str] | None:
+    """Numbers are held to the envelope where no dial is in force, too."""
+    if plan.effective:
+        return list(in_force.clamped)
+    return [name for name in in_force.clamped if name not in DIAL_NAMES] or None
 
 
 def _rerank_parts(plan: RerankPlan) -> dict[str, Any]:

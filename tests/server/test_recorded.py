@@ -120,6 +120,30 @@ async def test_an_answer_leaves_one_record_that_agrees_with_its_receipt(
     assert response.headers["x-request-id"] == "r-1"
 
 
+async def test_a_bug_is_told_with_the_id_of_its_request(runtime: Runtime, tmp_path: Path) -> None:
+    async with served(runtime, tmp_path, engine=Engine(fails=KeyError("x"))) as server:
+        response = await server.ask(headers={"X-Request-ID": "r-2"})
+        assert (response.status_code, response.headers["x-request-id"]) == (500, "r-2")
+        assert server.records()[0]["request_id"] == "r-2"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("options", ["include_usage", 1, [{"include_usage": True}], True])
+async def test_stream_options_that_are_no_object_are_refused(
+    runtime: Runtime, tmp_path: Path, stream: bool, options: object
+) -> None:
+    async with served(runtime, tmp_path) as server:
+        response = await server.ask(stream=stream, stream_options=options)
+        assert (response.status_code, response.json()["error"]["param"]) == (422, "stream_options")
+
+
+async def test_numbers_are_told_to_be_clamped_in_the_mode_off_too(runtime: Runtime, tmp_path: Path) -> None:
+    policy = POLICY.replace("outside: reject", "modes: ['off'], max_tokens: 9")
+    async with served(runtime, tmp_path, policy=policy) as server:
+        response = await server.ask(max_tokens=10, control={"safety": 0})
+        assert response.json()["control"]["clamped"] == ["max_tokens"]
+
+
 async def test_a_stream_tells_its_usage_to_those_who_asked(runtime: Runtime, tmp_path: Path) -> None:
     async with served(runtime, tmp_path) as server:
         told = await server.ask(stream=True, stream_options={"include_usage": True})

@@ -82,7 +82,7 @@ async def test_the_openapi_document_describes_control(http: httpx.AsyncClient) -
     document = (await http.get("/openapi.json")).json()
     for path in ("/v1/chat/completions", "/v1/control/plan"):
         body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-        control = body["properties"]["control"]
+        control = body["properties"]["control"]["anyOf"][0]
         names = {"safety", "helpfulness", "mode", "adapter", "candidates", "preset", "choose_after", "early_stop"}
         assert set(control["properties"]) == names
         assert control["properties"]["safety"]["maximum"] == 1

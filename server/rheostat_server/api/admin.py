@@ -5,6 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rheostat_server.api.json_response import json_response
+from rheostat_server.api.openapi import RELOAD
 from rheostat_server.api.runtime import caller_of, runtime_of
 from rheostat_server.callers.file import PolicyError
 from rheostat_server.errors import NotAdmin, PolicyRefused
@@ -12,7 +13,7 @@ from rheostat_server.errors import NotAdmin, PolicyRefused
 router = APIRouter()
 
 
-@router.post("/v1/admin/policy/reload", response_model=None)
+@router.post("/v1/admin/policy/reload", response_model=None, responses=RELOAD)
 async def reload_policy(request: Request) -> Response:
     """Takes the file's policy for all requests that come from now on; one that does not fit changes nothing."""
     caller, shelf = await caller_of(request), runtime_of(request).shelf

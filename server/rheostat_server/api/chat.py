@@ -9,14 +9,14 @@ from rheostat_server.api.chat_body import read_chat_request
 from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.event_stream import EventStream
 from rheostat_server.api.json_response import json_response
-from rheostat_server.api.openapi import CHAT_BODY
+from rheostat_server.api.openapi import CHAT, CHAT_BODY
 from rheostat_server.api.request_record import record_of
 from rheostat_server.api.runtime import caller_of, runtime_of
 
 router = APIRouter()
 
 
-@router.post("/v1/chat/completions", response_model=None, openapi_extra=CHAT_BODY)
+@router.post("/v1/chat/completions", response_model=None, responses=CHAT, openapi_extra=CHAT_BODY)
 async def chat_completions(request: Request) -> Response:
     """Answers a conversation at the dials in force, whole or as a stream, with the receipt in `control`."""
     runtime, record = runtime_of(request), record_of(request)

@@ -1,5 +1,6 @@
 """From a request's JSON object to a ChatRequest."""
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -35,7 +36,7 @@ async def read_chat_request(request: Request, runtime: Runtime, caller: Caller) 
     _check_permitted(model, caller.policy.envelope)
     control = read_control(body.pop("control", None), headers, preset)
     check_messages(body.get("messages"))
-    _check_stream(body.get("stream"))
+    _check_stream(body)
     _check_choices(body.get("n"), runtime.settings.max_choices)
     return ChatRequest(
         model=model,
@@ -67,7 +68,9 @@ def _check_permitted(model: str, envelope: Envelope) -> None:
 def _model(body: Mapping[str, Any]) -> str:
     model = body.get("model")
     if not isinstance(model, str) or not model:
-        raise InvalidField(f"model is {model!r}; it must be the name of a model, see GET /v1/models", param="model")
+        raise InvalidField(
+            f"model is {reprlib.repr(model)}; it must be the name of a model, see GET /v1/models", param="model"
+        )
     return model
 
 
@@ -79,7 +82,7 @@ def check_messages(messages: object) -> None:
         )
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message["role"]:
             raise InvalidField(f"{where} must be an object with a role and content", param=where)
         if not isinstance(message.get("content"), (str, list, type(None))):
             raise InvalidField(
@@ -88,13 +91,16 @@ def check_messages(messages: object) -> None:
             )
 
 
-def _check_stream(stream: object) -> None:
+def _check_stream(body: Mapping[str, Any]) -> None:
+    stream, options = body.get("stream"), body.get("stream_options")
     if not isinstance(stream, (bool, type(None))):
-        raise InvalidField(f"stream is {stream!r}; it must be true or false", param="stream")
+        raise InvalidField(f"stream is {reprlib.repr(stream)}; it must be true or false", param="stream")
+    if not isinstance(options, (dict, type(None))):
+        raise InvalidField(f"stream_options is {reprlib.repr(options)}; it must be an object", param="stream_options")
 
 
 def _check_choices(n: object, most: int) -> None:
     if n is None:
         return
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= most:
-        raise InvalidField(f"n is {n!r}; it must be a whole number from 1 to {most}", param="n")
+        raise InvalidField(f"n is {reprlib.repr(n)}; it must be a whole number from 1 to {most}", param="n")

@@ -10,7 +10,7 @@ from rheostat_server import pipeline
 from rheostat_server.adapters import Adapter
 from rheostat_server.api.chat_body import read_chat_request
 from rheostat_server.api.json_response import json_response
-from rheostat_server.api.openapi import CHAT_BODY
+from rheostat_server.api.openapi import CHAT_BODY, CONTROL, PLAN
 from rheostat_server.api.runtime import caller_of, runtime_of
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.modes.reranking import DRAWN_BY
@@ -21,7 +21,7 @@ from rheostat_server.receipt import plan_parts
 router = APIRouter()
 
 
-@router.get("/v1/control", response_model=None)
+@router.get("/v1/control", response_model=None, responses=CONTROL)
 async def show_control(request: Request) -> Response:
     """Dials with their envelope, modes, presets, and adapters with the range that was measured for each dial."""
     runtime, caller = runtime_of(request), await caller_of(request)
@@ -44,7 +44,7 @@ async def show_control(request: Request) -> Response:
     )
 
 
-@router.post("/v1/control/plan", response_model=None, openapi_extra=CHAT_BODY)
+@router.post("/v1/control/plan", response_model=None, responses=PLAN, openapi_extra=CHAT_BODY)
 async def show_plan(request: Request) -> Response:
     """The plan for a chat body: the dials in force and the engine's request."""
     runtime = runtime_of(request)

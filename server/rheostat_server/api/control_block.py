@@ -17,17 +17,20 @@ DIAL_HEADERS: Final[Mapping[str, DialName]] = {
 }
 MODE_HEADER: Final = "x-control-mode"
 KNOWN_HEADERS: Final = (*DIAL_HEADERS, MODE_HEADER)
+DECIMAL: Final = r"0?\.[0-9]{1,20}|0|1(\.0{1,20})?"
+"""A dial in a header."""
+MOST: Final = 2**31 - 1
+"""Candidates and tokens that a request may name; what may be had of them is far less."""
 _RIGHT: Final[Mapping[str, str]] = {
     **dict.fromkeys(DIAL_NAMES, "a number from 0 to 1"),
     "mode": "the name of a mode",
     "adapter": "the name of an adapter",
-    "candidates": "a whole number from 1",
+    "candidates": f"a whole number from 1 to {MOST}",
     "preset": "the name of a preset",
-    "choose_after": "a whole number of tokens from 1, or 'end'",
+    "choose_after": f"a whole number of tokens from 1 to {MOST}, or 'end'",
     "early_stop": "true or false",
 }
 """What each field of the block must be."""
-_DECIMAL: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,20})?|\.[0-9]{1,20}")
 
 
 def _number(value: object) -> object:
@@ -44,7 +47,7 @@ def _unset() -> float:
 DialValue = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_number)]
 
 
-ChooseAfter = Annotated[int, Field(ge=1)] | Literal["end"]
+ChooseAfter = Annotated[int, Field(ge=1, le=MOST)] | Literal["end"]
 
 
 class ControlBlock(BaseModel):
@@ -55,10 +58,12 @@ class ControlBlock(BaseModel):
     safety: DialValue = Field(default_factory=_unset, description="How safe the answer must be, from 0 to 1.")
     helpfulness: DialValue = Field(default_factory=_unset, description="How helpful the answer must be, from 0 to 1.")
     mode: str | None = Field(
-        default=None, description="auto, off, prompt, adapter, rerank, prompt+rerank or adapter+rerank."
+        default=None,
+        description="How the dials are put in force.",
+        json_schema_extra={"anyOf": [{"enum": list(KNOWN_MODES)}, {"type": "null"}]},
     )
     adapter: str | None = Field(default=None, description="Name or name@digest of an adapter.")
-    candidates: int | None = Field(default=None, ge=1, description="How many candidates to choose from.")
+    candidates: int | None = Field(default=None, ge=1, le=MOST, description="How many candidates to choose from.")
     preset: str | None = Field(default=None, description="Name of a preset.")
     choose_after: ChooseAfter | None = Field(
         default=None, description="Tokens after which a stream's candidate is chosen; `end` compares whole answers."
@@ -148,7 +153,7 @@ def _read_headers(headers: Mapping[str, str]) -> tuple[dict[DialName, float], st
 
 
 def _header_dial(header: str, text: str) -> float:
-    if not _DECIMAL.fullmatch(text.strip()):
+    if not re.fullmatch(DECIMAL, text.strip()):
         raise InvalidField(f"{header} is {_short(text)}; it must be a number from 0 to 1", param=header)
     value = float(text)
     try:

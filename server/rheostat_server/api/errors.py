@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rheostat_server.api.json_response import json_response
+from rheostat_server.api.request_id import HEADER
 from rheostat_server.api.request_record import record_of
 from rheostat_server.errors import RheostatError
 from rheostat_server.log import trace_of
@@ -37,9 +38,13 @@ async def render_gone(request: Request, exc: Exception) -> Response:
 
 
 async def render_bug(request: Request, exc: Exception) -> Response:
-    """The handler of what should not happen: says nothing of its cause to the caller, and to the log where it was."""
+    """The handler of what should not happen: says nothing of its cause to the caller, and to the log where it was.
+
+    It answers outside of all middleware, so the request's id is put on here.
+    """
     record = record_of(request)
     log.error(
         "internal error", path=request.url.path, trace=trace_of(exc), request_id=record.request_id, **record.span.ids
     )
-    return json_response(error_body(RheostatError("internal error; the server's log has the details")), status=500)
+    error = RheostatError("internal error; the server's log has the details")
+    return json_response(error_body(error), status=500, headers={HEADER: record.request_id})

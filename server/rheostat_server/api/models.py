@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from rheostat_server.api.json_response import json_response
+from rheostat_server.api.openapi import MODEL, MODEL_NAME, MODELS
 from rheostat_server.api.runtime import caller_of, runtime_of
 from rheostat_server.callers import Caller
 from rheostat_server.errors import UnknownModel
@@ -15,16 +16,16 @@ from rheostat_server.runtime import Runtime
 router = APIRouter()
 
 
-@router.get("/v1/models", response_model=None)
+@router.get("/v1/models", response_model=None, responses=MODELS)
 async def list_models(request: Request) -> Response:
     """Every name that a request may give as its model."""
     return json_response({"object": "list", "data": _models(runtime_of(request), await caller_of(request))})
 
 
-@router.get("/v1/models/{name:path}", response_model=None)
-async def show_model(request: Request, name: str) -> Response:
+@router.get("/v1/models/{name:path}", response_model=None, responses=MODEL, openapi_extra=MODEL_NAME)
+async def show_model(request: Request) -> Response:
     """One of them."""
-    models = _models(runtime_of(request), await caller_of(request))
+    name, models = request.path_params["name"], _models(runtime_of(request), await caller_of(request))
     for model in models:
         if model["id"] == name:
             return json_response(model)

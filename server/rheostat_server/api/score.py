@@ -11,7 +11,7 @@ from rheostat_server.api.body import read_json_object
 from rheostat_server.api.chat_body import check_messages
 from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.json_response import json_response
-from rheostat_server.api.openapi import SCORE_BODY
+from rheostat_server.api.openapi import SCORE, SCORE_BODY
 from rheostat_server.api.request_record import record_of
 from rheostat_server.api.runtime import caller_of, runtime_of
 from rheostat_server.errors import InvalidField, NoScorers
@@ -21,7 +21,7 @@ router = APIRouter()
 FIELDS: Final = ("messages", "response")
 
 
-@router.post("/v1/control/score", response_model=None, openapi_extra=SCORE_BODY)
+@router.post("/v1/control/score", response_model=None, responses=SCORE, openapi_extra=SCORE_BODY)
 async def score(request: Request) -> Response:
     """Levels of a response to a conversation; a dial that could not be judged is null."""
     runtime = runtime_of(request)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
 
 from rheostat_server.callers import Caller
 from rheostat_server.callers.keys import Key, digest_of
@@ -11,11 +10,8 @@ from rheostat_server.callers.schema import DialPart, EnvelopePart, FloorPart, Oi
 from rheostat_server.contract.dials import DialName
 from rheostat_server.errors import Unauthorized
 from rheostat_server.limits.rates import Rates
-from rheostat_server.modes import KNOWN_MODES
+from rheostat_server.modes import CONTROLLED
 from rheostat_server.policy import DEFAULT_PRESETS, REFUSAL, DialRange, Envelope, Policy, Preset
-
-CONTROLLED: Final = tuple(mode for mode in KNOWN_MODES if mode != "off")
-"""The modes of an envelope that names none: `off` lets a request past both dials, so it has to be named."""
 
 
 @dataclass(frozen=True, slots=True)

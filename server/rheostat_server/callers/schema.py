@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from rheostat_server.contract.dials import DialName
-from rheostat_server.modes import KNOWN_MODES
+from rheostat_server.modes import CONTROLLED, KNOWN_MODES
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 
@@ -87,7 +87,7 @@ class EnvelopePart(_Part):
 
     @model_validator(mode="after")
     def _default_is_allowed(self) -> "EnvelopePart":
-        if self.default_mode and self.modes and self.default_mode not in self.modes:
+        if self.default_mode and self.default_mode not in (self.modes or CONTROLLED):
             raise ValueError(f"default_mode is {self.default_mode!r}, which modes does not hold")
         return self
 

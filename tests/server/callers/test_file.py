@@ -79,6 +79,7 @@ def test_a_key_ends_when_it_expires(tmp_path: Path) -> None:
         ("floor: {safety: 0.5}\nenvelopes:\n  a:\n    safety: {max: 0.4}", 4, "below the floor of 0.5"),
         ("envelopes:\n  a: {modes: [magic]}", 2, "there is no mode 'magic'; known modes: auto, off"),
         ("envelopes:\n  a: {modes: [prompt], default_mode: adapter}", 2, "default_mode is 'adapter'"),
+        ("envelopes:\n  a: {default_mode: 'off'}", 2, "default_mode is 'off'"),
         ("envelopes:\n  a:\n    candidats: 3", 3, "envelopes.a.candidats: Extra inputs"),
         ("envelopes:\n  a: {candidates: 0}", 2, "greater than or equal to 1; it is 0"),
         ("envelopes:\n  a: {rate: {requests_per_minute: 1.5}}", 2, "valid integer"),
