@@ -70,6 +70,7 @@ class PolicyFile:
             yaml = YAML(typ="rt")
             yaml.width = 1 << 16
             yaml.preserve_quotes = True
+            yaml.representer.add_representer(type(None), _written_null)
             policy = yaml.load(self.path.read_bytes())
             yield policy
             written = BytesIO()
@@ -124,6 +125,11 @@ def _entry(name: str, key: str, envelope: str, expires: datetime | None, *, admi
         **({"expires": _written(expires)} if expires else {}),
         **({"admin": True} if admin else {}),
     }
+
+
+def _written_null(representer: Any, _: None) -> Any:
+    """As people write it; ruamel would leave the place empty."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def _written(moment: datetime) -> datetime:

@@ -47,6 +47,7 @@ def test_a_key_is_created_used_rotated_and_revoked(tmp_path: Path) -> None:
     assert caller(path, rotated) is None
     assert caller(path, KIDS_KEY) == "kids-app"
     assert "# no envelope goes below" in path.read_text()
+    assert "anonymous: null" in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o640
     assert [each.name for each in tmp_path.iterdir()] == ["policy.yaml"]
 
