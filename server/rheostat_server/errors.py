@@ -50,6 +50,11 @@ class RheostatError(Exception):
         self.param = param
         self.headers = headers
 
+    @property
+    def known_as(self) -> str:
+        """The code by which records, metrics and traces know it."""
+        return self.code or self.type
+
 
 class BadRequest(RheostatError):
     status = 400

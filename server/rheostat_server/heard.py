@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-_EVENT_END: Final = b"\n\n"
-_DATA: Final = b"data:"
+from rheostat_server.sse import EventReader
 
 
 @dataclass(slots=True)
@@ -16,13 +15,12 @@ class Heard:
     """The texts of a stream's choices, whose events may be cut anywhere."""
 
     texts: dict[int, list[str]] = field(default_factory=dict)
-    _cut: bytes = b""
+    _reader: EventReader = field(default_factory=EventReader)
 
     def take(self, chunk: bytes) -> None:
-        *events, self._cut = (self._cut + chunk).split(_EVENT_END)
-        for event in events:
+        for data in self._reader.take(chunk):
             with suppress(orjson.JSONDecodeError):
-                self._take_event(orjson.loads(event.removeprefix(_DATA)))
+                self._take_event(orjson.loads(data))
 
     @property
     def choices(self) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ class Record:
     def failed(self, error: Exception) -> None:
         """An error of ours has its status and code; another one is our own fault."""
         if isinstance(error, RheostatError):
-            self.status, self.code = error.status, error.code or error.type
+            self.status, self.code = error.status, error.known_as
         else:
             self.status, self.code = 500, "internal_error"
         self.outcome = "refused" if self.status < 500 else "failed"

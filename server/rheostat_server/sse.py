@@ -9,15 +9,35 @@ import orjson
 from rheostat_server.engines import DONE
 
 EVENT_END: Final = b"\n\n"
+DATA: Final = b"data:"
 _LAST_EVENT: Final = re.compile(rb"(?<=\n)data: ?\[DONE\]\s{0,8}\Z")
 _LAST_EVENT_ROOM: Final = 32
 _DATA_LINE: Final = re.compile(rb"^data:(.*)\n", re.MULTILINE)
 _HEAD_LIMIT: Final = 1 << 20
+_DONE: Final = b"[DONE]"
 
 
 def event(payload: object) -> bytes:
     """One event that holds a JSON value."""
     return b"data: " + orjson.dumps(payload) + EVENT_END
+
+
+class EventReader:
+    """The data of a stream's events, wherever its chunks are cut; comments have none."""
+
+    __slots__ = ("_cut",)
+
+    def __init__(self) -> None:
+        self._cut = b""
+
+    def take(self, chunk: bytes) -> list[bytes]:
+        """Of the events that are whole by now, all but `[DONE]`."""
+        *whole, self._cut = (self._cut + chunk.replace(b"\r\n", b"\n")).split(EVENT_END)
+        return [data for block in whole if (data := _data_of(block)) and data != _DONE]
+
+
+def _data_of(block: bytes) -> bytes:
+    return b"\n".join(line[len(DATA) :].strip() for line in block.split(b"\n") if line.startswith(DATA))
 
 
 class Passage:

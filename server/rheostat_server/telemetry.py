@@ -138,4 +138,4 @@ def code_of(exc: BaseException) -> str:
     """The code of an error of ours; an engine's own codes are as many as it likes, so they share one."""
     if isinstance(exc, EngineRejected):
         return "engine_rejected"
-    return (type(exc).code or type(exc).type) if isinstance(exc, RheostatError) else "internal_error"
+    return exc.known_as if isinstance(exc, RheostatError) else "internal_error"

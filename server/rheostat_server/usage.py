@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import orjson
 
-EVENT_END: Final = b"\n\n"
-_DATA: Final = b"data:"
+from rheostat_server.sse import DATA, EVENT_END
+
 _NONE_YET: Final = b',"usage":null'
 """What engines put into every chunk once they are asked; within a JSON text its quotes would be escaped."""
 
@@ -55,10 +55,10 @@ class UsageTally:
 
     def _passes(self, event: bytes) -> bool:
         self._events += 1
-        if b'"usage"' not in event or not event.startswith(_DATA):
+        if b'"usage"' not in event or not event.startswith(DATA):
             return True
         try:
-            told = orjson.loads(event.removeprefix(_DATA))
+            told = orjson.loads(event.removeprefix(DATA))
         except orjson.JSONDecodeError:
             return True
         if not isinstance(told, dict) or not isinstance(told.get("usage"), dict):

@@ -84,7 +84,7 @@ class _Response:
 
     def _note(self) -> None:
         status = self._start["status"] if self._start else None
-        if status is not None and self._record.code is None and status < 400:
+        if status is not None and status < 400:
             self._record.answered(status)
         elif self._record.status is None:
             self._record.status = status

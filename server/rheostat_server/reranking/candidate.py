@@ -3,15 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from rheostat_server.errors import EngineFailed, RheostatError
-
-_EVENT_END: Final = b"\n\n"
-_DATA: Final = b"data:"
-_LAST: Final = b"[DONE]"
+from rheostat_server.sse import EventReader
 
 Event = dict[str, Any]
 
@@ -30,7 +27,7 @@ class Candidate:
         self.ended = False
         self.error: RheostatError | None = None
         self._text: list[str] = []
-        self._cut = b""
+        self._reader = EventReader()
         self._changed = asyncio.Event()
         self.reading = asyncio.ensure_future(self._read(stream))
 
@@ -101,11 +98,8 @@ class Candidate:
             self._changed.set()
 
     def _take(self, chunk: bytes) -> None:
-        *whole, self._cut = (self._cut + chunk.replace(b"\r\n", b"\n")).split(_EVENT_END)
-        for block in whole:
-            data = b"\n".join(line[len(_DATA) :].strip() for line in block.split(b"\n") if line.startswith(_DATA))
-            if data and data != _LAST:
-                self._take_event(_parsed(data))
+        for data in self._reader.take(chunk):
+            self._take_event(_parsed(data))
 
     def _take_event(self, event: Event) -> None:
         self.events.append(event)

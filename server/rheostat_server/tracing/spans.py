@@ -109,4 +109,4 @@ def _resource() -> Resource:
 
 
 def _code(error: Exception) -> str:
-    return (error.code or error.type) if isinstance(error, RheostatError) else type(error).__qualname__
+    return error.known_as if isinstance(error, RheostatError) else type(error).__qualname__
