@@ -18,7 +18,7 @@ from rheostat_server.api.recorded import Recorded
 from rheostat_server.api.request_id import RequestId
 from rheostat_server.api.traced import Traced
 from rheostat_server.errors import RheostatError
-from rheostat_server.runtime import Runtime
+from rheostat_server.runtime import Runtime, runtime_in
 
 
 def create_app(runtime: Runtime) -> FastAPI:
@@ -65,7 +65,7 @@ def _close_runtime_with(app: FastAPI) -> None:
             try:
                 yield state
             finally:
-                if (runtime := getattr(app.state, "rheostat", None)) is not None:
+                if (runtime := runtime_in(app)) is not None:
                     await runtime.close()
 
     app.router.lifespan_context = and_close

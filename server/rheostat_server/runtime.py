@@ -3,6 +3,8 @@
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from starlette.applications import Starlette
+
 from rheostat_server.admission import Admission
 from rheostat_server.audit.file import AuditFile, Rotation
 from rheostat_server.audit.log import LEAST_PROBE, AuditLog
@@ -43,6 +45,12 @@ class Runtime:
             stack.push_async_callback(self.engine.close)
             if self.track is not None:
                 stack.push_async_callback(self.track.panel.close)
+
+
+def runtime_in(app: Starlette) -> Runtime | None:
+    """What an app serves with; None while the server is starting."""
+    known = getattr(app.state, "rheostat", None)
+    return known if isinstance(known, Runtime) else None
 
 
 def policy_from(settings: Settings) -> Policy:

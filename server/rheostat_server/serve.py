@@ -148,8 +148,10 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
     policy, admission = policy_from(settings), admission_from(settings)
     known = Known(models=list(engine.models()), adapters=[*adapters.ids, *adapters.names])
     shelf = Shelf.read(settings.policy, defaults_from(settings), known) if settings.policy else None
+    tracing = start_tracing(settings)
+    runtime = Runtime(engine, means, settings, policy, shelf, admission=admission, tracing=tracing)
     if scorers is None:
-        return Runtime(engine, means, settings, policy, shelf, admission=admission, tracing=start_tracing(settings))
+        return runtime
     file = read_scorers(scorers)
     panel = load_panel(file, engine)
     track = Track(panel, follows_load=settings.follow_load, room=settings.rerank_room)
@@ -161,8 +163,7 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
         choose_after=settings.choose_after,
         calibrate=settings.calibrate_candidates,
     )
-    tracing = start_tracing(settings)
-    return Runtime(engine, replace(means, selection=selection), settings, policy, shelf, track, admission, tracing)
+    return replace(runtime, means=replace(means, selection=selection), track=track)
 
 
 def check_callers(settings: Settings) -> None:

@@ -9,7 +9,7 @@ from rheostat_server.api import openapi_answers as answers
 from rheostat_server.api.control_block import DECIMAL, ControlBlock
 from rheostat_server.callers.book import Book
 from rheostat_server.modes import KNOWN_MODES
-from rheostat_server.runtime import Runtime
+from rheostat_server.runtime import runtime_in
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -122,11 +122,11 @@ def describe(app: FastAPI, paths: Collection[str]) -> None:
     plain = app.openapi
 
     def document() -> dict[str, Any]:
-        told, runtime = plain(), getattr(app.state, "rheostat", None)
+        told, runtime = plain(), runtime_in(app)
         ours = [operation for path in paths for operation in told["paths"][path].values()]
-        book = runtime.shelf.book if isinstance(runtime, Runtime) and runtime.shelf else None
+        book = runtime.shelf.book if runtime and runtime.shelf else None
         _add_common(told, ours, book)
-        if isinstance(runtime, Runtime):
+        if runtime:
             _bound_choices(ours, runtime.settings.max_choices)
         return told
 

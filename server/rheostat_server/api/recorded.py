@@ -12,7 +12,7 @@ from rheostat_server.api.request_record import RECORD, SPAN
 from rheostat_server.audit.health import AuditUnavailable
 from rheostat_server.engines import DONE
 from rheostat_server.record import Record
-from rheostat_server.runtime import Runtime
+from rheostat_server.runtime import runtime_in
 from rheostat_server.sse import event
 from rheostat_server.tracing import NO_SPAN
 
@@ -31,8 +31,8 @@ class Recorded:
         self._route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime = getattr(scope["app"].state, "rheostat", None)
-        audit = runtime.admission.audit if isinstance(runtime, Runtime) else None
+        runtime = runtime_in(scope["app"])
+        audit = runtime.admission.audit if runtime else None
         record = scope[RECORD] = Record(request_id_of(scope), self._route, span=scope.get(SPAN, NO_SPAN))
         if audit is None:
             await self._app(scope, receive, send)

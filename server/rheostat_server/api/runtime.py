@@ -7,7 +7,7 @@ from rheostat_server.api.request_record import record_of
 from rheostat_server.callers import Caller
 from rheostat_server.callers.telemetry import UNAUTHORIZED
 from rheostat_server.errors import EngineUnavailable, Unauthorized
-from rheostat_server.runtime import Runtime
+from rheostat_server.runtime import Runtime, runtime_in
 
 
 async def caller_of(request: Request) -> Caller:
@@ -35,7 +35,7 @@ def runtime_of(request: Request) -> Runtime:
     Raises:
         EngineUnavailable: the server has not finished starting.
     """
-    runtime = getattr(request.app.state, "rheostat", None)
-    if not isinstance(runtime, Runtime):
+    runtime = runtime_in(request.app)
+    if runtime is None:
         raise EngineUnavailable("the server is starting; ask GET /ready")
     return runtime

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rheostat_server.api.request_record import RECORD, SPAN
 from rheostat_server.record import Record
-from rheostat_server.runtime import Runtime
+from rheostat_server.runtime import runtime_in
 from rheostat_server.tracing import Span, Value
 
 PARENT: Final = ("traceparent", "tracestate")
@@ -23,8 +23,8 @@ class Traced:
         self._route = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime = getattr(scope["app"].state, "rheostat", None)
-        if not isinstance(runtime, Runtime) or not runtime.tracing.on:
+        runtime = runtime_in(scope["app"])
+        if runtime is None or not runtime.tracing.on:
             await self._app(scope, receive, send)
             return
         method = scope["method"]
