@@ -23,14 +23,7 @@ from rheostat_server.runtime import Runtime, runtime_in
 
 def create_app(runtime: Runtime) -> FastAPI:
     """An app of our own, for engines that do not bring a server."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        if runtime.shelf is not None:
-            runtime.shelf.reload_on_hangup()
-        yield
-
-    app = FastAPI(title="Rheostat", lifespan=lifespan)
+    app = FastAPI(title="Rheostat")
     add_routes(app)
     app.include_router(metrics.router)
     app.add_exception_handler(HTTPException, _render_http_error)
@@ -40,7 +33,7 @@ def create_app(runtime: Runtime) -> FastAPI:
 
 
 def add_routes(app: FastAPI) -> None:
-    """Puts our routes on any FastAPI app; they find the Runtime as `app.state.rheostat`, which ends with the app."""
+    """Puts our routes on any FastAPI app; they find the Runtime as `app.state.rheostat`, which lives with the app."""
     known = list(app.routes)
     for part in (chat, models, control, score, admin, health):
         app.include_router(part.router)
@@ -52,23 +45,26 @@ def add_routes(app: FastAPI) -> None:
     app.add_middleware(RequestId)
     app.add_exception_handler(RheostatError, render_error)
     app.add_exception_handler(ClientDisconnect, render_gone)
-    _close_runtime_with(app)
+    _open_runtime_with(app)
 
 
-def _close_runtime_with(app: FastAPI) -> None:
-    """Adds to what the app's lifespan does already, as vLLM's does."""
+def _open_runtime_with(app: FastAPI) -> None:
+    """Adds to what the app's lifespan does already, as vLLM's does; there too the Runtime is made before it."""
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager
-    async def and_close(served: Any) -> AsyncGenerator[Any, None]:
+    async def and_runtime(served: Any) -> AsyncGenerator[Any, None]:
         async with lifespan(served) as state:
+            runtime = runtime_in(app)
+            if runtime and runtime.shelf:
+                runtime.shelf.reload_on_hangup()
             try:
                 yield state
             finally:
-                if (runtime := runtime_in(app)) is not None:
+                if runtime:
                     await runtime.close()
 
-    app.router.lifespan_context = and_close
+    app.router.lifespan_context = and_runtime
 
 
 async def _render_http_error(request: Request, exc: Exception) -> Response:

@@ -19,7 +19,7 @@ from rheostat_server.sse import Passage
 from rheostat_server.telemetry import FIRST_EVENT, SECONDS, count_facts, count_plan, counted, unplanned
 from rheostat_server.time_limit import each_within, within
 from rheostat_server.tracing import NO_SPAN, Span
-from rheostat_server.usage import UsageTally
+from rheostat_server.usage import metered
 
 
 class Runner(Protocol):
@@ -152,25 +152,9 @@ def _chunks(
 ) -> AsyncGenerator[bytes, None]:
     """The engine's stream; a token passes through no more than the operator's settings need."""
     counted = runtime.admission.counts_tokens(chat.caller)
-    chunks = _metered(runner, request, record) if counted else runner.stream(request)
+    chunks = metered(runner.stream, request, record) if counted else runner.stream(request)
     seconds = runtime.settings.request_seconds
     return chunks if seconds is None else each_within(seconds, chunks)
-
-
-async def _metered(runner: Runner, request: EngineRequest, record: Record) -> AsyncGenerator[bytes, None]:
-    """The engine's stream, which is asked how many tokens it takes; they are noted, however it ends."""
-    options = request.body.get("stream_options") or {}
-    tally = UsageTally(options)
-    asked = replace(request, body={**request.body, "stream_options": {**options, "include_usage": True}})
-    try:
-        async with aclosing(runner.stream(asked)) as chunks:
-            async for chunk in chunks:
-                if passed := tally.let_through(chunk):
-                    yield passed
-        if rest := tally.rest():
-            yield rest
-    finally:
-        record.usage = tally.known
 
 
 def runner_of(prepared: Prepared, runtime: Runtime) -> Runner:

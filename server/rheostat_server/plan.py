@@ -128,8 +128,9 @@ def plan_off(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
 def plan_prompt(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
     """Worded levels in the system message."""
     control = means.control_values("prompt", in_force, chat.body)
+    written = control or means.wordings.writable(in_force.dials, in_force.limits)
     try:
-        messages = means.wordings.apply(chat.body["messages"], control or in_force.dials)
+        messages = means.wordings.apply(chat.body["messages"], written)
     except ValueError as exc:
         raise InvalidField(str(exc), param="messages") from exc
     return ControlPlan(
@@ -145,7 +146,7 @@ def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlP
     """The adapter's control text after the last user message, answered by the adapter."""
     adapter = _adapter(chat, in_force, means.adapters)
     control = means.control_values("adapter", in_force, chat.body, adapter)
-    written = control or in_force.dials
+    written = control or adapter.control_text.writable(in_force.dials, in_force.limits)
     try:
         neutral, places = _neutral(chat.body, adapter)
         messages = adapter.control_text.apply(neutral["messages"], written)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, check_dial
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, Limits, check_dial
 from rheostat_server.control_request import ControlRequest
 from rheostat_server.errors import InvalidField, NotPermitted, UnknownMode, UnknownPreset
 from rheostat_server.limits.rates import Rates
@@ -132,7 +132,7 @@ class InForce:
     envelope: Envelope = field(default_factory=Envelope)
 
     @property
-    def limits(self) -> dict[DialName, tuple[float, float]]:
+    def limits(self) -> Limits:
         return {name: allowed.ends for name, allowed in self.envelope.ranges().items()}
 
 

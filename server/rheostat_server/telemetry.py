@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import Counter, Histogram
+from starlette.requests import ClientDisconnect
 
 from rheostat_server.errors import EngineRejected, RheostatError
 from rheostat_server.plan import ControlPlan
@@ -124,7 +125,7 @@ def unplanned() -> Iterator[None]:
 
 
 def _outcome(exc: BaseException) -> str:
-    if isinstance(exc, (asyncio.CancelledError, GeneratorExit)):
+    if isinstance(exc, (asyncio.CancelledError, GeneratorExit, ClientDisconnect)):
         return "cancelled"
     return "refused" if isinstance(exc, RheostatError) and exc.status < 500 else "failed"
 

@@ -1,14 +1,36 @@
 """How many tokens a stream took: the engine is asked for it, and the caller sees it only if it asked too."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
+from rheostat_server.engines import EngineRequest
+from rheostat_server.record import Record
 from rheostat_server.sse import DATA, EVENT_END
 
 _NONE_YET: Final = b',"usage":null'
 """What engines put into every chunk once they are asked; within a JSON text its quotes would be escaped."""
+
+
+async def metered(
+    stream: Callable[[EngineRequest], AsyncGenerator[bytes, None]], request: EngineRequest, record: Record
+) -> AsyncGenerator[bytes, None]:
+    """An engine's stream that is asked how many tokens it takes; they are noted, however it ends."""
+    options = request.body.get("stream_options") or {}
+    tally = UsageTally(options)
+    asked = replace(request, body={**request.body, "stream_options": {**options, "include_usage": True}})
+    try:
+        async with aclosing(stream(asked)) as chunks:
+            async for chunk in chunks:
+                if passed := tally.let_through(chunk):
+                    yield passed
+        if rest := tally.rest():
+            yield rest
+    finally:
+        record.usage = tally.known
 
 
 class UsageTally:

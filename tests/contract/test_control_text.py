@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rheostat_server.contract.control_text import ControlText, NoUserMessage
-from rheostat_server.contract.dials import Dials
+from rheostat_server.contract.dials import Dials, Limits, nearest_step
+from rheostat_server.contract.wordings import default_wordings
 
 dials = st.builds(Dials, safety=st.floats(0, 1), helpfulness=st.floats(0, 1))
 
@@ -67,3 +68,31 @@ def test_a_template_with_other_fields_is_refused(template: str) -> None:
 def test_a_dial_is_a_number_from_0_to_1(value: Any) -> None:
     with pytest.raises(ValueError, match="safety is"):
         Dials(safety=value, helpfulness=0.5)
+
+
+@given(dials)
+def test_without_limits_what_is_written_is_as_near_as_the_decimals_allow(setting: Dials) -> None:
+    asked, written = setting.as_dict(), ControlText().writable(setting, {}).as_dict()
+    assert all(abs(written[name] - asked[name]) <= 0.005 + 1e-12 for name in asked)
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=3).map(sorted), st.integers(0, 4))
+def test_what_is_written_stays_within_limits_that_hold_a_step(numbers: list[float], digits: int) -> None:
+    low, value, high = numbers
+    steps = 10**digits
+    written = nearest_step(value, steps, (low, high))
+    assert float(f"{written:.{digits}f}") == written
+    assert abs(written - value) <= 1 / steps
+    assert low <= written <= high or not any(low <= step / steps <= high for step in range(steps + 1))
+
+
+def test_a_dial_is_written_within_the_envelope() -> None:
+    control, words = ControlText(), default_wordings()
+    dials = Dials(safety=0.804, helpfulness=0.804)
+    limits: Limits = {"safety": (0.804, 1.0), "helpfulness": (0.0, 0.804)}
+    assert control.render(control.writable(dials, limits)) == "[helpful=0.80][harmless=0.81]"
+    low = Dials(safety=0.3, helpfulness=0.3)
+    limits = {"safety": (0.3, 1.0), "helpfulness": (0.0, 0.3)}
+    assert words.writable(low, limits) == Dials(safety=0.5, helpfulness=0.25)
+    locked: Limits = {"safety": (0.804, 0.804)}
+    assert control.writable(dials, locked).safety == 0.8

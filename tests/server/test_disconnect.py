@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message
 from rheostat_server.app import create_app
 from rheostat_server.engines.fake import FakeEngine
 from rheostat_server.runtime import Runtime
+from rheostat_server.telemetry import UNPLANNED
+from tests.limits.metrics import value
 
 Step = Callable[[], Awaitable[Message]]
 CHAT = orjson.dumps(
@@ -57,8 +59,10 @@ async def call(app: ASGIApp, path: str, steps: Iterator[Step]) -> list[Message]:
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/control/plan"])
 async def test_a_caller_that_leaves_within_its_body_is_no_failure_of_ours(runtime: Runtime, path: str) -> None:
+    failed = value("rheostat_requests_total", mode=UNPLANNED, outcome="failed")
     sent = await call(create_app(runtime), path, iter([body(CHAT[:9], more=True), gone]))
     assert sent[0]["status"] == 499
+    assert value("rheostat_requests_total", mode=UNPLANNED, outcome="failed") == failed
 
 
 async def test_a_caller_that_leaves_before_its_stream_has_begun_frees_the_request(runtime: Runtime) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from rheostat_server.app import create_app
 from rheostat_server.policy import DialRange, Envelope, Policy
 from rheostat_server.runtime import Runtime
 from tests.server.recording import RecordingEngine
@@ -73,3 +74,16 @@ async def test_control_tells_the_envelope(http: httpx.AsyncClient) -> None:
     assert control["dials"]["safety"] == {"min": 0.5, "max": 1.0, "default": 0.75}
     assert control["outside"] == "reject"
     assert control["modes"] == ["auto", "adapter", "prompt"]
+
+
+@pytest.mark.parametrize("envelope", ["clamp"], indirect=True)
+@pytest.mark.parametrize(("mode", "said"), [("adapter", "[harmless=0.81]"), ("prompt", "put safety first")])
+async def test_a_dial_is_said_to_the_model_by_a_step_within_the_envelope(
+    runtime: Runtime, engine: RecordingEngine, mode: str, said: str
+) -> None:
+    strict = replace(SAFE, safety=DialRange(0.804, 1.0, 0.804))
+    app = create_app(replace(runtime, policy=Policy(strict)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        answer = await http.post("/v1/chat/completions", json={**BODY, "control": {"safety": 0, "mode": mode}})
+    assert answer.json()["control"]["effective"]["safety"] == 0.804
+    assert said in str(engine.asked[0].body["messages"])

@@ -156,6 +156,30 @@ async def test_a_request_without_a_plan_is_counted_as_refused_with_the_errors_co
     assert value("rheostat_errors_total", code="unknown_mode") == codes + 1
 
 
+@pytest.mark.parametrize(
+    ("content", "content_type", "code"),
+    [
+        (b"{", "application/json", "bad_request"),
+        (b"{}", "text/plain", "unsupported_media_type"),
+        (b" " * (Settings().max_body_bytes + 1), "application/json", "body_too_large"),
+    ],
+)
+async def test_a_request_whose_body_cannot_be_taken_is_counted_too(
+    http: httpx.AsyncClient, content: bytes, content_type: str, code: str
+) -> None:
+    before = (
+        value("rheostat_requests_total", mode=UNPLANNED, outcome="refused"),
+        value("rheostat_errors_total", code=code),
+    )
+    answer = await http.post("/v1/chat/completions", content=content, headers={"Content-Type": content_type})
+    assert answer.json()["error"]["code"] == code
+    after = (
+        value("rheostat_requests_total", mode=UNPLANNED, outcome="refused"),
+        value("rheostat_errors_total", code=code),
+    )
+    assert after == (before[0] + 1, before[1] + 1)
+
+
 async def test_a_failed_request_is_counted_by_its_code_and_an_answered_one_is_not(
     http: httpx.AsyncClient, engine: RecordingEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

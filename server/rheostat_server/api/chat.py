@@ -12,6 +12,7 @@ from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import CHAT, CHAT_BODY
 from rheostat_server.api.request_record import record_of
 from rheostat_server.api.runtime import caller_of, runtime_of
+from rheostat_server.telemetry import unplanned
 
 router = APIRouter()
 
@@ -20,7 +21,8 @@ router = APIRouter()
 async def chat_completions(request: Request) -> Response:
     """Answers a conversation at the dials in force, whole or as a stream, with the receipt in `control`."""
     runtime, record = runtime_of(request), record_of(request)
-    chat = await read_chat_request(request, runtime, await caller_of(request))
+    with unplanned():
+        chat = await read_chat_request(request, runtime, await caller_of(request))
     if chat.wants_stream:
         return await EventStream.begun(request, pipeline.stream(chat, runtime, record), record)
     completion = await unless_disconnected(request, pipeline.answer(chat, runtime, record))

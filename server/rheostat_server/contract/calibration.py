@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rheostat_server.contract.dials import DialName, Dials
+from rheostat_server.contract.dials import DialName, Dials, Limits
 
 Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -96,7 +96,7 @@ def calibrated(
     messages: Sequence[Mapping[str, Any]],
     seed: Any = None,
     *,
-    within: Mapping[DialName, tuple[float, float]] | None = None,
+    within: Limits | None = None,
 ) -> Dials:
     """Control values whose mean scores are the dials'; a dial without a curve keeps its value.
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rheostat_server.contract.dials import DIAL_NAMES, Dials
+from rheostat_server.contract.dials import DIAL_NAMES, Dials, Limits
 
 Message = Mapping[str, Any]
 
 DEFAULT_TEMPLATE: Final = "[helpful={helpfulness:.2f}][harmless={safety:.2f}]"
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_ALLOWED_FIELD = re.compile(rf"({'|'.join(DIAL_NAMES)}):\.[0-4]f")
+_ALLOWED_FIELD = re.compile(rf"({'|'.join(DIAL_NAMES)}):\.([0-4])f")
 
 
 class NoUserMessage(ValueError):
@@ -41,6 +41,12 @@ class ControlText:
                 f"control text template is {self.template!r}; it must hold {{safety:.2f}} and {{helpfulness:.2f}}, "
                 "and no other field"
             )
+
+    def writable(self, dials: Dials, within: Limits) -> Dials:
+        """The nearest dials that the fields' decimals can write, within an operator's limits where they can."""
+        return dials.stepped(
+            {name: 10 ** int(digits) for name, digits in _ALLOWED_FIELD.findall(self.template)}, within
+        )
 
     def render(self, dials: Dials) -> str:
         return self.template.format(safety=dials.safety, helpfulness=dials.helpfulness)

@@ -27,9 +27,30 @@ class Dials:
     def as_dict(self) -> dict[DialName, float]:
         return {"safety": self.safety, "helpfulness": self.helpfulness}
 
+    def stepped(self, steps: Mapping[DialName, int], within: "Limits") -> "Dials":
+        """The nearest dials that can be said with so many steps a dial, see `nearest_step`."""
+        return self.replaced(
+            {
+                name: nearest_step(value, steps[name], within.get(name, (0.0, 1.0)))
+                for name, value in self.as_dict().items()
+            }
+        )
+
     def replaced(self, values: Mapping[DialName, float]) -> "Dials":
         merged = {**self.as_dict(), **values}
         return Dials(safety=merged["safety"], helpfulness=merged["helpfulness"])
+
+
+Limits = Mapping[DialName, tuple[float, float]]
+"""By dial, the least and the greatest value that an operator lets a caller have in force."""
+
+
+def nearest_step(value: float, steps: int, within: tuple[float, float] = (0.0, 1.0)) -> float:
+    """The multiple of 1 / `steps` nearest to a value, among those within an operator's limits where one lies there."""
+    near = round(value * steps)
+    around = [step / steps for step in (near, near - 1, near + 1) if 0 <= step <= steps]
+    allowed = [step for step in around if within[0] <= step <= within[1]]
+    return min(allowed or around, key=lambda step: abs(step - value))
 
 
 def check_dial(name: str, value: float) -> None:

@@ -1,7 +1,6 @@
 """`control.json`: what an adapter is, which base model it obeys on, how it is controlled, and what was measured."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -9,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rheostat_server.contract.calibration import Calibration
 from rheostat_server.contract.control_text import ControlText
-from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, Limits
 
 MANIFEST_FILE: Final = "control.json"
 SCHEMA_VERSION: Final = 1
@@ -109,7 +108,7 @@ class Manifest(_Part):
         """The address by content, `name@` and twelve hex digits of the weights' digest."""
         return f"{self.name}@{self.weights_digest.removeprefix('sha256:')[:12]}"
 
-    def nearest_levels(self, dials: Dials, *, within: Mapping[DialName, tuple[float, float]]) -> Dials:
+    def nearest_levels(self, dials: Dials, *, within: Limits) -> Dials:
         """The trained levels nearest to the dials, within an operator's limits by dial."""
         return dials.replaced(
             {

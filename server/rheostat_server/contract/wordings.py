@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from rheostat_server.contract.control_text import Message, append_text
-from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, Limits
 
 SYSTEM_ROLES: Final = ("system", "developer")
 FiveLevels = Annotated[tuple[str, ...], Field(min_length=5, max_length=5)]
@@ -25,6 +25,10 @@ class Wordings(BaseModel):
 
     def levels(self) -> Mapping[DialName, tuple[str, ...]]:
         return {"safety": self.safety, "helpfulness": self.helpfulness}
+
+    def writable(self, dials: Dials, within: Limits) -> Dials:
+        """The nearest levels that there are sentences for, within an operator's limits where one lies there."""
+        return dials.stepped({name: len(sentences) - 1 for name, sentences in self.levels().items()}, within)
 
     def render(self, dials: Dials) -> str:
         """One sentence a dial, each of the level nearest to its value, safety first."""

@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ def server(tmp_path: Path, tiny_model: Path) -> Generator[VllmServer]:
         yield server
 
 
+def least_safety(http: httpx.Client) -> float:
+    """What the caller kids may have, as the server says."""
+    return float(http.get("/v1/control", headers=bearer(KIDS_KEY)).json()["dials"]["safety"]["min"])
+
+
 def test_callers_are_held_to_their_envelopes_and_streams_end_when_the_server_is_told_to_stop(
     server: VllmServer, tmp_path: Path
 ) -> None:
@@ -43,8 +49,15 @@ def test_callers_are_held_to_their_envelopes_and_streams_end_when_the_server_is_
         assert told["control"]["clamped"] == ["safety"]
         (tmp_path / "policy.yaml").write_text(LIMITED.replace("min: 0.8", "min: 0.9"))
         assert http.post("/v1/admin/policy/reload", headers=bearer(ADMIN_KEY)).status_code == 200
+        assert least_safety(http) == 0.9
+        (tmp_path / "policy.yaml").write_text(LIMITED.replace("min: 0.8", "min: 0.85"))
+        server.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 20
+        while least_safety(http) != 0.85:
+            assert time.monotonic() < until
+            time.sleep(0.05)
         told = http.post("/v1/chat/completions", json={**CHAT, "control": control}, headers=bearer(KIDS_KEY)).json()
-        assert told["control"]["effective"]["safety"] == 0.9
+        assert told["control"]["effective"]["safety"] == 0.85
 
     seen: list[str] = []
 
@@ -63,7 +76,14 @@ def test_callers_are_held_to_their_envelopes_and_streams_end_when_the_server_is_
     assert server.process.wait(60) == 0
     assert "data: [DONE]" in seen
     records = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    assert [record["status"] for record in records] == [401, 401, 200, 200, 200, 200]
+    assert [record["status"] for record in records if record["route"] != "/v1/control"] == [
+        401,
+        401,
+        200,
+        200,
+        200,
+        200,
+    ]
     assert records[-1]["stream"] is True
     assert records[-1]["usage"]["completion_tokens"] == 800
     assert KIDS_KEY not in server.log.read_text()

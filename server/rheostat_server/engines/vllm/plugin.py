@@ -51,8 +51,6 @@ class RheostatPlugin:
         adapters = _verified_adapters(settings, state)
         await load_into_vllm(adapters, state.openai_serving_models, args)
         state.rheostat = make_runtime(VllmEngine(state), adapters, settings, settings.scorers)
-        if state.rheostat.shelf is not None:
-            state.rheostat.shelf.reload_on_hangup()
         log.info("rheostat serves in vLLM", adapters=adapters.ids)
 
 
