@@ -53,9 +53,6 @@ class AdapterStore:
     def folders(self) -> Mapping[str, Path]:
         return {adapter.id: adapter.folder for adapter in self.adapters}
 
-    def default(self) -> Adapter | None:
-        return self.adapters[0] if self.adapters else None
-
     def find(self, name: str) -> Adapter:
         """The adapter of that name or id.
 

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +22,7 @@ from rheostat_server.engines import Engine
 from rheostat_server.errors import CannotStart
 from rheostat_server.modes.prompting import read_wordings
 from rheostat_server.modes.reranking import SCHEDULES, Check, Schedule
+from rheostat_server.packages import missing
 from rheostat_server.plan import Means, Selection
 from rheostat_server.reranking.track import Track
 from rheostat_server.runtime import Runtime, admission_from, defaults_from, policy_from
@@ -114,7 +114,7 @@ def start_vllm(settings: Settings, flags: Sequence[str]) -> None:
 
 
 def _check_installed(module: str, *, engine: EngineName) -> None:
-    if find_spec(module) is None:
+    if missing(module):
         raise CannotStart(
             f"the engine {engine!r} needs {module}, which is not installed; run: pip install 'rheostat[{engine}]'"
         )

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         default=600, gt=0, description="Seconds of silence from the upstream server before a request fails."
     )
     upstream_load_adapters: bool = Field(
-        default=False, description="Whether to load missing adapters into the upstream vLLM at start."
+        default=False, description="Whether to load adapters that the upstream vLLM lacks, or has lost."
     )
     policy: Path | None = Field(default=None, description="YAML file of callers: keys, and the envelope of each.")
     allow_anonymous: bool = Field(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rheostat_server.scorers import build
+from rheostat_server import packages
 from rheostat_server.scorers.build import Weighed, load_scorers, read_scorers
 from rheostat_server.scorers.spec.common import ScorersError
 from tests.scorers.tiny_models import DIALOGUES, build_classifier
@@ -71,6 +71,6 @@ def test_two_scorers_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_package_that_is_missing_is_told_with_the_extra_that_brings_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "find_spec", lambda name: None if name == "sklearn" else find_spec(name))
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "sklearn" else find_spec(name))
     with pytest.raises(ScorersError, match=r"sklearn is not installed: pip install 'rheostat\[scorers\]'"):
         load(tmp_path, {"kind": "refusal", "model": str(tmp_path)})

@@ -109,6 +109,6 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_the_first_adapter_is_the_default_and_an_unknown_one_is_named(folder: Path) -> None:
     store = load_adapters([folder], base_digest=None)
-    assert store.default() == store.find("demo-control")
+    assert store.adapters[0] == store.find("demo-control")
     with pytest.raises(UnknownAdapter, match="'nobody'"):
         store.find("nobody")

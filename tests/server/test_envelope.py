@@ -87,3 +87,11 @@ async def test_a_dial_is_said_to_the_model_by_a_step_within_the_envelope(
         answer = await http.post("/v1/chat/completions", json={**BODY, "control": {"safety": 0, "mode": mode}})
     assert answer.json()["control"]["effective"]["safety"] == 0.804
     assert said in str(engine.asked[0].body["messages"])
+
+
+@pytest.mark.parametrize("envelope", ["clamp"], indirect=True)
+async def test_control_lists_no_mode_that_needs_an_adapter_which_the_caller_may_not_use(runtime: Runtime) -> None:
+    app = create_app(replace(runtime, policy=Policy(replace(SAFE, adapters=("another",)))))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        control = (await http.get("/v1/control")).json()
+    assert (control["modes"], control["adapters"]) == (["auto", "prompt"], [])

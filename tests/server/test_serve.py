@@ -12,7 +12,7 @@ import yaml
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from rheostat_server import serve
+from rheostat_server import packages, serve
 from rheostat_server.adapters import AdapterRefused, AdapterStore
 from rheostat_server.contract.manifest import Manifest
 from rheostat_server.draining_server import DrainingServer
@@ -45,7 +45,7 @@ def test_the_engine_goes_with_what_is_named(given: dict[str, Any], engine: str) 
 def test_an_engine_that_is_not_installed_names_its_extra(
     monkeypatch: pytest.MonkeyPatch, engine: Any, module: str
 ) -> None:
-    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == module else find_spec(name))
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == module else find_spec(name))
     with pytest.raises(CannotStart, match=rf"pip install 'rheostat\[{engine}\]'"):
         serve.start(Settings(engine=engine), engine_flags=[])
 

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from rheostat_server import packages
 from rheostat_server.app import create_app
 from rheostat_server.callers.book import Defaults
 from rheostat_server.callers.shelf import Shelf
@@ -32,7 +33,6 @@ from rheostat_server.runtime import Runtime
 from rheostat_server.serve import start
 from rheostat_server.settings import Settings
 from rheostat_server.tracing import NO_SPAN, NO_TRACING
-from rheostat_server.tracing import start as tracing_start
 from rheostat_server.tracing.spans import OtelTracing
 from rheostat_server.tracing.start import start_tracing
 from tests.engines.remote.scripted import Asked, events, scripted
@@ -463,7 +463,7 @@ def test_what_is_not_installed_stops_the_start(monkeypatch: pytest.MonkeyPatch, 
             raise ModuleNotFoundError(name)
         return importlib.util.find_spec(name)
 
-    monkeypatch.setattr(tracing_start, "find_spec", find)
+    monkeypatch.setattr(packages, "find_spec", find)
     with pytest.raises(CannotStart, match=r"pip install 'rheostat\[otel\]'"):
         start(Settings(tracing=True), engine_flags=[])
 

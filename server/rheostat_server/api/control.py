@@ -1,5 +1,6 @@
 """`GET /v1/control`: what a caller may set. `POST /v1/control/plan`: what would run, nothing run."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -26,18 +27,15 @@ async def show_control(request: Request) -> Response:
     """Dials with their envelope, modes, presets, and adapters with the range that was measured for each dial."""
     runtime, caller = runtime_of(request), await caller_of(request)
     envelope = caller.policy.envelope
+    adapters = [adapter for adapter in runtime.means.adapters.adapters if may_use(adapter, envelope)]
     return json_response(
         {
             "dials": _dials(envelope),
             "outside": envelope.outside,
-            "modes": [mode for mode in envelope.modes if _can_run(mode, runtime.means)],
+            "modes": [mode for mode in envelope.modes if _can_run(mode, adapters, runtime.means.selection)],
             "default_mode": envelope.default_mode,
             "presets": {name: _preset(preset) for name, preset in caller.policy.permitted_presets.items()},
-            "adapters": [
-                _adapter(adapter, runtime.means)
-                for adapter in runtime.means.adapters.adapters
-                if may_use(adapter, envelope)
-            ],
+            "adapters": [_adapter(adapter, runtime.means) for adapter in adapters],
             "prompt_version": runtime.means.wordings.version,
             **_reranking(runtime.means.selection, envelope),
         }
@@ -54,11 +52,11 @@ async def show_plan(request: Request) -> Response:
     return json_response({**parts, "engine": runtime.engine.name, "engine_request": prepared.plan.body})
 
 
-def _can_run(mode: str, means: Means) -> bool:
-    """Whether the server has what the mode needs."""
-    if mode in DRAWN_BY and means.selection is None:
+def _can_run(mode: str, adapters: Sequence[Adapter], selection: Selection | None) -> bool:
+    """Whether the server has what the mode needs, and lets the caller use it."""
+    if mode in DRAWN_BY and selection is None:
         return False
-    return DRAWN_BY.get(mode, mode) != "adapter" or means.adapters.default() is not None
+    return DRAWN_BY.get(mode, mode) != "adapter" or bool(adapters)
 
 
 def _reranking(selection: Selection | None, envelope: Envelope) -> dict[str, Any]:

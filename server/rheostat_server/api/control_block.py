@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rheostat_server.contract.dials import DIAL_NAMES, DialName, check_dial
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, Level, check_dial
 from rheostat_server.control_request import ControlRequest
 from rheostat_server.errors import InvalidField, UnknownMode, UnknownModel, UnknownPreset
 from rheostat_server.modes import KNOWN_MODES
@@ -33,18 +33,9 @@ _RIGHT: Final[Mapping[str, str]] = {
 """What each field of the block must be."""
 
 
-def _number(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("a dial is a number from 0 to 1")
-    return value
-
-
 def _unset() -> float:
     """Stands where a dial was left out; `model_fields_set` tells, and the schema shows no default."""
     return 0.0
-
-
-DialValue = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_number)]
 
 
 ChooseAfter = Annotated[int, Field(ge=1, le=MOST)] | Literal["end"]
@@ -55,8 +46,8 @@ class ControlBlock(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    safety: DialValue = Field(default_factory=_unset, description="How safe the answer must be, from 0 to 1.")
-    helpfulness: DialValue = Field(default_factory=_unset, description="How helpful the answer must be, from 0 to 1.")
+    safety: Level = Field(default_factory=_unset, description="How safe the answer must be, from 0 to 1.")
+    helpfulness: Level = Field(default_factory=_unset, description="How helpful the answer must be, from 0 to 1.")
     mode: str | None = Field(
         default=None,
         description="How the dials are put in force.",

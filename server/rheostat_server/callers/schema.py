@@ -5,16 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from rheostat_server.contract.dials import DialName
+from rheostat_server.contract.dials import DialName, Level
 from rheostat_server.modes import CONTROLLED, KNOWN_MODES
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError("a number from 0 to 1")
-    return value
 
 
 def _moment(value: object) -> object:
@@ -32,7 +26,6 @@ def _known_mode(mode: str) -> str:
     return mode
 
 
-Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_number)]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 ModeName = Annotated[str, AfterValidator(_known_mode)]
 Count = Annotated[int, Field(ge=1)]

@@ -4,13 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rheostat_server.contract.dials import DialName, Dials, Limits
-
-Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+from rheostat_server.contract.dials import DialName, Dials, Level, Limits
 
 
 class CalibrationPoint(BaseModel):

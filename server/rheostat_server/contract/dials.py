@@ -3,10 +3,22 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import BeforeValidator, Field
 
 DialName = Literal["safety", "helpfulness"]
 DIAL_NAMES: tuple[DialName, ...] = get_args(DialName)
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("a number from 0 to 1")
+    return value
+
+
+Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_number)]
+"""A dial's value in what is read: a request, a policy file, a manifest. Text and booleans are not numbers here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,11 @@ def base_model_digest(folder: Path) -> str:
     return folder_digest(folder, BASE_MODEL_FILES)
 
 
+def adapter_address(name: str, digest: str) -> str:
+    """An adapter's address by content: `name@` and twelve hex digits of its weights' digest."""
+    return f"{name}@{digest.removeprefix('sha256:')[:12]}"
+
+
 def adapter_digest(folder: Path) -> str:
     """Digest of a LoRA adapter's weights and PEFT configuration."""
     return folder_digest(folder, ADAPTER_FILES)

@@ -8,14 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rheostat_server.contract.calibration import Calibration
 from rheostat_server.contract.control_text import ControlText
-from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, Limits
+from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, Level, Limits
+from rheostat_server.contract.digest import adapter_address
 
 MANIFEST_FILE: Final = "control.json"
 SCHEMA_VERSION: Final = 1
 
 AdapterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Level = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class ManifestError(ValueError):
@@ -105,8 +105,8 @@ class Manifest(_Part):
 
     @property
     def id(self) -> str:
-        """The address by content, `name@` and twelve hex digits of the weights' digest."""
-        return f"{self.name}@{self.weights_digest.removeprefix('sha256:')[:12]}"
+        """The address by content, see `adapter_address`."""
+        return adapter_address(self.name, self.weights_digest)
 
     def nearest_levels(self, dials: Dials, *, within: Limits) -> Dials:
         """The trained levels nearest to the dials, within an operator's limits by dial."""

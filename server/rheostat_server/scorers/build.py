@@ -1,7 +1,6 @@
 """From the operator's file to a server's panel: read and checked, then each scorer loaded by its kind's builder."""
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from rheostat_server.contract.dials import DialName
 from rheostat_server.engines import Engine
+from rheostat_server.packages import missing
 from rheostat_server.scorers import Scorer
 from rheostat_server.scorers.batching import Batched
 from rheostat_server.scorers.panel import Member, Panel, Shrinkage
@@ -130,8 +130,8 @@ BUILDERS: Final[dict[str, Build]] = {
 
 
 def _check_installed(*modules: str) -> None:
-    if missing := [module for module in modules if find_spec(module) is None]:
-        raise ScorersError(f"{', '.join(missing)} is not installed: pip install 'rheostat[scorers]'")
+    if names := missing(*modules):
+        raise ScorersError(f"{', '.join(names)} is not installed: pip install 'rheostat[scorers]'")
 
 
 def _check_name(at: int, name: str, others: Sequence[str]) -> None:

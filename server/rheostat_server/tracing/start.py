@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import Final
 
 from rheostat_server.errors import CannotStart
+from rheostat_server.packages import missing
 from rheostat_server.settings import Settings
 from rheostat_server.tracing import NO_TRACING, Tracing
 
@@ -42,7 +42,7 @@ def check_tracing(settings: Settings) -> None:
         (NEEDED, EXTRA),
         (PROTOCOLS[protocol], EXTRA if protocol != "grpc" else "pip install opentelemetry-exporter-otlp-proto-grpc"),
     ):
-        if not _is_installed(module):
+        if missing(module):
             raise CannotStart(
                 f"RHEOSTAT_TRACING is on, and {module} is not installed; run: {command}, or turn tracing off"
             )
@@ -52,10 +52,3 @@ def _protocol() -> str:
     """By OpenTelemetry's variables, of which the one for traces goes first."""
     named = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
     return next((value for name in named if (value := os.environ.get(name))), "http/protobuf")
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # a package that it lies in is not there
-        return False

@@ -25,7 +25,7 @@ async def test_the_models_are_those_of_the_upstream_without_its_adapters() -> No
 async def test_an_adapter_that_the_upstream_has_is_served() -> None:
     async with scripted({}) as upstream:
         remote = await RemoteEngine.connect(Upstream(upstream.url), adapters={"a@1": Path("/a")})
-    assert remote.adapters == ["a@1"]
+    assert list(remote.adapters) == ["a@1"]
 
 
 async def test_a_missing_adapter_stops_the_start_and_the_message_tells_the_flag() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -33,7 +34,7 @@ def request(**fields: Any) -> EngineRequest:
 
 @asynccontextmanager
 async def engine(url: str, *, timeout: float = 5) -> AsyncGenerator[RemoteEngine, None]:
-    remote = RemoteEngine(Upstream(url, SecretStr(KEY), timeout), ["base"], ["a@1"])
+    remote = RemoteEngine(Upstream(url, SecretStr(KEY), timeout), ["base"], {"a@1": Path("/a")})
     yield remote
     await remote.close()
 

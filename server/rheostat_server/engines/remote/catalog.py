@@ -1,5 +1,6 @@
 """What the upstream server has: its base models, and our adapters by their addresses."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,15 @@ from shlex import quote
 from typing import Final
 
 import httpx
+import structlog
 
+from rheostat_server.contract.digest import adapter_address, adapter_digest
 from rheostat_server.engines.remote.answers import read_json
 from rheostat_server.engines.remote.refusals import network_errors_as_ours, refusal_error
 from rheostat_server.engines.remote.upstream import Upstream
 from rheostat_server.errors import CannotStart, EngineFailed, EngineUnavailable
+
+log = structlog.get_logger(__name__)
 
 Adapters = Mapping[str, Path]
 """Absolute folders by address, `name@digest`."""
@@ -99,6 +104,36 @@ async def ensure_adapters(
         )
     for name, folder in missing.items():
         await _load(client, upstream, name, folder, flags=_flags(adapters))
+
+
+async def restore_adapters(client: httpx.AsyncClient, upstream: Upstream, adapters: Adapters) -> None:
+    """Loads those that the upstream has lost, as one that was started anew has.
+
+    Raises:
+        EngineUnavailable: it does not take them, or a folder no longer holds what it held when this server was started.
+    """
+    catalog = await read_catalog(client, upstream)
+    lost = catalog.lacks(list(adapters))
+    for name in lost:
+        if not await asyncio.to_thread(_holds, adapters[name], name):
+            raise EngineUnavailable(
+                f"the upstream server has lost the adapter {name}, and {adapters[name]} no longer holds it; put it "
+                "back, or start this server anew"
+            )
+    try:
+        await ensure_adapters(client, upstream, catalog, adapters, load=True)
+    except CannotStart as exc:
+        raise EngineUnavailable(str(exc)) from exc
+    if lost:
+        log.warning("the upstream server had lost adapters, and has them again", adapters=lost)
+
+
+def _holds(folder: Path, address: str) -> bool:
+    """Whether the weights in a folder are those of an address."""
+    try:
+        return adapter_address(address.rpartition("@")[0], adapter_digest(folder)) == address
+    except FileNotFoundError:
+        return False
 
 
 async def _load(client: httpx.AsyncClient, upstream: Upstream, name: str, folder: Path, *, flags: str) -> None:

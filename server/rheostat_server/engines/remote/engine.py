@@ -1,5 +1,6 @@
 """The Engine in front of an upstream server: whole answers are checked, streams pass through."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -11,10 +12,17 @@ import orjson
 
 from rheostat_server.engines import Completion, EngineRequest, Occupancy, Streams
 from rheostat_server.engines.remote.answers import check_content_type, read_completion
-from rheostat_server.engines.remote.catalog import Adapters, check_alive, ensure_adapters, read_catalog, served_models
+from rheostat_server.engines.remote.catalog import (
+    Adapters,
+    check_alive,
+    ensure_adapters,
+    read_catalog,
+    restore_adapters,
+    served_models,
+)
 from rheostat_server.engines.remote.events import watched
 from rheostat_server.engines.remote.occupancy import UpstreamOccupancy
-from rheostat_server.engines.remote.refusals import network_errors_as_ours, refusal_error
+from rheostat_server.engines.remote.refusals import ModelGone, network_errors_as_ours, refusal_error
 from rheostat_server.engines.remote.upstream import Upstream
 from rheostat_server.engines.separate import COUNTED, separate_streams
 from rheostat_server.errors import CannotStart, EngineUnavailable, RheostatError
@@ -29,18 +37,21 @@ READY_SECONDS: Final = 1.0
 class RemoteEngine:
     """Sends each request to the upstream server; one that is cancelled closes its connection, which frees it there.
 
-    `is_vllm` says that the upstream knows vLLM's stream options; `sequences` is how many it runs at once.
+    `is_vllm` says that the upstream knows vLLM's stream options; `sequences` is how many it runs at once. With
+    `load_adapters`, those that the upstream has lost are loaded again, as soon as one is asked for.
     """
 
     upstream: Upstream
     served: Sequence[str]
-    adapters: Sequence[str] = ()
+    adapters: Adapters = field(default_factory=dict)
+    load_adapters: bool = False
     name: str = "remote"
     is_vllm: bool = False
     sequences: int = 256
     _client: httpx.AsyncClient = field(init=False)
     _occupancy: UpstreamOccupancy = field(init=False)
     _ready_until: float = field(init=False, default=0.0)
+    _restoring: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._client = self.upstream.client()
@@ -70,7 +81,7 @@ class RemoteEngine:
                 await ensure_adapters(client, upstream, catalog, wanted, load=load_adapters)
             except RheostatError as exc:
                 raise CannotStart(f"{upstream.url}: {exc.message}") from exc
-        return cls(upstream, served, list(wanted), is_vllm=catalog.is_vllm, sequences=sequences)
+        return cls(upstream, served, wanted, load_adapters, is_vllm=catalog.is_vllm, sequences=sequences)
 
     @property
     def takes_n(self) -> bool:
@@ -88,16 +99,16 @@ class RemoteEngine:
             catalog = await read_catalog(self._client, self.upstream)
         except RheostatError as exc:
             raise EngineUnavailable(exc.message) from exc
+        if self.load_adapters and catalog.lacks(list(self.adapters)):
+            await self._restore()
+            return
         if missing := catalog.lacks([*self.served, *self.adapters]):
             raise EngineUnavailable(f"the upstream server no longer has {', '.join(missing)}")
         self._ready_until = time.monotonic() + READY_SECONDS
 
     async def complete(self, request: EngineRequest) -> Completion:
-        with network_errors_as_ours(), self._occupancy.counted(request.body.get("n") or 1):
-            response = await self._client.send(self._outgoing(request, stream=False))
-        if response.status_code != 200:
-            raise refusal_error(response, response.content, self.upstream)
-        return read_completion(response, self.upstream)
+        with self._occupancy.counted(request.body.get("n") or 1):
+            return read_completion(await self._response(request, stream=False), self.upstream)
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         with self._occupancy.counted(request.body.get("n") or 1):
@@ -116,16 +127,36 @@ class RemoteEngine:
         return await self._occupancy.now(self._client)
 
     async def _events(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
-        with network_errors_as_ours():
-            response = await self._client.send(self._outgoing(request, stream=True), stream=True)
-        async with aclosing(response):
+        async with aclosing(await self._response(request, stream=True)) as response:
+            check_content_type(response, "text/event-stream")
             with network_errors_as_ours(midway=True):
-                if response.status_code != 200:
-                    raise refusal_error(response, await response.aread(), self.upstream)
-                check_content_type(response, "text/event-stream")
                 async with aclosing(watched(response.aiter_bytes(), self.upstream)) as chunks:
                     async for chunk in chunks:
                         yield chunk
+
+    async def _response(self, request: EngineRequest, *, stream: bool) -> httpx.Response:
+        """The upstream's response, of the status 200; it is asked again where it had lost an adapter."""
+        try:
+            return await self._send(request, stream=stream)
+        except ModelGone:
+            if not self.load_adapters:
+                raise
+        await self._restore()
+        return await self._send(request, stream=stream)
+
+    async def _send(self, request: EngineRequest, *, stream: bool) -> httpx.Response:
+        with network_errors_as_ours():
+            response = await self._client.send(self._outgoing(request, stream=stream), stream=stream)
+        if response.status_code == 200:
+            return response
+        async with aclosing(response):
+            with network_errors_as_ours(midway=True):
+                raise refusal_error(response, await response.aread(), self.upstream)
+
+    async def _restore(self) -> None:
+        """Requests at once wait for one another: the first loads what is missing, and the others find it there."""
+        async with self._restoring:
+            await restore_adapters(self._client, self.upstream, self.adapters)
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -18,6 +18,10 @@ _CONTEXT_PARAMS: Final = frozenset({"input_text", "input_tokens"})
 """The fields that vLLM blames where a prompt does not fit the model's context."""
 
 
+class ModelGone(EngineUnavailable):
+    """The upstream has not the model that it was asked for; it was there when this server was started."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An error as the upstream told it, in OpenAI's shape or in another."""
@@ -50,6 +54,10 @@ class Refusal:
         )
 
     @property
+    def blames_model(self) -> bool:
+        return self.code == "model_not_found" or self.param == "model"
+
+    @property
     def is_overflow(self) -> bool:
         return self.code == _CONTEXT_CODE or self.param in _CONTEXT_PARAMS
 
@@ -68,6 +76,8 @@ def refusal_error(response: httpx.Response, raw: bytes, upstream: Upstream) -> R
         )
     if not 400 <= status < 500 or (status in _NO_ROUTE and refusal.type is None):
         return EngineFailed(f"the upstream server answered with status {status}: {told}", headers=headers)
+    if status == 404 and refusal.blames_model:
+        return ModelGone(f"the upstream server no longer has what it had when this server was started: {told}")
     if refusal.is_overflow:
         return ContextOverflow(told, param="messages")
     return EngineRejected(
