@@ -1,11 +1,14 @@
 """The score route: levels of an answer that is given, and nothing made up."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from rheostat_server.app import create_app
+from rheostat_server.limits.rates import Rates
+from rheostat_server.policy import Envelope, Policy
 from rheostat_server.scorers import ScorerCard, Scores
 from tests.reranking.rigs import Rig, TalkativeScorer
 
@@ -54,3 +57,14 @@ async def test_a_scorer_that_a_level_did_without_is_named() -> None:
     told = (await ask(Rig(TalkativeScorer(lambda text: Scores(0.25, 0.5)), [guard]), ASKED)).json()
     assert told["scores"] == {"safety": 0.25, "helpfulness": 0.5}
     assert told["left_out"] == ["guard"]
+
+
+async def test_judging_counts_for_the_callers_rates() -> None:
+    rig = Rig()
+    policy = Policy(Envelope(rates=Rates(requests_per_minute=1)))
+    app = create_app(replace(rig.runtime(), policy=policy))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        first, second = [await http.post("/v1/control/score", json=ASKED) for _ in range(2)]
+    assert (first.status_code, first.headers["x-ratelimit-remaining-requests"]) == (200, "0")
+    assert (second.status_code, second.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert len(rig.scorer.asked) == 1

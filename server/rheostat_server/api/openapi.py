@@ -103,7 +103,7 @@ PLAN: Final[Responses] = {
     200: answers.answer(answers.PLAN, "What would be run."), **answers.refusals((*_READ, 403, 404))
 }  # fmt: skip
 SCORE: Final[Responses] = {
-    200: answers.answer(answers.SCORES, "Levels of the response."), **answers.refusals((*_READ, 501))
+    200: answers.answer(answers.SCORES, "Levels of the response.", rated=True), **answers.refusals((*_READ, 429, 501))
 }  # fmt: skip
 MODELS: Final[Responses] = {200: answers.answer(answers.MODELS, "The names.")}
 MODEL: Final[Responses] = {200: answers.answer(answers.MODEL, "The model."), **answers.refusals((404,))}

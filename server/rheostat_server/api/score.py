@@ -23,16 +23,20 @@ FIELDS: Final = ("messages", "response")
 
 @router.post("/v1/control/score", response_model=None, responses=SCORE, openapi_extra=SCORE_BODY)
 async def score(request: Request) -> Response:
-    """Levels of a response to a conversation; a dial that could not be judged is null."""
-    runtime = runtime_of(request)
-    await caller_of(request)
+    """Levels of a response to a conversation; a dial that could not be judged is null.
+
+    It counts as a request and as a candidate of the caller's rates.
+    """
+    runtime, record, caller = runtime_of(request), record_of(request), await caller_of(request)
     body = await read_json_object(request, max_bytes=runtime.settings.max_body_bytes)
     _check(body)
     if runtime.track is None:
         raise NoScorers
     panel = runtime.track.panel
-    judging = runtime.track.judge(record_of(request).span, conversation(body["messages"]), [body["response"]])
-    found = await unless_disconnected(request, judging)
+    async with runtime.admission.admitted(caller, candidates=1) as admitted:
+        record.headers |= admitted.quota.headers()
+        judging = runtime.track.judge(record.span, conversation(body["messages"]), [body["response"]])
+        found = await unless_disconnected(request, judging)
     [scores] = found.scores
     return json_response(
         {
@@ -42,7 +46,8 @@ async def score(request: Request) -> Response:
                 for card in panel.cards
             ],
             **({"left_out": sorted(found.left_out)} if found.left_out else {}),
-        }
+        },
+        headers=record.headers,
     )
 
 
