@@ -34,6 +34,8 @@ class Record:
     usage: Mapping[str, Any] = field(default_factory=dict)
     content: dict[str, Any] = field(default_factory=dict)
     outcome: str = CANCELLED
+    part_of: str | None = None
+    """The request that this is a point of, in a sweep."""
     status: int | None = None
     code: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Record:
         told = {
             "time": datetime.fromtimestamp(self.began, UTC).isoformat(timespec="milliseconds"),
             "request_id": self.request_id,
+            "part_of": self.part_of,
             "route": self.route,
             "caller": self.caller and self.caller.name,
             "envelope": self.caller and self.caller.policy.envelope.name,

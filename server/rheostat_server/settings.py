@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest request body accepted, in bytes.")
     max_choices: int = Field(default=16, ge=1, description="Largest `n` of a request.")
+    max_sweep: int = Field(default=121, ge=1, description="Most points of a sweep.")
     max_batch: int = Field(default=64, ge=1, description="Most sequences that the embedded engine runs at once.")
     threads: int | None = Field(
         default=None, ge=1, description="Processor threads of the embedded engine; left out, PyTorch's choice."

@@ -24,14 +24,19 @@ RERANKED: Final = {
     "stream_options": {"include_usage": True},
     "control": {"safety": 1, "mode": "rerank", "candidates": 3, "choose_after": 2, "early_stop": False},
 }
+SWEPT: Final = {
+    **{name: value for name, value in CHAT.items() if name != "n"},
+    "sweep": {"safety": [0, 0.5], "helpfulness": [1], "scores": True},
+}
 BODIES: Final = {
     "/v1/chat/completions": [CHAT, RERANKED],
     "/v1/control/plan": [CHAT, RERANKED],
     "/v1/control/score": [{"messages": MESSAGES, "response": f"Slowly, {MARK}."}],
+    "/v1/control/sweep": [SWEPT],
     "/v1/admin/policy/reload": [{"reload": MARK}],
 }
 """Every POST route, and bodies that it answers."""
-OFTEN: Final = (*BODIES, *list(BODIES)[:3], *list(BODIES)[:1] * 2)
+OFTEN: Final = (*BODIES, *list(BODIES)[:4], *list(BODIES)[:1] * 2)
 """The routes, those that do more with a body the oftener."""
 
 

@@ -11,9 +11,10 @@ from schemathesis import Case, HookContext
 
 from rheostat_server.modes import KNOWN_MODES
 
-CHAT: Final = ("/v1/chat/completions", "/v1/control/plan")
+SWEEP: Final = "/v1/control/sweep"
+CHAT: Final = ("/v1/chat/completions", "/v1/control/plan", SWEEP)
 LONGEST: Final = 40
-NAMED: Final = ("model", "messages", "stream", "stream_options", "n", "control")
+NAMED: Final = ("model", "messages", "stream", "stream_options", "n", "control", "sweep")
 MODE_HEADER: Final = "X-Control-Mode"
 RERANKED_ALONE: Final = ("candidates", "choose_after", "early_stop")
 
@@ -24,11 +25,28 @@ def map_body(context: HookContext, body: Any) -> Any:
     if not isinstance(body, dict) or not (path in CHAT or path == "/v1/control/score"):
         return body
     kept = {**body, "messages": messages(body["messages"])} if isinstance(body.get("messages"), list) else dict(body)
-    return chat(kept) if path in CHAT else kept
+    if path not in CHAT:
+        return kept
+    return chat(swept(kept) if path == SWEEP else without(kept, "sweep"))
+
+
+def without(members: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name not in names}
+
+
+def swept(body: dict[str, Any]) -> dict[str, Any]:
+    """Few points, and nothing that is for one answer alone."""
+    kept = without(body, "n", "stream_options")
+    if isinstance(kept.get("control"), dict):
+        kept["control"] = without(kept["control"], "choose_after")
+    if isinstance(kept.get("sweep"), dict):
+        levels = {name: kept["sweep"].get(name) for name in ("safety", "helpfulness")}
+        kept["sweep"] |= {name: value[:3] for name, value in levels.items() if isinstance(value, list)}
+    return kept
 
 
 def chat(body: dict[str, Any]) -> dict[str, Any]:
-    kept = whole({name: value for name, value in body.items() if name in NAMED})
+    kept = whole(without(body, *(body.keys() - set(NAMED))))
     if isinstance(kept.get("model"), str) and kept["model"] and len(kept["model"]) % 3:
         kept["model"] = "tiny"
     if isinstance(kept.get("stream_options"), dict):

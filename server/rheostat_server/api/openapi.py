@@ -87,6 +87,41 @@ SCORE_BODY: Final[dict[str, Any]] = {
         },
     }
 }
+_LEVELS: Final[dict[str, Any]] = {
+    "type": "array", "minItems": 1, "items": {"type": "number", "minimum": 0, "maximum": 1},
+}  # fmt: skip
+_SWEEP_SCHEMA: Final[dict[str, Any]] = {
+    **_CHAT_SCHEMA,
+    "properties": {
+        **{name: schema for name, schema in _CHAT_SCHEMA["properties"].items() if name not in ("n", "stream_options")},
+        "sweep": {
+            "type": ["object", "null"],
+            "properties": {"safety": _LEVELS, "helpfulness": _LEVELS, "scores": {"type": "boolean", "default": True}},
+            "additionalProperties": False,
+            "description": (
+                "Levels of the dials; five of either where it is left out, and one dial alone keeps the other at what "
+                "`control` says. `scores` has the answers judged."
+            ),
+        },
+    },
+    "description": "A chat body, answered at every setting of the levels. With `stream` the points come as events.",
+}
+SWEEP_BODY: Final[dict[str, Any]] = {
+    **CHAT_BODY,
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _SWEEP_SCHEMA,
+                "example": {
+                    "model": "demo",
+                    "messages": _EXAMPLE["messages"],
+                    "sweep": {"safety": [0, 1], "helpfulness": [0, 1]},
+                },
+            }
+        },
+    },
+}  # fmt: skip
 MODEL_NAME: Final[dict[str, Any]] = {
     "parameters": [{"in": "path", "name": "name", "required": True, "schema": {"type": "string", "minLength": 1}}]
 }
@@ -105,6 +140,10 @@ PLAN: Final[Responses] = {
 SCORE: Final[Responses] = {
     200: answers.answer(answers.SCORES, "Levels of the response.", rated=True), **answers.refusals((*_READ, 429, 501))
 }  # fmt: skip
+SWEEP: Final[Responses] = {
+    200: answers.answer(answers.SWEEP, "The points, or with `stream` each as an event.", streamed=True),
+    **answers.refusals((*_READ, 403, 404, 429, 502, 504)),
+}
 MODELS: Final[Responses] = {200: answers.answer(answers.MODELS, "The names.")}
 MODEL: Final[Responses] = {200: answers.answer(answers.MODEL, "The model."), **answers.refusals((404,))}
 CONTROL: Final[Responses] = {200: answers.answer(answers.CONTROL, "What the caller may set.")}

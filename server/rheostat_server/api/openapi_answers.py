@@ -96,6 +96,16 @@ SCORES: Final = record(
     },
     {"left_out": list_of(TEXT)},
 )
+_POINT: Final = record(
+    {"index": COUNT},
+    {
+        **by_dial(LEVEL)["properties"], "content": TEXT, "finish_reason": TEXT, "usage": FREE, "control": RECEIPT,
+        "scores": by_dial(either(LEVEL), every=True), **ERROR["properties"],
+    },
+)  # fmt: skip
+SWEEP: Final = record(
+    {"object": {"const": "control.sweep"}, "model": TEXT, "points": list_of(_POINT), "usage": FREE},
+)
 MODEL: Final = record({"id": TEXT, "object": {"const": "model"}, "created": COUNT, "owned_by": TEXT})
 MODELS: Final = record({"object": {"const": "list"}, "data": list_of(MODEL)})
 _DIAL: Final = record({"min": LEVEL, "max": LEVEL, "default": LEVEL}, {"locked": {"const": True}})

@@ -20,6 +20,7 @@ OURS: Final = {
     "/v1/control",
     "/v1/control/plan",
     "/v1/control/score",
+    "/v1/control/sweep",
     "/v1/admin/policy/reload",
     "/health",
     "/ready",

@@ -40,7 +40,8 @@ async def ask(http: httpx.AsyncClient, key: str, control: dict[str, Any] | None 
 
 ROUTES = [
     ("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/v1/models/demo"), ("GET", "/v1/control"),
-    ("POST", "/v1/control/plan"), ("POST", "/v1/control/score"), ("POST", "/v1/admin/policy/reload"),
+    ("POST", "/v1/control/plan"), ("POST", "/v1/control/score"), ("POST", "/v1/control/sweep"),
+    ("POST", "/v1/admin/policy/reload"),
 ]  # fmt: skip
 
 
