@@ -6,10 +6,11 @@
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 from rheostat_server.limits.fair_queue import FairQueue
+from rheostat_server.limits.refusals import QueueFull, QueueTimeout
 from tests.limits.simulated import now, run_simulated
 
 SLOTS, SERVICE, FLOODERS, EACH = 4, 0.02, 19, 10
@@ -73,6 +74,34 @@ def test_a_light_caller_waits_no_longer_than_until_a_running_request_ends() -> N
 
 def test_first_come_first_served_would_let_it_wait_for_all_of_the_flood() -> None:
     assert figures(fifo)[1] >= 0.9 * SERVICE * FLOODERS * EACH / SLOTS
+
+
+async def waits_at_random(*, running: int, reserved: int, seconds: float = 1800.0) -> list[float]:
+    """Those of a caller at half its share, in seconds, where requests come at random, twice as many as can be run."""
+    queue = FairQueue(running=running, waiting=64, deadline=10, reserved=reserved, clock=now)
+    chance, found = random.Random(1), list[float]()
+
+    async def one(caller: str) -> None:
+        asked = now()
+        with suppress(QueueFull, QueueTimeout):
+            async with queue.turn(caller):
+                if caller == "light":
+                    found.append(now() - asked)
+                await asyncio.sleep(chance.uniform(0.1, 0.6))
+
+    asking = []
+    while now() < seconds:
+        light = chance.random() < 1 / (4 * (FLOODERS + 1))
+        asking.append(asyncio.ensure_future(one("light" if light else f"flooder {chance.randrange(FLOODERS)}")))
+        await asyncio.sleep(chance.expovariate(10.0))
+    await asyncio.gather(*asking)
+    return sorted(found)
+
+
+def test_a_light_caller_whose_requests_come_at_random_hardly_ever_waits() -> None:
+    found = run_simulated(waits_at_random(running=4, reserved=2))
+    assert len(found) > 200
+    assert found[int(len(found) * 0.99)] < 0.3
 
 
 if __name__ == "__main__":

@@ -75,8 +75,9 @@ class FairQueue:
     among them; what it used counts half after `half_life` seconds. So whoever stays below an even share goes first, and
     waits no longer than until some running request ends. Within a caller the first to come is the first served.
 
-    Of the slots `reserved` are kept for callers that have nothing here and used less than half of an even share: they
-    do not wait even that long.
+    Of the slots `reserved` are kept for callers that have nothing waiting and used less than an even share: they do not
+    wait even that long. A memory of a minute lets a caller that stays below its share on the whole send a few requests
+    at once now and then.
 
     When too many wait, the newest request of the caller that has the most waiting is refused, so nobody can fill the
     queue for others. It belongs to one event loop.
@@ -88,7 +89,7 @@ class FairQueue:
         running: int,
         waiting: int,
         deadline: float,
-        half_life: float = 10.0,
+        half_life: float = 60.0,
         reserved: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -202,7 +203,7 @@ class FairQueue:
         return line.waiting[0]
 
     def _is_light(self, caller: str) -> bool:
-        """Whether a reserved slot is free, and it has nothing here and used less than half of what callers do."""
+        """Whether a reserved slot is free, and it has nothing waiting and used less than callers do on average."""
         if self._light >= self._most_running - self._for_all:
             return False
         self._forget()
@@ -210,8 +211,7 @@ class FairQueue:
         if line is None or not self._lines:
             return True
         share = sum(each.used_by(now, self._half_life) for each in self._lines.values()) / len(self._lines)
-        idle = not line.running and not line.waiting
-        return idle and line.used_by(now, self._half_life) < share / 2
+        return not line.waiting and line.used_by(now, self._half_life) < share
 
     def _make_room(self, caller: str) -> None:
         """Refuses one of them if all places are taken: the newcomer, or the newest of whoever has more waiting."""
