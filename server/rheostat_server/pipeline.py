@@ -1,13 +1,14 @@
 """One request from the dials asked for to the receipt: the file to read first."""
 
-from collections.abc import AsyncGenerator
+from asyncio import CancelledError
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rheostat_server.chat_request import ChatRequest
 from rheostat_server.engines import Completion, EngineRequest
-from rheostat_server.errors import EngineFailed
+from rheostat_server.errors import EngineFailed, RequestTimeout
 from rheostat_server.heard import Heard
 from rheostat_server.plan import ControlPlan, make_plan
 from rheostat_server.policy import InForce, resolve, resolve_body
@@ -19,7 +20,7 @@ from rheostat_server.sse import Passage
 from rheostat_server.telemetry import FIRST_EVENT, SECONDS, count_facts, count_plan, counted, unplanned
 from rheostat_server.time_limit import each_within, within
 from rheostat_server.tracing import NO_SPAN, Span
-from rheostat_server.usage import metered
+from rheostat_server.usage import estimated, metered, usage_of
 
 
 class Runner(Protocol):
@@ -71,11 +72,10 @@ def prepare(chat: ChatRequest, runtime: Runtime) -> Prepared:
 
 async def answer(chat: ChatRequest, runtime: Runtime, record: Record) -> Completion:
     """The whole answer with its receipt. Cancelling it frees the engine's request."""
-    async with _admitted(chat, runtime, record) as prepared:
-        runner = runner_of(prepared, runtime)
+    async with _let_in(chat, runtime, record) as (prepared, runner):
         async with within(runtime.settings.request_seconds):
             completion = await runner.complete(prepared.engine_request)
-        record.usage = completion.get("usage") or {}
+        record.usage = usage_of(completion, prepared.plan.body)
         completion["control"] = record.control = prepared.receipt(runner)
         if runtime.settings.audit_content:
             record.content["choices"] = completion["choices"]
@@ -85,11 +85,11 @@ async def answer(chat: ChatRequest, runtime: Runtime, record: Record) -> Complet
 async def stream(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGenerator[bytes, None]:
     """The events as they come, with the receipt in one more event before the last.
 
-    Closing the generator frees the engine's request.
+    These two come in one chunk, once the request is over for the engine and for its caller's limits. Closing the
+    generator frees the engine's request.
     """
     passage, heard = Passage(), Heard() if runtime.settings.audit_content else None
-    async with _admitted(chat, runtime, record) as prepared:
-        runner = runner_of(prepared, runtime)
+    async with _let_in(chat, runtime, record) as (prepared, runner):
         async with aclosing(_chunks(runner, prepared.engine_request, chat, runtime, record)) as chunks:
             async for chunk in chunks:
                 if "first_event" not in prepared.timing.marks:
@@ -107,12 +107,12 @@ async def stream(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGe
         record.control = prepared.receipt(runner)
         if heard is not None:
             record.content["choices"] = heard.choices
-        yield passage.last_events(record.control)
+    yield passage.last_events(record.control)
 
 
 @asynccontextmanager
-async def _admitted(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGenerator[Prepared, None]:
-    """A request from its plan to its end: noted, let in, and counted."""
+async def _let_in(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncGenerator[tuple[Prepared, Runner], None]:
+    """A request from its plan to its end, and what answers it: noted, let in, and counted."""
     _note(chat, runtime, record)
     with record.span.child("plan"), unplanned():
         prepared = prepare(chat, runtime)
@@ -130,7 +130,15 @@ async def _admitted(chat: ChatRequest, runtime: Runtime, record: Record) -> Asyn
                 prepared.timing.marks["queued"] = round(admitted.waited * 1000, 3)
             try:
                 with _answering(prepared.plan, runtime, record) as span:
-                    yield prepared.within(span)
+                    prepared = prepared.within(span)
+                    runner = runner_of(prepared, runtime)
+                    try:
+                        yield prepared, runner
+                    finally:
+                        record.usage = _candidates_usage(runner) or record.usage
+            except (CancelledError, GeneratorExit, RequestTimeout):
+                record.usage = record.usage or estimated(prepared.plan.body)
+                raise
             finally:
                 await admission.spend(chat.caller, record.tokens)
     SECONDS.labels(mode).observe(prepared.timing.marks["total"] / 1000)
@@ -139,6 +147,10 @@ async def _admitted(chat: ChatRequest, runtime: Runtime, record: Record) -> Asyn
 def _answering(plan: ControlPlan, runtime: Runtime, record: Record) -> Span:
     """The span of the whole answer."""
     return record.span.child("rerank" if plan.rerank else "engine", {"rheostat.engine": runtime.engine.name})
+
+
+def _candidates_usage(runner: Runner) -> Mapping[str, Any] | None:
+    return runner.usage if isinstance(runner, Reranker) else None
 
 
 def _note(chat: ChatRequest, runtime: Runtime, record: Record) -> None:
@@ -151,8 +163,9 @@ def _chunks(
     runner: Runner, request: EngineRequest, chat: ChatRequest, runtime: Runtime, record: Record
 ) -> AsyncGenerator[bytes, None]:
     """The engine's stream; a token passes through no more than the operator's settings need."""
-    counted = runtime.admission.counts_tokens(chat.caller)
-    chunks = metered(runner.stream, request, record) if counted else runner.stream(request)
+    chunks = runner.stream(request)
+    if runtime.admission.counts_tokens(chat.caller) and not isinstance(runner, Reranker):
+        chunks = metered(runner.stream, request, record, counts_as_it_goes=runtime.engine.counts_as_it_goes)
     seconds = runtime.settings.request_seconds
     return chunks if seconds is None else each_within(seconds, chunks)
 

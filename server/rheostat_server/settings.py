@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     max_waiting: int = Field(default=256, ge=0, description="Most requests that wait for their turn.")
     queue_seconds: float = Field(default=30, gt=0, description="Seconds after which a request that waits is refused.")
     request_seconds: float | None = Field(default=None, gt=0, description="Most seconds that an answer may take.")
+    reader_seconds: float = Field(
+        default=60, gt=0, description="Seconds that a caller may take to read what was sent before its stream is left."
+    )
     drain_seconds: float = Field(
         default=30, ge=0, description="Seconds that requests under way have to end when the server is told to stop."
     )

@@ -15,11 +15,17 @@ async def within(seconds: float | None, *, of: float | None = None) -> AsyncGene
     Raises:
         RequestTimeout: they are over.
     """
+    if seconds is not None and seconds <= 0:
+        raise _too_long(of or seconds)
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as exc:
-        raise RequestTimeout(f"the answer took longer than {of or seconds:g} s, the most that it may take") from exc
+        raise _too_long(of or seconds or 0) from exc
+
+
+def _too_long(seconds: float) -> RequestTimeout:
+    return RequestTimeout(f"the answer took longer than {seconds:g} s, the most that it may take")
 
 
 async def each_within(seconds: float, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -34,7 +40,7 @@ async def each_within(seconds: float, chunks: AsyncGenerator[bytes, None]) -> As
         until = monotonic() + seconds
         while True:
             try:
-                async with within(max(0.0, until - monotonic()), of=seconds):
+                async with within(until - monotonic(), of=seconds):
                     chunk = await anext(chunks)
             except StopAsyncIteration:
                 return

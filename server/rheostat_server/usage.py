@@ -1,69 +1,95 @@
-"""How many tokens a stream took: the engine is asked for it, and the caller sees it only if it asked too."""
+"""How many tokens a request took, however it ended: by the engine's count, else by an estimate."""
 
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from functools import cache
 from typing import Any, Final
 
 import orjson
+import structlog
 
-from rheostat_server.engines import EngineRequest
+from rheostat_server.engines import ChatBody, EngineRequest
 from rheostat_server.record import Record
 from rheostat_server.sse import DATA, EVENT_END
 
+log = structlog.get_logger(__name__)
+
+BYTES_A_TOKEN: Final = 4
+"""Of text, for an estimate where no engine counted."""
+PRINTED: Final = ("messages", "tools", "functions", "documents")
+"""The fields that a prompt is made of."""
+_USAGE: Final = re.compile(rb',"usage":(\{(?:[^{}]|\{[^{}]*\})*\})')
+"""As engines write it, without spaces; within a JSON text its quotes would be escaped."""
 _NONE_YET: Final = b',"usage":null'
-"""What engines put into every chunk once they are asked; within a JSON text its quotes would be escaped."""
+_NO_CHOICES: Final = b'"choices":[]'
+
+
+def estimated(body: ChatBody, *, completion_tokens: int = 0) -> dict[str, Any]:
+    """OpenAI's `usage` of a request whose prompt nobody counted, marked as `estimated`."""
+    prompt = len(orjson.dumps([body[name] for name in PRINTED if body.get(name)])) // BYTES_A_TOKEN
+    total = prompt + completion_tokens
+    return {"prompt_tokens": prompt, "completion_tokens": completion_tokens, "total_tokens": total, "estimated": True}
+
+
+def usage_of(completion: Mapping[str, Any], body: ChatBody) -> Mapping[str, Any]:
+    """That of a whole answer; where the engine tells none, an estimate by the text."""
+    told: Mapping[str, Any] | None = completion.get("usage")
+    if told:
+        return told
+    _tell_once()
+    written = sum(len(orjson.dumps(choice.get("message"))) for choice in completion["choices"])
+    return estimated(body, completion_tokens=written // BYTES_A_TOKEN)
+
+
+@cache
+def _tell_once() -> None:
+    log.warning("the engine does not tell how many tokens an answer took; they are estimated from its text")
 
 
 async def metered(
-    stream: Callable[[EngineRequest], AsyncGenerator[bytes, None]], request: EngineRequest, record: Record
+    stream: Callable[[EngineRequest], AsyncGenerator[bytes, None]],
+    request: EngineRequest,
+    record: Record,
+    *,
+    counts_as_it_goes: bool,
 ) -> AsyncGenerator[bytes, None]:
     """An engine's stream that is asked how many tokens it takes; they are noted, however it ends."""
     options = request.body.get("stream_options") or {}
     tally = UsageTally(options)
-    asked = replace(request, body={**request.body, "stream_options": {**options, "include_usage": True}})
+    asked = {**options, "include_usage": True, **({"continuous_usage_stats": True} if counts_as_it_goes else {})}
     try:
-        async with aclosing(stream(asked)) as chunks:
+        async with aclosing(stream(replace(request, body={**request.body, "stream_options": asked}))) as chunks:
             async for chunk in chunks:
                 if passed := tally.let_through(chunk):
                     yield passed
         if rest := tally.rest():
             yield rest
     finally:
-        record.usage = tally.known
+        if tally.events:
+            record.usage = tally.known or estimated(request.body, completion_tokens=tally.events)
 
 
 class UsageTally:
-    """Lets a stream's events through, and keeps their last `usage`; an event that holds nothing else is held back.
+    """Lets a stream's events through as if no more had been asked for than by the caller, and keeps the last count."""
 
-    Until the engine tells, each event counts as a token of the answer: so a stream that is cut off is not free.
-    """
-
-    __slots__ = ("_cut", "_events", "_wanted", "usage")
+    __slots__ = ("_cut", "_each", "_last", "_wanted", "events")
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """`options` are the `stream_options` that the caller gave."""
         self._wanted = bool(options.get("include_usage"))
+        self._each = self._wanted and bool(options.get("continuous_usage_stats"))
         self._cut = b""
-        self._events = 0
-        self.usage: dict[str, Any] = {}
+        self._last = b""
+        self.events = 0
 
     def let_through(self, chunk: bytes) -> bytes:
         """Whole events of it; the beginning of one waits for its end."""
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", EVENT_END[:1])
-        text = self._cut + chunk
-        end = text.rfind(EVENT_END) + len(EVENT_END)
-        if end < len(EVENT_END):
-            self._cut = text
-            return b""
-        whole, self._cut = text[:end], text[end:]
-        if not self._wanted:
-            whole = whole.replace(_NONE_YET, b"")
-        if b'"usage"' not in whole:
-            self._events += whole.count(EVENT_END)
-            return whole
-        return b"".join(event + EVENT_END for event in whole.split(EVENT_END)[:-1] if self._passes(event))
+        *events, self._cut = (self._cut + chunk).split(EVENT_END)
+        return b"".join(passed + EVENT_END for event in events if (passed := self._passed(event)))
 
     def rest(self) -> bytes:
         """What came after the last whole event."""
@@ -72,18 +98,35 @@ class UsageTally:
 
     @property
     def known(self) -> dict[str, Any]:
-        """The engine's count, or ours of the answer alone."""
-        return self.usage or {"completion_tokens": self._events, "total_tokens": self._events}
+        """The engine's last count; empty where it told none."""
+        return orjson.loads(self._last) if self._last else {}
 
-    def _passes(self, event: bytes) -> bool:
-        self._events += 1
-        if b'"usage"' not in event or not event.startswith(DATA):
-            return True
+    def _passed(self, event: bytes) -> bytes:
+        """What the caller gets of an event: nothing of one that holds a count alone, and was not asked for."""
+        self.events += 1
+        if b'"usage"' not in event:
+            return event
+        found = _USAGE.search(event)
+        if found is None:
+            return self._passed_otherwise(event)
+        self._last = found[1]
+        if _NO_CHOICES in event:
+            return event if self._wanted else b""
+        if self._each:
+            return event
+        return event[: found.start()] + (_NONE_YET if self._wanted else b"") + event[found.end() :]
+
+    def _passed_otherwise(self, event: bytes) -> bytes:
+        """An event without a count, or of an engine that writes JSON with spaces."""
+        if _NONE_YET in event:
+            return event if self._wanted else event.replace(_NONE_YET, b"")
+        if not event.startswith(DATA):
+            return event
         try:
             told = orjson.loads(event.removeprefix(DATA))
         except orjson.JSONDecodeError:
-            return True
+            return event
         if not isinstance(told, dict) or not isinstance(told.get("usage"), dict):
-            return True
-        self.usage = told["usage"]
-        return self._wanted or bool(told.get("choices"))
+            return event
+        self._last = orjson.dumps(told["usage"])
+        return event if self._wanted or told.get("choices") else b""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from starlette.types import ASGIApp, Message
 
 from rheostat_server.admission import Admission
 from rheostat_server.app import create_app
@@ -32,7 +33,9 @@ CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "d
 
 @dataclass
 class Engine(RecordingEngine):
-    """Counts tokens, takes its time, and fails when told to."""
+    """Counts tokens, as it goes where it is asked to, takes its time, and fails when told to."""
+
+    counts_as_it_goes: bool = True
 
     tokens: int = 30
     seconds: float = 0.0
@@ -48,14 +51,16 @@ class Engine(RecordingEngine):
 
     async def stream(self, request: EngineRequest) -> AsyncGenerator[bytes, None]:
         self.asked.append(request)
+        options = request.body.get("stream_options") or {}
+        usage = {"prompt_tokens": 10, "completion_tokens": self.tokens - 10, "total_tokens": self.tokens}
+        each = usage if options.get("continuous_usage_stats") and not self.breaks_off else None
         for text in ("Ye", "s."):
             await asyncio.sleep(self.seconds)
             choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-            yield event({**CHUNK, "choices": [choice], "usage": None})
+            yield event({**CHUNK, "choices": [choice], "usage": each})
             if self.fails:
                 raise self.fails
-        if (request.body.get("stream_options") or {}).get("include_usage") and not self.breaks_off:
-            usage = {"prompt_tokens": 10, "completion_tokens": self.tokens - 10, "total_tokens": self.tokens}
+        if options.get("include_usage") and not self.breaks_off:
             yield event({**CHUNK, "choices": [], "usage": usage})
         if not self.breaks_off:
             yield DONE
@@ -66,6 +71,7 @@ class Served:
     http: httpx.AsyncClient
     audit: Path
     engine: Engine
+    app: ASGIApp
 
     async def ask(self, *, stream: bool = False, key: str = LAB_KEY, **more: Any) -> httpx.Response:
         headers = {**bearer(key), **more.pop("headers", {})}
@@ -91,7 +97,7 @@ async def served(
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test") as http,
     ):
-        yield Served(http, folder / "audit.jsonl", engine)
+        yield Served(http, folder / "audit.jsonl", engine, app)
 
 
 def receipt_of(stream: httpx.Response) -> dict[str, Any]:
@@ -195,7 +201,8 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_its_tokens_count(
         [record] = server.records()
     assert "engine_failed" in response.text
     assert (record["outcome"], record["code"]) == ("failed", "engine_failed")
-    assert record["usage"]["total_tokens"] == 2
+    assert record["usage"]["completion_tokens"] == 2
+    assert record["usage"]["estimated"] is True
 
 
 async def test_every_route_of_v1_leaves_a_record(runtime: Runtime, tmp_path: Path) -> None:
@@ -245,6 +252,93 @@ async def test_tokens_are_counted_when_they_are_known(runtime: Runtime, tmp_path
         assert "tokens" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(("counts", "least"), [(True, 120), (False, 3)])
+async def test_the_tokens_of_a_stream_that_its_caller_leaves_are_counted(
+    runtime: Runtime, tmp_path: Path, counts: bool, least: int
+) -> None:
+    engine = Engine(tokens=120, seconds=0.05, counts_as_it_goes=counts)
+    async with served(runtime, tmp_path, policy=RATED, engine=engine) as server:
+        await left_after_the_first_event(server.app)
+        [record] = server.records()
+    assert record["outcome"] == "cancelled"
+    assert record["usage"]["total_tokens"] >= least
+    assert record["usage"].get("estimated", False) is not counts
+
+
+async def test_the_prompt_of_a_whole_answer_that_its_caller_leaves_is_counted(runtime: Runtime, tmp_path: Path) -> None:
+    async with served(runtime, tmp_path, policy=RATED, engine=Engine(seconds=5)) as server:
+        asking = asyncio.ensure_future(server.ask(messages=[{"role": "user", "content": "word " * 400}]))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert server.records()[0]["usage"]["estimated"] is True
+        assert (await server.ask()).status_code == 429
+
+
+async def test_an_engine_that_counts_nothing_has_its_tokens_estimated(runtime: Runtime, tmp_path: Path) -> None:
+    async with served(runtime, tmp_path) as server:
+        server.engine.complete = RecordingEngine().complete  # type: ignore[method-assign]
+        await server.ask()
+        usage = server.records()[0]["usage"]
+    assert usage["estimated"] is True
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 10
+
+
+async def left_after_the_first_event(app: ASGIApp) -> None:
+    """A stream that is asked for, and left when its first event has come."""
+    body = orjson.dumps({**CHAT, "stream": True})
+    came = asyncio.Event()
+    told: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        if told:
+            return told.pop()
+        await came.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message.get("body"):
+            came.set()
+
+    await app(scope_of_chat(), receive, send)
+
+
+def scope_of_chat() -> dict[str, Any]:
+    headers = [(b"content-type", b"application/json"), (b"authorization", f"Bearer {LAB_KEY}".encode())]
+    return {
+        "type": "http", "method": "POST", "path": "/v1/chat/completions", "raw_path": b"", "query_string": b"",
+        "root_path": "", "headers": headers, "http_version": "1.1", "asgi": {"version": "3.0", "spec_version": "2.3"},
+    }  # fmt: skip
+
+
+async def test_the_last_events_come_when_the_request_is_over_for_its_limits(runtime: Runtime, tmp_path: Path) -> None:
+    queue = FairQueue(running=1, waiting=0, deadline=10)
+    async with served(runtime, tmp_path, queue=queue) as server:
+        running: list[int] = []
+
+        async def watched(message: Message) -> None:
+            if b"[DONE]" in message.get("body", b""):
+                running.append(queue.running)
+                assert len(server.records()) == 1
+                assert not message["more_body"]
+
+        await asked_by_hand(server.app, watched)
+    assert running == [0]
+
+
+async def asked_by_hand(app: ASGIApp, seen: Callable[[Message], Awaitable[None]]) -> None:
+    """A stream, of which every message is looked at as it is sent."""
+    told: list[Message] = [{"type": "http.request", "body": orjson.dumps({**CHAT, "stream": True}), "more_body": False}]
+
+    async def receive() -> Message:
+        if told:
+            return told.pop()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    await app(scope_of_chat(), receive, seen)
+
+
 async def test_requests_wait_for_their_turn_and_no_more_than_may(runtime: Runtime, tmp_path: Path) -> None:
     queue = FairQueue(running=1, waiting=1, deadline=10)
     async with served(runtime, tmp_path, engine=Engine(seconds=0.05), queue=queue) as server:
@@ -277,7 +371,9 @@ async def test_a_log_that_fails_closed_lets_no_answer_out_unrecorded(
         response = await server.ask(stream=stream)
         assert "audit_unavailable" in response.text
         assert response.status_code == (200 if stream else 503)
-        assert "Yes." not in response.text if not stream else not response.text.endswith('"control"')
+        assert "Yes." not in response.text
+        assert '"control"' not in response.text
+        assert response.text.count("[DONE]") == stream
         before = len(server.engine.asked)
         assert (await server.ask(stream=stream)).status_code == 503
         assert len(server.engine.asked) == before

@@ -24,6 +24,7 @@ async def chat_completions(request: Request) -> Response:
     with unplanned():
         chat = await read_chat_request(request, runtime, await caller_of(request))
     if chat.wants_stream:
-        return await EventStream.begun(request, pipeline.stream(chat, runtime, record), record)
+        events = pipeline.stream(chat, runtime, record)
+        return await EventStream.begun(request, events, record, patience=runtime.settings.reader_seconds)
     completion = await unless_disconnected(request, pipeline.answer(chat, runtime, record))
     return json_response(completion, headers=record.headers)

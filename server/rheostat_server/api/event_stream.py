@@ -1,5 +1,6 @@
 """A response of server-sent events whose source is closed as soon as the caller is gone."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -21,29 +22,33 @@ log = structlog.get_logger(__name__)
 class EventStream(StreamingResponse):
     """Events, the first of which is there already, so that what fails before it can still have its own status.
 
-    One that fails midway ends with an error event. Starlette leaves a generator that was cut off to the garbage
-    collector; here it is closed at once.
+    One that fails midway ends with an error event. A caller that does not read for `patience` seconds is left, so that
+    it does not hold its place in the engine. Starlette leaves a generator that was cut off to the garbage collector;
+    here it is closed at once.
     """
 
     media_type = "text/event-stream"
 
     @classmethod
-    async def begun(cls, request: Request, events: AsyncGenerator[bytes, None], record: Record) -> "EventStream":
+    async def begun(
+        cls, request: Request, events: AsyncGenerator[bytes, None], record: Record, *, patience: float
+    ) -> "EventStream":
         """The response, once the first event is there.
 
         A caller may go away in the very moment in which it comes; the source is closed all the same.
         """
         try:
-            return cls(await unless_disconnected(request, anext(events)), events, record)
+            return cls(await unless_disconnected(request, anext(events)), events, record, patience)
         except BaseException:
             await events.aclose()
             raise
 
-    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None], record: Record) -> None:
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes, None], record: Record, patience: float) -> None:
         super().__init__(rest, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **record.headers})
         self._record = record
         self._first = first
         self._rest = rest
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._rest):
@@ -51,13 +56,23 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self._first, "more_body": True})
         try:
+            await self._send_all(send)
+        except TimeoutError:
+            log.warning("stream left: its caller does not read", patience=self._patience)
+
+    async def _send_all(self, send: Send) -> None:
+        """The chunk that ends the stream ends the response too, so it does not go out before its record is written."""
+        try:
+            await self._send(send, self._first)
             async for chunk in self._rest:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await self._send(send, chunk)
         except RheostatError as exc:
             self._record.failed(exc)
             log.warning("stream failed", code=exc.code, reason=exc.message)
-            last = event(error_body(exc)) + DONE
-            await send({"type": "http.response.body", "body": last, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send(send, event(error_body(exc)) + DONE)
+
+    async def _send(self, send: Send, chunk: bytes) -> None:
+        """Raises TimeoutError if the caller does not take it."""
+        async with asyncio.timeout(self._patience):
+            await send({"type": "http.response.body", "body": chunk, "more_body": not chunk.endswith(DONE)})

@@ -71,7 +71,8 @@ async def sweep(request: Request) -> Response:
     asked.check(runtime)
     record.model, record.stream, record.asked = chat.model, chat.wants_stream, chat.control.as_json()
     if chat.wants_stream:
-        return await EventStream.begun(request, _events(asked, runtime, record), record)
+        events = _events(asked, runtime, record)
+        return await EventStream.begun(request, events, record, patience=runtime.settings.reader_seconds)
     return json_response(await unless_disconnected(request, _whole(asked, runtime, record)), headers=record.headers)
 
 

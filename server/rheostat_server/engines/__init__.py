@@ -49,13 +49,17 @@ class Engine(Protocol):
     Both calls raise `errors.EngineRejected` (or another `BadRequest`, `NotFound`) for a request at fault,
     `EngineUnavailable` when the engine is gone, `EngineFailed` for an answer that is none. Cancelling the task that
     awaits `complete`, or closing the generator of `stream`, frees all the request's candidates in the engine.
-    `takes_n` says that `complete` gives as many choices as `n` asks for.
+    `takes_n` says that `complete` gives as many choices as `n` asks for, and `counts_as_it_goes` that each event of
+    a stream tells the tokens so far where `stream_options.continuous_usage_stats` asks for it.
     """
 
     name: str
 
     @property
     def takes_n(self) -> bool: ...
+
+    @property
+    def counts_as_it_goes(self) -> bool: ...
 
     def models(self) -> Sequence[str]:
         """The base model's names, the first one the canonical one. Adapters are not listed."""

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rheostat_server.engines import ChatBody
 from rheostat_server.errors import EngineFailed
 from rheostat_server.modes.reranking import Check, Schedule
 from rheostat_server.reranking.candidate import Candidate, drop
@@ -13,6 +14,7 @@ from rheostat_server.reranking.facts import choice_attributes
 from rheostat_server.reranking.selection import Choice, Target, choose, is_judged, ranked, unreachable
 from rheostat_server.scorers import Scores
 from rheostat_server.tracing import NO_SPAN, Span, Value
+from rheostat_server.usage import estimated
 
 Judge = Callable[[Sequence[str]], Awaitable[list[Scores]]]
 """Gives the scores of answers to the request's conversation, whole or cut off."""
@@ -109,6 +111,10 @@ class Race:
         counts = {"prompt_tokens": prompt, "completion_tokens": self.tokens, "total_tokens": prompt + self.tokens}
         details = told.get("prompt_tokens_details")
         return {**counts, "prompt_tokens_details": details} if details else counts
+
+    def estimate(self, body: ChatBody) -> dict[str, Any]:
+        """The same where the engine did not count: by the events of all candidates, and the prompt's text."""
+        return estimated(body, completion_tokens=sum(candidate.tokens for candidate in self.candidates))
 
     async def _reach(self, tokens: int | None) -> None:
         """Waits until every running candidate has so many tokens or has ended; failed ones leave the race."""

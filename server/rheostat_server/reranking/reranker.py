@@ -35,13 +35,17 @@ ALIKE: Final = Breadth(1, "the temperature is 0, so all candidates would be alik
 
 @dataclass(slots=True)
 class Reranker:
-    """Answers one request, in `span`; `facts` are whole when the answer is."""
+    """Answers one request, in `span`; `facts` are whole when the answer is.
+
+    `usage` is OpenAI's, of all candidates: also of those of an answer that was cut off.
+    """
 
     engine: Engine
     track: Track
     plan: RerankPlan
     span: Span = NO_SPAN
     facts: Facts = field(init=False)
+    usage: Usage | None = None
 
     def __post_init__(self) -> None:
         self.facts = Facts(self.plan.wanted)
@@ -113,7 +117,10 @@ class Reranker:
                 self.engine.fan_out(request.within(span), self.facts.generated) as streams,
                 run_race(streams, rules, partial(self._judge, span), span) as race,
             ):
-                yield race
+                try:
+                    yield race
+                finally:
+                    self.usage = race.usage or race.estimate(request.body)
 
     async def _judge(self, span: Span, texts: Sequence[str]) -> list[Scores]:
         """Under a floor all scorers have to judge: what one of them would keep back does not pass without it."""

@@ -43,6 +43,7 @@ class EmbeddedEngine:
 
     name = "embedded"
     takes_n = True
+    counts_as_it_goes = True
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class FakeEngine:
     dead: bool = False
     name: str = "fake"
     takes_n: bool = True
+    counts_as_it_goes: bool = True
     _draws: Iterator[int] = field(default_factory=count)
 
     def models(self) -> Sequence[str]:

@@ -88,6 +88,10 @@ class RemoteEngine:
         """Other servers than vLLM may refuse `n`, or answer with one choice whatever it says."""
         return self.is_vllm
 
+    @property
+    def counts_as_it_goes(self) -> bool:
+        return self.is_vllm
+
     def models(self) -> Sequence[str]:
         return self.served
 
@@ -121,7 +125,7 @@ class RemoteEngine:
 
         Other servers than vLLM count tokens once, at the end of a stream.
         """
-        return separate_streams(self, request, n, COUNTED if self.is_vllm else {"include_usage": True})
+        return separate_streams(self, request, n, COUNTED if self.counts_as_it_goes else {"include_usage": True})
 
     async def occupancy(self) -> Occupancy:
         return await self._occupancy.now(self._client)
