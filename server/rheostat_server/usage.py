@@ -86,9 +86,10 @@ class UsageTally:
 
     def let_through(self, chunk: bytes) -> bytes:
         """Whole events of it; the beginning of one waits for its end."""
-        if b"\r" in chunk:
-            chunk = chunk.replace(b"\r\n", EVENT_END[:1])
-        *events, self._cut = (self._cut + chunk).split(EVENT_END)
+        text = self._cut + chunk
+        if b"\r" in text:
+            text = text.replace(b"\r\n", EVENT_END[:1])
+        *events, self._cut = text.split(EVENT_END)
         return b"".join(passed + EVENT_END for event in events if (passed := self._passed(event)))
 
     def rest(self) -> bytes:

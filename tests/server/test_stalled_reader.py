@@ -40,8 +40,8 @@ def test_a_caller_that_does_not_read_is_left(runtime: Runtime, tmp_path: Path) -
     served = replace(runtime, engine=engine, settings=settings, admission=admission_from(settings))
     body = orjson.dumps({"model": "demo", "messages": [{"role": "user", "content": "Hi"}], "stream": True})
     with runtime_server(served) as server, socket.create_connection(address_of(server.url)) as caller:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        caller.sendall(head.encode() + body)
+        head = ["POST /v1/chat/completions HTTP/1.1", "Host: a", "Content-Type: application/json"]
+        caller.sendall("\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body)
         assert caller.recv(15) == b"HTTP/1.1 200 OK"
         assert engine.running == 1
         until = time.monotonic() + 30

@@ -24,17 +24,15 @@ def said(text: str, **more: Any) -> dict[str, Any]:
 
 
 ASKED: Final = b"".join([
-    event(said(TEXT, usage=usage(1))), event(said("b", usage=usage(7))), event({**ID, "choices": [], "usage": usage(7)}),
-    DONE,
+    event(said(TEXT, usage=usage(1))), event(said("b", usage=usage(7))),
+    event({**ID, "choices": [], "usage": usage(7)}), DONE,
 ])  # fmt: skip
 """A stream of an engine that tells the count in each event."""
 NOT_ASKED: Final = event(said(TEXT)) + event(said("b")) + DONE
-AT_THE_END: Final = (
-    event(said(TEXT, usage=None))
-    + event(said("b", usage=None))
-    + event({**ID, "choices": [], "usage": usage(7)})
-    + DONE
-)
+AT_THE_END: Final = b"".join([
+    event(said(TEXT, usage=None)), event(said("b", usage=None)),
+    event({**ID, "choices": [], "usage": usage(7)}), DONE,
+])  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -62,10 +60,8 @@ def test_a_stream_that_is_cut_off_has_the_count_of_its_last_whole_event() -> Non
 
 def test_json_with_spaces_and_other_line_ends_is_read_too() -> None:
     tally = UsageTally({})
-    first, last = (
-        b'data: {"choices": [{"index": 0}]}\r\n\r\n',
-        b'data: {"choices": [], "usage": {"total_tokens": 3}}\r\n\r\n',
-    )
+    first = b'data: {"choices": [{"index": 0}]}\r\n\r\n'
+    last = b'data: {"choices": [], "usage": {"total_tokens": 3}}\r\n\r\n'
     assert tally.let_through(first + last + b"data: [DONE]\r\n\r\n") == first.replace(b"\r", b"") + DONE
     assert tally.known == {"total_tokens": 3}
 

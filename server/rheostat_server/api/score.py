@@ -14,8 +14,14 @@ from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import SCORE, SCORE_BODY
 from rheostat_server.api.request_record import record_of
 from rheostat_server.api.runtime import caller_of, runtime_of
+from rheostat_server.callers import Caller
 from rheostat_server.errors import InvalidField, NoScorers
 from rheostat_server.modes.reranking import conversation
+from rheostat_server.record import Record
+from rheostat_server.reranking.track import Track
+from rheostat_server.runtime import Runtime
+from rheostat_server.scorers.panel import Judgement
+from rheostat_server.time_limit import within
 
 router = APIRouter()
 FIELDS: Final = ("messages", "response")
@@ -33,10 +39,7 @@ async def score(request: Request) -> Response:
     if runtime.track is None:
         raise NoScorers
     panel = runtime.track.panel
-    async with runtime.admission.admitted(caller, candidates=1) as admitted:
-        record.headers |= admitted.quota.headers()
-        judging = runtime.track.judge(record.span, conversation(body["messages"]), [body["response"]])
-        found = await unless_disconnected(request, judging)
+    found = await unless_disconnected(request, _judged(runtime, runtime.track, caller, body, record))
     [scores] = found.scores
     return json_response(
         {
@@ -49,6 +52,13 @@ async def score(request: Request) -> Response:
         },
         headers=record.headers,
     )
+
+
+async def _judged(runtime: Runtime, track: Track, caller: Caller, body: Mapping[str, Any], record: Record) -> Judgement:
+    """In the caller's turn, and within the time that an answer may take."""
+    async with runtime.admission.admitted(caller, candidates=1) as admitted, within(runtime.settings.request_seconds):
+        record.headers |= admitted.quota.headers()
+        return await track.judge(record.span, conversation(body["messages"]), [body["response"]])
 
 
 def _check(body: Mapping[str, Any]) -> None:
