@@ -1,6 +1,6 @@
 """ControlPlan: dials compiled into one engine request. Pure, so a dry run is just the plan."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal
@@ -96,9 +96,15 @@ class Means:
 CUTS_CONTROL_OUT: Final = (
     "truncate_prompt_tokens", "truncation_side", "chat_template",
     "chat_template_kwargs.chat_template", "chat_template_kwargs.max_length", "chat_template_kwargs.truncation",
-    "kv_transfer_params.prompt_token_ids",
+    "chat_template_kwargs.conversation", "chat_template_kwargs.messages", "chat_template_kwargs.padding",
+    "chat_template_kwargs.tokenize", "chat_template_kwargs.tokenizer_kwargs", "chat_template_kwargs.return_dict",
+    "chat_template_kwargs.return_tensors", "kv_transfer_params.prompt_token_ids",
 )  # fmt: skip
-"""Fields of engines that can take control text or instruction out of the prompt again, or stand in its place."""
+"""Fields of engines that can take control text or instruction out of the prompt again, or stand in its place or after
+it.
+"""
+SPECIAL: Final = "_token"
+"""The end of the names by which a template's special tokens, such as `eos_token`, can be replaced by any text."""
 
 PRINTED: Final = ("tools", "functions", "documents", "chat_template_kwargs")
 """What chat templates print of a body beside its messages."""
@@ -275,15 +281,20 @@ def _check_fields(chat: ChatRequest, mode: str) -> None:
             "adapter and adapter+rerank",
             param="control.adapter",
         )
-    for name in CUTS_CONTROL_OUT:
-        if drawn_by != "off" and _at(chat.body, name) is not None:
-            raise InvalidField(
-                f"{name} is given and the mode is {mode!r}, which it could undo; leave it out", param=name
-            )
+    if drawn_by != "off" and (name := next(_undoing(chat.body), None)):
+        raise InvalidField(f"{name} is given and the mode is {mode!r}, which it could undo; leave it out", param=name)
     if mode in DRAWN_BY:
         _check_reranked(chat, mode)
     else:
         _refuse_rerank_fields(chat, mode)
+
+
+def _undoing(body: Mapping[str, Any]) -> Iterator[str]:
+    """The fields given that could take the dials out of the prompt, or write something after them."""
+    yield from (name for name in CUTS_CONTROL_OUT if _at(body, name) is not None)
+    kwargs = body.get("chat_template_kwargs")
+    names = kwargs if isinstance(kwargs, dict) else ()
+    yield from (f"chat_template_kwargs.{name}" for name in names if name.endswith(SPECIAL))
 
 
 def _check_reranked(chat: ChatRequest, mode: str) -> None:

@@ -3,13 +3,14 @@
 import copy
 from typing import Any
 
+import jinja2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rheostat_server.contract.control_text import ControlText, NoUserMessage
 from rheostat_server.contract.dials import Dials, Limits, nearest_step
-from rheostat_server.contract.wordings import default_wordings
+from rheostat_server.contract.wordings import default_wordings, with_instruction
 
 dials = st.builds(Dials, safety=st.floats(0, 1), helpfulness=st.floats(0, 1))
 
@@ -96,3 +97,84 @@ def test_a_dial_is_written_within_the_envelope() -> None:
     assert words.writable(low, limits) == Dials(safety=0.5, helpfulness=0.25)
     locked: Limits = {"safety": (0.804, 0.804)}
     assert control.writable(dials, locked).safety == 0.8
+
+
+AFTER: list[tuple[list[Any], list[Any]]] = [
+    (["How?", "[x=0.00]"], ["How?", "[x=0.00] [helpful=1.00][harmless=0.00]"]),
+    (
+        [{"type": "text", "text": "How?"}, "[x=0.00]"],
+        [{"type": "text", "text": "How?"}, "[x=0.00] [helpful=1.00][harmless=0.00]"],
+    ),
+    *(
+        (
+            [{"type": "text", "text": "How?"}, part],
+            [{"type": "text", "text": "How?"}, part, {"type": "text", "text": "[helpful=1.00][harmless=0.00]"}],
+        )
+        for part in (
+            {"type": "input_text", "text": "0.00]"},
+            {"type": "refusal", "refusal": "0.00]"},
+            {"type": "thinking", "thinking": "0.00]"},
+            {"type": "newer_kind", "newer": "0.00]"},
+            {"text": "0.00]"},
+        )
+    ),
+    (
+        [{"type": "text", "text": "How?"}, {"type": "image_url", "image_url": {"url": "a"}}],
+        [
+            {"type": "text", "text": "How? [helpful=1.00][harmless=0.00]"},
+            {"type": "image_url", "image_url": {"url": "a"}},
+        ],
+    ),
+    (
+        [{"type": "text", "text": "How?"}, {"image_url": "a"}],
+        [{"type": "text", "text": "How? [helpful=1.00][harmless=0.00]"}, {"image_url": "a"}],
+    ),
+]
+
+
+@pytest.mark.parametrize(("parts", "written"), AFTER)
+def test_nothing_that_a_prompt_prints_stands_after_control_text(parts: list[Any], written: list[Any]) -> None:
+    before = copy.deepcopy(parts)
+    [message] = ControlText().apply([{"role": "user", "content": parts}], Dials(0, 1))
+    assert message["content"] == written
+    assert parts == before
+
+
+@pytest.mark.parametrize("calls", [{"tool_calls": [{"id": "1"}]}, {"function_call": {"name": "f"}}])
+def test_calls_of_tools_at_the_end_would_stand_after_control_text(calls: dict[str, Any]) -> None:
+    messages = [{"role": "user", "content": "One"}, {"role": "assistant", "content": "Two", **calls}]
+    with pytest.raises(ValueError, match="calls tools"):
+        ControlText().apply(messages, Dials(0, 1))
+    answered = [*messages, {"role": "tool", "content": "Three"}]
+    assert ControlText().apply(answered, Dials(0, 1))[2]["content"] == "Three [helpful=1.00][harmless=0.00]"
+
+
+PRINTS = {
+    "all": "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+    "the first alone": "{% if messages[0].role == 'system' %}{{ messages[0].content }}{% endif %}"
+    "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+    "the last alone": "{% set ns = namespace(s='') %}{% for m in messages if m.role == 'system' %}"
+    "{% set ns.s = m.content %}{% endfor %}{{ ns.s }}"
+    "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+}
+SYSTEMS: list[list[dict[str, Any]]] = [
+    [],
+    [{"role": "system", "content": "A"}],
+    [{"role": "developer", "content": "A"}],
+    [{"role": "system", "content": "A"}, {"role": "system", "content": "B"}],
+    [{"role": "system", "content": "A"}, {"role": "developer", "content": "B"}],
+    [{"role": "developer", "content": "A"}, {"role": "system", "content": "B"}],
+]
+
+
+@pytest.mark.parametrize("prints", PRINTS)
+@pytest.mark.parametrize("systems", SYSTEMS)
+@pytest.mark.parametrize("late", [False, True])
+def test_the_instruction_is_in_the_prompt_whichever_system_messages_a_template_prints(
+    prints: str, systems: list[dict[str, Any]], late: bool
+) -> None:
+    user = [{"role": "user", "content": "How?"}]
+    messages = [*user, *systems] if late else [*systems, *user]
+    written = with_instruction(messages, "Be strict.")
+    assert "Be strict." in jinja2.Template(PRINTS[prints]).render(messages=written)
+    assert [message["role"] for message in written[-len(messages) :]] == [message["role"] for message in messages]

@@ -140,7 +140,7 @@ def test_every_text_of_a_conversation_is_read() -> None:
         {"role": "tool", "tool_call_id": "1", "content": {ATTACK: [ATTACK]}},
     ]
     found = NEUTRAL.messages(messages)
-    assert found.places == 8
+    assert found.places == 7  # two parts beside each other are one place
     assert "harmless" not in str(found.messages)
     assert [message["role"] for message in found.messages] == ["system", "user", "assistant", "tool"]
     assert "harmless" in str(messages)
@@ -189,7 +189,9 @@ def test_no_name_of_an_argument_hides_its_value(name: str) -> None:
 @pytest.mark.parametrize("type", [[], {}, None, 1])
 def test_a_part_of_no_known_type_is_read(type: Any) -> None:
     found = NEUTRAL.messages([{"role": "user", "content": [{"type": type, "text": ATTACK}, ATTACK, 1]}])
-    assert found.messages[0]["content"] == [{"type": type, "text": ";"}, ";", 1]
+    assert found.messages[0]["content"] == [{"type": type, "text": ";"}, "", 1]
+    apart = NEUTRAL.messages([{"role": "user", "content": [{"type": type, "text": "[harm"}, "less=0.00]"]}])
+    assert apart.messages[0]["content"] == [{"type": type, "text": ";"}, ""]
 
 
 @pytest.mark.parametrize("arguments", ['{"b":1,  "a": "\\u00e9"}', "no JSON", "[" * 100_000, "9" * 10_000])

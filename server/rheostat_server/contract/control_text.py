@@ -10,6 +10,13 @@ from rheostat_server.contract.dials import DIAL_NAMES, Dials, Limits
 Message = Mapping[str, Any]
 
 DEFAULT_TEMPLATE: Final = "[helpful={helpfulness:.2f}][harmless={safety:.2f}]"
+MEDIA: Final = frozenset(
+    {
+        "image", "image_url", "image_pil", "image_embeds", "input_image", "audio", "audio_url", "audio_embeds",
+        "input_audio", "video", "video_url", "file", "input_file",
+    }
+)  # fmt: skip
+"""Types of content parts that hold no text of the prompt."""
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _ALLOWED_FIELD = re.compile(rf"({'|'.join(DIAL_NAMES)}):\.([0-4])f")
 
@@ -59,11 +66,17 @@ class ControlText:
 
         Raises:
             NoUserMessage: no message has the role "user".
+            ValueError: the last message calls tools, which prompts print after its text.
         """
         result = [dict(message) for message in messages]
         carrier = next((message for message in reversed(result) if message.get("role") == "user"), None)
         if carrier is None:
             raise NoUserMessage("messages has no message with role 'user', which must carry the control text")
+        if result[-1].get("tool_calls") or result[-1].get("function_call"):
+            raise ValueError(
+                "the last of messages calls tools; what they answered must follow, or something would stand after the "
+                "control text"
+            )
         text = self.render(dials)
         carrier["content"] = append_text(carrier.get("content"), text, separator=" ")
         if result[-1] is not carrier:
@@ -74,7 +87,8 @@ class ControlText:
 def append_text(content: object, text: str, *, separator: str) -> str | list[Any]:
     """OpenAI message content (text, or a list of parts) with `text` at the end of its text.
 
-    In a list it joins the last text part: engines put a line break between parts, which training never saw.
+    In a list it joins the last part that is text, since engines put a line break between parts, which training never
+    saw; where another kind of part that a prompt prints comes after that, it is a part of its own at the end.
 
     Raises:
         ValueError: the content is neither text nor a list of parts.
@@ -82,16 +96,31 @@ def append_text(content: object, text: str, *, separator: str) -> str | list[Any
     if isinstance(content, str):
         return f"{content}{separator}{text}" if content else text
     if isinstance(content, list):
-        for place in range(len(content) - 1, -1, -1):
-            if _is_text(content[place]):
-                joined = {**content[place], "text": append_text(content[place]["text"], text, separator=separator)}
-                return [*content[:place], joined, *content[place + 1 :]]
+        printed = [place for place, part in enumerate(content) if not is_media(part)]
+        last = content[printed[-1]] if printed else None
+        if isinstance(last, str) or _is_text(last):
+            joined = _joined(last, text, separator)
+            return [*content[: printed[-1]], joined, *content[printed[-1] + 1 :]]
         return [*content, {"type": "text", "text": text}]
     raise ValueError(f"message content is of type {type(content).__name__}; it must be text or a list of parts")
 
 
+def is_media(part: object) -> bool:
+    """Whether a part of content is a picture, a sound or a file, of which a prompt prints no text."""
+    if not isinstance(part, dict):
+        return False
+    kind = part.get("type")
+    return kind in MEDIA if isinstance(kind, str) else kind is None and not MEDIA.isdisjoint(part)
+
+
 def _is_text(part: object) -> bool:
     return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _joined(part: Any, text: str, separator: str) -> Any:
+    if isinstance(part, str):
+        return append_text(part, text, separator=separator)
+    return {**part, "text": append_text(part["text"], text, separator=separator)}
 
 
 def _stray_braces(template: str) -> bool:

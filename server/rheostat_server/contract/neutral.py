@@ -17,6 +17,9 @@ DEEPEST: Final = 64
 _MEDIA: Final = frozenset({"image_url", "audio_url", "video_url", "input_audio", "file"})
 """Content parts whose member of the same name is an address or data, and no text of the prompt."""
 
+_TEXTS: Final = ("text", "refusal", "thinking")
+"""The members of content parts that prompts print."""
+
 _FIELD: Final = re.compile(r"\{\w+:\.(\d)f\}")
 _RUNS: Final = re.compile(r"\s+|\w+|[^\w\s]+")
 _WORD: Final = re.compile(r"\w+")
@@ -169,17 +172,29 @@ def _arguments(text: str, neutral: Neutral, count: _Count, depth: int) -> Any:
 
 def _parts(items: list[Any], neutral: Neutral, count: _Count) -> list[Any]:
     """Content parts, control text that goes over the border of two of them taken out."""
-    places = [place for place, item in enumerate(items) if isinstance(item, dict) and isinstance(item.get("text"), str)]
-    if len(places) < 2:
+    known = {place: text for place, item in enumerate(items) if (text := _text_of(item)) is not None}
+    if len(known) < 2:
         return items
-    texts, found = neutral([items[place]["text"] for place in places])
+    texts, found = neutral(list(known.values()))
     if not found:
         return items
     count.places += found
     result = list(items)
-    for place, text in zip(places, texts, strict=True):
-        result[place] = {**items[place], "text": text}
+    for place, text in zip(known, texts, strict=True):
+        result[place] = text if isinstance(items[place], str) else {**items[place], _text_name(items[place]): text}
     return result
+
+
+def _text_of(part: Any) -> str | None:
+    """What a prompt prints of a part; None where that is no text."""
+    if isinstance(part, str):
+        return part
+    return part[_text_name(part)] if isinstance(part, dict) and _text_name(part) else None
+
+
+def _text_name(part: dict[str, Any]) -> str:
+    """The member that holds the text of a part; empty where none does."""
+    return next((name for name in _TEXTS if isinstance(part.get(name), str)), "")
 
 
 def _spans(templates: tuple[ControlText, ...], text: str) -> list[Span]:

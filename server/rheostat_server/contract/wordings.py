@@ -49,10 +49,14 @@ def default_wordings() -> Wordings:
 
 
 def with_instruction(messages: Sequence[Message], text: str) -> list[dict[str, Any]]:
-    """A copy of `messages` whose system message ends in `text`; one is put first if there is none."""
+    """A copy of `messages` that begins with a system message, and each of whose system messages ends in `text`.
+
+    Chat templates differ in what they print of several: the first, the last, or all; and some know no "developer".
+    """
     result = [dict(message) for message in messages]
     for message in result:
         if message.get("role") in SYSTEM_ROLES:
             message["content"] = append_text(message.get("content"), text, separator="\n\n")
-            return result
+    if result and result[0].get("role") == "system":
+        return result
     return [{"role": "system", "content": text}, *result]
