@@ -1,7 +1,7 @@
 """Whether a request may run now: the server is not ending, it can be recorded, and caller and engine have room."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from rheostat_server.audit.log import AuditLog
@@ -48,6 +48,14 @@ class Admission:
                 self.queue.turn(caller.name) as waited,
             ):
                 yield Admitted(quota, waited)
+
+    async def check(self, caller: Caller) -> None:
+        """Raises what `admitted` would for a caller whose rates have no room, before its body is read and planned."""
+        await self.rates.check(caller.name, caller.policy.envelope.rates)
+
+    def counted(self, caller: Caller) -> AbstractAsyncContextManager[Quota]:
+        """A request that asks nothing of the engine: it counts for the caller's rates, and waits for no turn."""
+        return self.rates.admitted(caller.name, caller.policy.envelope.rates, candidates=0)
 
     async def spend(self, caller: Caller, tokens: int) -> None:
         """Counts a request's tokens once they are known."""

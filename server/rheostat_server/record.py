@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from rheostat_server.callers import Caller
+from rheostat_server.contract.dials import DIAL_NAMES
+from rheostat_server.control_request import ControlRequest
 from rheostat_server.errors import RheostatError
 from rheostat_server.tracing import NO_SPAN, Span
 
 CANCELLED: Final = "cancelled"
 """How a request ends of which nothing else is noted: its caller went away."""
+ASKED: Final = (*DIAL_NAMES, *(each.name for each in fields(ControlRequest) if each.name != "dials"))
+"""What a request may say of the dials."""
 LONGEST_NAME: Final = 200
 """Names that callers choose are cut, so that a record stays small."""
 
@@ -49,6 +53,14 @@ class Record:
         """Of prompt and answers, as far as they are known."""
         total = self.usage.get("total_tokens")
         return total if isinstance(total, int) else 0
+
+    def ask(self, body: Mapping[str, Any]) -> None:
+        """Notes what a body asks for, before it is known whether it is right: whatever is refused is on record."""
+        model, control = body.get("model"), body.get("control")
+        self.model = model if isinstance(model, str) else None
+        self.stream = body.get("stream") is True
+        if isinstance(control, dict):
+            self.asked = {name: control[name] for name in ASKED if isinstance(control.get(name), (str, int, float))}
 
     def answered(self, status: int = 200) -> None:
         """Unless it is known to have failed."""

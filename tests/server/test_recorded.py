@@ -14,6 +14,7 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from rheostat_server.admission import Admission
+from rheostat_server.api import body
 from rheostat_server.app import create_app
 from rheostat_server.callers.book import Defaults
 from rheostat_server.callers.shelf import Shelf
@@ -433,3 +434,40 @@ async def test_an_id_that_is_no_plain_word_is_not_taken(runtime: Runtime, sent: 
 def test_an_audit_log_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match=r"none/audit\.jsonl cannot be written: No such file"):
         admission_from(Settings(audit=tmp_path / "none" / "audit.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("route", "more", "code"),
+    [
+        ("/v1/chat/completions", {"model": "another"}, "model_not_found"),
+        ("/v1/chat/completions", {"model": "demo:nobody"}, "preset_not_found"),
+        ("/v1/control/plan", {"model": "another"}, "model_not_found"),
+        ("/v1/control/sweep", {"control": {"safety": 0.5, "mode": "magic"}}, "unknown_mode"),
+        ("/v1/chat/completions", {"control": {"safety": 7}, "stream": True}, "invalid_value"),
+    ],
+)
+async def test_what_was_asked_is_on_record_though_it_is_refused(
+    runtime: Runtime, tmp_path: Path, route: str, more: dict[str, Any], code: str
+) -> None:
+    asked = {"safety": 0.25, "mode": "prompt", "unknown": {"x": 1}}
+    async with served(runtime, tmp_path) as server:
+        await server.http.post(route, json={**CHAT, "control": asked, **more}, headers=bearer(LAB_KEY))
+        [record] = server.records()
+    assert (record["code"], record["model"], record["stream"]) == (code, {**CHAT, **more}["model"], "stream" in more)
+    assert record["asked"] == more.get("control", {"safety": 0.25, "mode": "prompt"})
+
+
+@pytest.mark.parametrize(
+    "route", ["/v1/chat/completions", "/v1/control/plan", "/v1/control/sweep", "/v1/control/score"]
+)
+async def test_a_caller_over_its_rates_costs_no_work(
+    runtime: Runtime, tmp_path: Path, route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(runtime, tmp_path, policy=RATED) as server:
+        for _ in range(3):
+            answer = await server.http.post("/v1/control/plan", json=CHAT, headers=bearer(LAB_KEY))
+        assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+        monkeypatch.setattr(body, "read_json_object", None)
+        refused = await server.http.post(route, content=b"{", headers=bearer(LAB_KEY))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert server.engine.asked == []

@@ -123,7 +123,9 @@ async def test_no_point_leaves_the_envelope(runtime: Runtime) -> None:
     assert [point["control"].get("clamped") for point in points[:2]] == [["safety"], ["safety"]]
     async with client(replace(runtime, policy=Policy(replace(envelope, outside="reject")))) as http:
         answer = await http.post(SWEEP, json={**BODY, "sweep": FOUR})
+        five = (await http.post(SWEEP, json=BODY)).json()["points"]
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "outside_envelope")
+    assert sorted({point["safety"] for point in five}) == [0.5, 0.625, 0.75, 0.875, 1.0]
 
 
 async def test_every_point_counts_for_the_callers_rates_and_one_over_them_says_so(runtime: Runtime) -> None:

@@ -11,7 +11,7 @@ from rheostat_server.api.event_stream import EventStream
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import CHAT, CHAT_BODY
 from rheostat_server.api.request_record import record_of
-from rheostat_server.api.runtime import caller_of, runtime_of
+from rheostat_server.api.runtime import caller_with_room, runtime_of
 from rheostat_server.telemetry import unplanned
 
 router = APIRouter()
@@ -22,7 +22,7 @@ async def chat_completions(request: Request) -> Response:
     """Answers a conversation at the dials in force, whole or as a stream, with the receipt in `control`."""
     runtime, record = runtime_of(request), record_of(request)
     with unplanned():
-        chat = await read_chat_request(request, runtime, await caller_of(request))
+        chat = await read_chat_request(request, runtime, await caller_with_room(request))
     if chat.wants_stream:
         events = pipeline.stream(chat, runtime, record)
         return await EventStream.begun(request, events, record, patience=runtime.settings.reader_seconds)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from rheostat_server.api.body import read_json_object
 from rheostat_server.api.control_block import read_control, split_preset
 from rheostat_server.api.request_id import request_id_of
+from rheostat_server.api.request_record import record_of
 from rheostat_server.callers import Caller
 from rheostat_server.chat_request import ChatRequest
 from rheostat_server.errors import InvalidField
@@ -31,6 +32,7 @@ async def read_chat_request(request: Request, runtime: Runtime, caller: Caller) 
         BadRequest, InvalidField, NotFound: the body is at fault.
     """
     body = await read_json_object(request, max_bytes=runtime.settings.max_body_bytes)
+    record_of(request).ask(body)
     headers = _joined(request.headers)
     model, preset = split_preset(_model(body), runtime.engine.models(), caller.policy.presets)
     _check_permitted(model, caller.policy.envelope)

@@ -12,7 +12,8 @@ from rheostat_server.adapters import Adapter
 from rheostat_server.api.chat_body import read_chat_request
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import CHAT_BODY, CONTROL, PLAN
-from rheostat_server.api.runtime import caller_of, runtime_of
+from rheostat_server.api.request_record import record_of
+from rheostat_server.api.runtime import caller_of, caller_with_room, runtime_of
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.modes.reranking import DRAWN_BY
 from rheostat_server.plan import Means, Selection, may_use
@@ -44,12 +45,14 @@ async def show_control(request: Request) -> Response:
 
 @router.post("/v1/control/plan", response_model=None, responses=PLAN, openapi_extra=CHAT_BODY)
 async def show_plan(request: Request) -> Response:
-    """The plan for a chat body: the dials in force and the engine's request."""
-    runtime = runtime_of(request)
-    chat = await read_chat_request(request, runtime, await caller_of(request))
-    prepared = pipeline.prepare(chat, runtime)
+    """The plan for a chat body: the dials in force and the engine's request. It counts as a request of the caller's."""
+    runtime, record, caller = runtime_of(request), record_of(request), await caller_with_room(request)
+    async with runtime.admission.counted(caller) as quota:
+        record.headers |= quota.headers()
+        prepared = pipeline.prepare(await read_chat_request(request, runtime, caller), runtime)
     parts = plan_parts(prepared.in_force, prepared.plan)
-    return json_response({**parts, "engine": runtime.engine.name, "engine_request": prepared.plan.body})
+    told = {**parts, "engine": runtime.engine.name, "engine_request": prepared.plan.body}
+    return json_response(told, headers=record.headers)
 
 
 def _can_run(mode: str, adapters: Sequence[Adapter], selection: Selection | None) -> bool:

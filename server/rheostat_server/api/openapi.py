@@ -135,7 +135,7 @@ CHAT: Final[Responses] = {
     **answers.refusals((*_READ, 403, 404, 429, 502, 504)),
 }
 PLAN: Final[Responses] = {
-    200: answers.answer(answers.PLAN, "What would be run."), **answers.refusals((*_READ, 403, 404))
+    200: answers.answer(answers.PLAN, "What would be run.", rated=True), **answers.refusals((*_READ, 403, 404, 429))
 }  # fmt: skip
 SCORE: Final[Responses] = {
     200: answers.answer(answers.SCORES, "Levels of the response.", rated=True), **answers.refusals((*_READ, 429, 501))

@@ -13,7 +13,7 @@ from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import SCORE, SCORE_BODY
 from rheostat_server.api.request_record import record_of
-from rheostat_server.api.runtime import caller_of, runtime_of
+from rheostat_server.api.runtime import caller_with_room, runtime_of
 from rheostat_server.callers import Caller
 from rheostat_server.errors import InvalidField, NoScorers
 from rheostat_server.modes.reranking import conversation
@@ -33,7 +33,7 @@ async def score(request: Request) -> Response:
 
     It counts as a request and as a candidate of the caller's rates.
     """
-    runtime, record, caller = runtime_of(request), record_of(request), await caller_of(request)
+    runtime, record, caller = runtime_of(request), record_of(request), await caller_with_room(request)
     body = await read_json_object(request, max_bytes=runtime.settings.max_body_bytes)
     _check(body)
     if runtime.track is None:

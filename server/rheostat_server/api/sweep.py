@@ -17,18 +17,18 @@ from rheostat_server.api.event_stream import EventStream
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import SWEEP, SWEEP_BODY
 from rheostat_server.api.request_record import record_of
-from rheostat_server.api.runtime import caller_of, runtime_of
+from rheostat_server.api.runtime import caller_with_room, runtime_of
 from rheostat_server.chat_request import ChatRequest
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, Level
 from rheostat_server.engines import DONE
 from rheostat_server.errors import InvalidField
+from rheostat_server.policy import DialRange
 from rheostat_server.record import Record
 from rheostat_server.runtime import Runtime
 from rheostat_server.sse import event
 from rheostat_server.sweep import Reached, Sweep, as_json, grid
 
 ROUTE: Final = "/v1/control/sweep"
-FIVE_LEVELS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 router = APIRouter()
 
 _RIGHT: Final[Mapping[Any, str]] = {
@@ -52,11 +52,16 @@ class SweepBlock(BaseModel):
     helpfulness: Levels | None = None
     scores: bool = True
 
-    def levels(self) -> dict[DialName, Sequence[float]]:
-        """Five levels of either dial, where none is given."""
+    def levels(self, ranges: Mapping[DialName, DialRange]) -> dict[DialName, Sequence[float]]:
+        """Five levels of what the caller may have of either dial, where none is given."""
         given: dict[DialName, list[float] | None] = {"safety": self.safety, "helpfulness": self.helpfulness}
         named: dict[DialName, Sequence[float]] = {name: levels for name, levels in given.items() if levels}
-        return named or dict.fromkeys(DIAL_NAMES, FIVE_LEVELS)
+        return named or {name: _five_levels(allowed) for name, allowed in ranges.items()}
+
+
+def _five_levels(allowed: DialRange) -> list[float]:
+    width = allowed.maximum - allowed.minimum
+    return list(dict.fromkeys(round(allowed.minimum + width * place / 4, 4) for place in range(5)))
 
 
 @router.post(ROUTE, response_model=None, responses=SWEEP, openapi_extra=SWEEP_BODY)
@@ -66,7 +71,7 @@ async def sweep(request: Request) -> Response:
     Every point counts as a request of the caller's, and is held to its envelope and rates.
     """
     runtime, record = runtime_of(request), record_of(request)
-    chat = await read_chat_request(request, runtime, await caller_of(request))
+    chat = await read_chat_request(request, runtime, await caller_with_room(request))
     asked = _sweep(chat, runtime.settings.max_sweep)
     asked.check(runtime)
     record.model, record.stream, record.asked = chat.model, chat.wants_stream, chat.control.as_json()
@@ -95,7 +100,7 @@ def _told(reached: Reached) -> dict[str, Any]:
 def _sweep(chat: ChatRequest, most: int) -> Sweep:
     """Raises InvalidField for a grid that is wrong or too large, and for fields of one answer's form."""
     block = _read_block(chat.body.get("sweep"))
-    points = grid(block.levels())
+    points = grid(block.levels(chat.caller.policy.envelope.ranges()))
     if len(points) > most:
         raise InvalidField(f"sweep has {len(points)} points; at most {most} are answered", param="sweep")
     for name, value in (("n", chat.body.get("n")), ("stream_options", chat.body.get("stream_options"))):

@@ -86,6 +86,16 @@ class RateLimits:
                 quota = await self._watch.asked(admit, otherwise=NO_QUOTA)
             yield quota
 
+    async def check(self, caller: str, rates: Rates) -> None:
+        """Refuses a request for which there is no room, before any work is done for it; nothing is counted.
+
+        Raises:
+            TooManyRequests, LimitsUnavailable: as `admitted`.
+        """
+        if rates.by_minute():
+            quota = await self._watch.asked(partial(self._quota, caller, rates), otherwise=NO_QUOTA)
+            _refuse_over(quota, {})
+
     async def spend(self, caller: str, rates: Rates, *, tokens: int) -> None:
         """Counts tokens once they are known, even if the request is cancelled meanwhile.
 
@@ -101,9 +111,7 @@ class RateLimits:
 
     async def _admit(self, held: AsyncExitStack, caller: str, rates: Rates, wanted: Mapping[LimitName, int]) -> Quota:
         quota = await self._quota(caller, rates)
-        for name, standing in quota.standings.items():
-            if standing.left < wanted.get(name, 1):
-                raise _counted(name, over_rate(name, quota, wanted=wanted.get(name, 1)))
+        _refuse_over(quota, wanted)
         await self._lease(held, caller, rates, quota)
         await self._take(caller, rates, wanted)
         return Quota({name: standing.after(wanted.get(name, 0)) for name, standing in quota.standings.items()})
@@ -130,6 +138,13 @@ class RateLimits:
             await self._watch.asked(partial(self._windows.add_tokens, caller, tokens), otherwise=None)
         except LimitsUnavailable:
             return
+
+
+def _refuse_over(quota: Quota, wanted: Mapping[LimitName, int]) -> None:
+    """Raises TooManyRequests where less is left than is wanted, one of whatever `wanted` does not name."""
+    for name, standing in quota.standings.items():
+        if standing.left < wanted.get(name, 1):
+            raise _counted(name, over_rate(name, quota, wanted=wanted.get(name, 1)))
 
 
 def _counted(name: str, refusal: TooManyRequests) -> TooManyRequests:
