@@ -117,7 +117,6 @@ async def _let_in(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncG
     with record.span.child("plan"), unplanned():
         prepared = prepare(chat, runtime)
     record.control = plan_parts(prepared.in_force, prepared.plan)
-    count_plan(prepared.in_force, prepared.plan)
     mode, admission = prepared.plan.mode, runtime.admission
     with counted(mode):
         async with AsyncExitStack() as stack:
@@ -125,6 +124,7 @@ async def _let_in(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncG
                 admitted = await stack.enter_async_context(
                     admission.admitted(chat.caller, candidates=prepared.candidates)
                 )
+            count_plan(prepared.in_force, prepared.plan)
             record.headers |= admitted.quota.headers()
             if admitted.waited:
                 prepared.timing.marks["queued"] = round(admitted.waited * 1000, 3)

@@ -55,6 +55,7 @@ ODD_REQUESTS: Final[list[dict[str, Any]]] = [
     {"model": f"demo:{ODD}"},
     {"model": "demo:strict", "max_completion_tokens": ODD},
     {"messages": ODD},
+    *[{}] * 6,
 ]
 
 
@@ -92,7 +93,7 @@ envelopes:
     safety: {min: 0.3, default: 0.5}
     candidates: 4
     max_tokens: 20
-    rate: {requests_per_minute: 3}
+    rate: {requests_per_minute: 6}
     modes: [auto, "off", prompt, rerank, prompt+rerank]
 keys:
   - {name: vorn-app, sha256: "KEY", envelope: narrow}
