@@ -24,6 +24,7 @@ _USAGE: Final = re.compile(rb',"usage":(\{(?:[^{}]|\{[^{}]*\})*\})')
 """As engines write it, without spaces; within a JSON text its quotes would be escaped."""
 _NONE_YET: Final = b',"usage":null'
 _NO_CHOICES: Final = b'"choices":[]'
+_CHOICE: Final = re.compile(rb'"choices":\[\{"index":(\d+)')
 
 
 def estimated(body: ChatBody, *, completion_tokens: int = 0) -> dict[str, Any]:
@@ -72,9 +73,12 @@ async def metered(
 
 
 class UsageTally:
-    """Lets a stream's events through as if no more had been asked for than by the caller, and keeps the last count."""
+    """Lets a stream's events through as if no more had been asked for than by the caller, and keeps the counts.
 
-    __slots__ = ("_cut", "_each", "_last", "_wanted", "events")
+    Those within a stream are each of one choice; the last one, in an event of its own, is of all.
+    """
+
+    __slots__ = ("_cut", "_each", "_last", "_of_choices", "_wanted", "events")
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         """`options` are the `stream_options` that the caller gave."""
@@ -82,6 +86,7 @@ class UsageTally:
         self._each = self._wanted and bool(options.get("continuous_usage_stats"))
         self._cut = b""
         self._last = b""
+        self._of_choices: dict[bytes, bytes] = {}
         self.events = 0
 
     def let_through(self, chunk: bytes) -> bytes:
@@ -99,8 +104,15 @@ class UsageTally:
 
     @property
     def known(self) -> dict[str, Any]:
-        """The engine's last count; empty where it told none."""
-        return orjson.loads(self._last) if self._last else {}
+        """The engine's count of all choices, or its last ones of each together; empty where it told none."""
+        if self._last:
+            return dict(orjson.loads(self._last))
+        told = [orjson.loads(raw) for raw in self._of_choices.values()]
+        if not told:
+            return {}
+        completion = sum(each.get("completion_tokens") or 0 for each in told)
+        prompt = told[0].get("prompt_tokens") or 0
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def _passed(self, event: bytes) -> bytes:
         """What the caller gets of an event: nothing of one that holds a count alone, and was not asked for."""
@@ -110,9 +122,11 @@ class UsageTally:
         found = _USAGE.search(event)
         if found is None:
             return self._passed_otherwise(event)
-        self._last = found[1]
         if _NO_CHOICES in event:
+            self._last = found[1]
             return event if self._wanted else b""
+        choice = _CHOICE.search(event)
+        self._of_choices[choice[1] if choice else b""] = found[1]
         if self._each:
             return event
         return event[: found.start()] + (_NONE_YET if self._wanted else b"") + event[found.end() :]

@@ -55,7 +55,15 @@ def test_a_caller_sees_what_it_asked_for_wherever_the_bytes_are_cut(options: dic
 def test_a_stream_that_is_cut_off_has_the_count_of_its_last_whole_event() -> None:
     tally = UsageTally({})
     tally.let_through(ASKED[: ASKED.index(b'"content":"b"')])
-    assert tally.known == usage(1)
+    assert tally.known == {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+
+
+def test_counts_of_several_choices_are_added_up_while_the_last_one_has_not_come() -> None:
+    tally = UsageTally({})
+    for index, tokens in ((0, 1), (1, 1), (0, 2), (1, 5), (2, 3)):
+        choice = {"index": index, "delta": {"content": "x"}}
+        tally.let_through(event({**ID, "choices": [choice], "usage": usage(tokens)}))
+    assert tally.known == {"prompt_tokens": 5, "completion_tokens": 10, "total_tokens": 15}
 
 
 def test_json_with_spaces_and_other_line_ends_is_read_too() -> None:
