@@ -82,6 +82,7 @@ class Record:
             "part_of": self.part_of,
             "route": self.route,
             "caller": self.caller and self.caller.name,
+            "key": self.caller and self.caller.key,
             "envelope": self.caller and self.caller.policy.envelope.name,
             "model": self.model and self.model[:LONGEST_NAME],
             "stream": self.stream,

@@ -19,8 +19,12 @@ ANONYMOUS: Final = "anonymous"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and what holds for it. An `admin` may have the policy file read anew."""
+    """Who asks, and what holds for it. An `admin` may have the policy file read anew.
+
+    Rates, turns and the audit log go by `name`. `key` is the name of the key that it showed, of which it may have two.
+    """
 
     name: str = ANONYMOUS
     policy: Policy = field(default_factory=Policy)
     admin: bool = False
+    key: str | None = None

@@ -40,7 +40,7 @@ class Book:
         policies = {
             name: Policy(_envelope(name, each, part.floor, defaults), presets) for name, each in part.envelopes.items()
         }
-        keys = tuple(Key(key.name, key.sha256, key.envelope, key.expires, key.admin) for key in part.keys)
+        keys = tuple(Key(key.name, key.sha256, key.envelope, key.owner, key.expires, key.admin) for key in part.keys)
         return cls(policies, keys, part.anonymous, part.oidc, digest)
 
     def caller_of_key(self, key: str, *, now: datetime | None = None) -> Caller | None:
@@ -55,7 +55,7 @@ class Book:
             return None
         if not found[0].holds_at(now or datetime.now(UTC)):
             raise Unauthorized(f"the key {found[0].name!r} expired on {found[0].expires:%Y-%m-%d %H:%M} UTC")
-        return Caller(found[0].name, self.policies[found[0].envelope], admin=found[0].admin)
+        return Caller(found[0].caller, self.policies[found[0].envelope], admin=found[0].admin, key=found[0].name)
 
     def caller_without_key(self) -> Caller:
         """Anonymous, where the operator lets people be.

@@ -54,13 +54,13 @@ def create(
 
 @app.command("list")
 def list_keys(policy: File, as_json: AsJson = False) -> None:
-    """Lists the callers: names, envelopes, and until when their keys hold. Keys themselves are not known here."""
+    """Lists the keys: names, callers, envelopes, and until when they hold. Keys themselves are not known here."""
     with _refusing():
         keys = read_policy(policy)[0].keys
     if as_json:
         typer.echo(json.dumps([_row(key) for key in keys]))
         return
-    table = Table("name", "envelope", "sha256", "expires", "admin")
+    table = Table("name", "caller", "envelope", "sha256", "expires", "admin")
     for key in keys:
         row = _row(key)
         table.add_row(*(str(value) if value is not None else "" for value in row.values()))
@@ -69,7 +69,7 @@ def list_keys(policy: File, as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(name: Name, policy: File) -> None:
-    """Takes a caller's key away. Servers take it in by SIGHUP or POST /v1/admin/policy/reload."""
+    """Takes a caller's keys away. Servers take it in by SIGHUP or POST /v1/admin/policy/reload."""
     with _refusing():
         PolicyFile(policy).revoke(name)
     typer.echo(f"{name} is revoked; {_RELOAD}", err=True)
@@ -94,6 +94,7 @@ def _show_key(name: str, key: str, *, as_json: bool) -> None:
 def _row(key: KeyPart) -> dict[str, str | bool | None]:
     return {
         "name": key.name,
+        "caller": key.owner,
         "envelope": key.envelope,
         "sha256": f"{key.sha256[:12]}…",
         "expires": f"{key.expires:%Y-%m-%d %H:%M} UTC" if key.expires else None,

@@ -9,14 +9,16 @@ from datetime import UTC, datetime, timedelta
 from fcntl import LOCK_EX, flock
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ruamel.yaml import YAML
 
 from rheostat_server.callers.file import PolicyError, read_policy
 from rheostat_server.callers.keys import digest_of, new_key
+from rheostat_server.callers.schema import LONGEST_NAME
 
-ENDED = "-until-"
+ENDED: Final = "-until-%Y%m%dT%H%M%S"
+"""How the name of a key that another one replaces goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +41,23 @@ class PolicyFile:
         return key
 
     def revoke(self, name: str) -> None:
-        """Takes a caller's key away; raises PolicyError if there is none of that name."""
+        """Takes a key away, and all others of the caller of that name; raises PolicyError if there is none."""
         with self._changed() as policy:
             keys = _keys(policy)
-            del keys[self._place(name, policy)]
+            ended = {at for at, key in enumerate(keys) if key.get("caller") == name} | {self._place(name, policy)}
+            for at in sorted(ended, reverse=True):
+                del keys[at]
 
     def rotate(self, name: str, *, grace: timedelta = timedelta(0)) -> str:
-        """A new key for a caller. The old one ends at once, or holds for `grace` more under another name."""
+        """A new key for a caller. The old one ends at once, or is the same caller's, by another name, for `grace`."""
         with self._changed() as policy:
             keys = _keys(policy)
             old = keys[self._place(name, policy)]
             key = new_key()
             if grace:
-                until = datetime.now(UTC) + grace
-                keys.append({**old, "name": f"{name}{ENDED}{until:%Y%m%dT%H%M%S}", "expires": _written(until)})
+                until = _written(datetime.now(UTC) + grace)
+                whose = {"name": _name_until(name, until), "caller": old.get("caller", name)}
+                keys.append({**old, **whose, "expires": until})
             old["sha256"] = digest_of(key)
         return key
 
@@ -125,6 +130,11 @@ def _entry(name: str, key: str, envelope: str, expires: datetime | None, *, admi
         **({"expires": _written(expires)} if expires else {}),
         **({"admin": True} if admin else {}),
     }
+
+
+def _name_until(name: str, until: datetime) -> str:
+    end = until.strftime(ENDED)
+    return name[: LONGEST_NAME - len(end)] + end
 
 
 def _written_null(representer: Any, _: None) -> Any:

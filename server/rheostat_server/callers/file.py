@@ -1,6 +1,7 @@
 """Reads a policy file and checks it whole: every fault is told at once, by its line."""
 
 import hashlib
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,17 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.parser import ParserError
+from ruamel.yaml.scanner import ScannerError
 
+from rheostat_server.callers.keys import PREFIX
 from rheostat_server.callers.schema import PolicyPart
 from rheostat_server.errors import CannotStart
+from rheostat_server.policy import DEFAULT_PRESETS
 
 LONGEST_FILE: Final = 16 * 2**20
 _LONGEST_VALUE: Final = 60
-_SECRET: Final = frozenset({"sha256"})
+_MADE_HERE: Final = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9_-]+")
 Place = tuple[int | str, ...]
 
 
@@ -35,19 +40,24 @@ class Known:
 
 @dataclass(slots=True)
 class _Faults:
-    """What is wrong with a file, and where."""
+    """What is wrong with a file, and where; no key that was made here is quoted, wherever it stands."""
 
     path: Path
-    tree: Any
-    told: list[str] = field(default_factory=list)
+    raw: bytes
+    found: list[tuple[Place, str]] = field(default_factory=list)
 
     def add(self, place: Place, message: str) -> None:
-        name = ".".join(str(part) for part in place) or "the file"
-        self.told.append(f"{self.path}:{_line_of(self.tree, place)}: {name}: {message}")
+        self.found.append((place, message))
 
     def check(self) -> None:
-        if self.told:
-            raise PolicyError("\n".join(self.told))
+        if self.found:
+            tree = _with_lines(self.raw)
+            told = [self._told(tree, place, message) for place, message in self.found]
+            raise PolicyError("\n".join(told)) from None
+
+    def _told(self, tree: Any, place: Place, message: str) -> str:
+        name = ".".join(str(part) for part in place) or "the file"
+        return f"{self.path}:{_line_of(tree, place)}: {_without_keys(f'{name}: {message}')}"
 
 
 def read_policy(path: Path, known: Known | None = None) -> tuple[PolicyPart, str]:
@@ -57,10 +67,9 @@ def read_policy(path: Path, known: Known | None = None) -> tuple[PolicyPart, str
         PolicyError: the file cannot be read, is no YAML, or does not fit.
     """
     raw = _read(path)
-    tree, found = _parsed(path, raw)
-    faults = _Faults(path, tree)
+    faults = _Faults(path, raw)
     try:
-        policy = PolicyPart.model_validate(found)
+        policy = PolicyPart.model_validate(_parsed(path, raw))
     except ValidationError as exc:
         for error in exc.errors(include_url=False):
             faults.add(_place(error), _told(error))
@@ -81,15 +90,31 @@ def _read(path: Path) -> bytes:
     return raw
 
 
-def _parsed(path: Path, raw: bytes) -> tuple[Any, Any]:
-    """The tree with its lines, and its plain values; names that stand twice are faults of YAML."""
+def _parsed(path: Path, raw: bytes) -> Any:
+    """The plain values; names that stand twice are faults of YAML."""
     try:
-        return YAML(typ="rt").load(raw), YAML(typ="safe", pure=True).load(raw)
+        return YAML(typ="safe", pure=True).load(raw)
     except MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
-        raise PolicyError(f"{path}:{line}: this is no YAML: {' '.join(str(exc.problem or exc).split())}") from exc
+        raise PolicyError(f"{path}:{line}: this is no YAML: {_problem(exc)}") from None
     except (YAMLError, UnicodeDecodeError, RecursionError) as exc:
         raise PolicyError(f"{path}:1: this is no YAML: {' '.join(str(exc).split())}") from exc
+
+
+def _with_lines(raw: bytes) -> Any:
+    """The same with the line of each part, which takes as long again: for faults alone."""
+    try:
+        return YAML(typ="rt").load(raw)
+    except (YAMLError, RecursionError):
+        return None
+
+
+def _problem(error: MarkedYAMLError) -> str:
+    """Up to what it quotes, which may be a key; where YAML itself is wrong that is a sign or two."""
+    problem = " ".join(str(error.problem or type(error).__name__).split())
+    if isinstance(error, (ScannerError, ParserError)):
+        return _without_keys(problem)
+    return re.split("[\"']", problem)[0].strip()
 
 
 def _check_names(policy: PolicyPart, faults: _Faults, known: Known) -> None:
@@ -111,7 +136,7 @@ def _check_envelopes(policy: PolicyPart, faults: _Faults, known: Known) -> None:
             if most < floor:
                 faults.add(("envelopes", name, dial, "max"), f"it is {most:g}, below the floor of {floor:g}")
         for kind, allowed, there in (
-            ("presets", part.presets, policy.presets),
+            ("presets", part.presets, DEFAULT_PRESETS if policy.presets is None else policy.presets),
             ("models", part.models, known.models),
             ("adapters", part.adapters, known.adapters),
         ):
@@ -121,19 +146,28 @@ def _check_envelopes(policy: PolicyPart, faults: _Faults, known: Known) -> None:
 
 
 def _check_keys(policy: PolicyPart, faults: _Faults) -> None:
+    """No value is quoted: it may be the key itself, under the wrong name."""
+    names: dict[str, int] = {}
+    hashes: dict[str, int] = {}
+    owners: dict[str, int] = {}
     for at, key in enumerate(policy.keys):
-        _check_known(("keys", at, "envelope"), key.envelope, policy.envelopes, "envelope", faults)
-        for what, others in (
-            ("name", [other.name for other in policy.keys[:at]]),
-            ("sha256", [other.sha256 for other in policy.keys[:at]]),
-        ):
-            if getattr(key, what) in others:
-                faults.add(("keys", at, what), f"keys.{others.index(getattr(key, what))} has the same")
+        if key.envelope not in policy.envelopes:
+            faults.add(("keys", at, "envelope"), f"there is no such envelope; {_there_are(policy.envelopes)}")
+        for what, value, first in (("name", key.name, names), ("sha256", key.sha256, hashes)):
+            if first.setdefault(value, at) != at:
+                faults.add(("keys", at, what), f"keys.{first[value]} has the same")
+        first_of_caller = owners.setdefault(key.owner, at)
+        if key.envelope in policy.envelopes and key.envelope != policy.keys[first_of_caller].envelope:
+            faults.add(("keys", at, "envelope"), f"keys.{first_of_caller} is of the same caller, and has another one")
 
 
 def _check_known(place: Place, name: str, known: Collection[str], what: str, faults: _Faults) -> None:
     if name not in known:
-        faults.add(place, f"there is no {what} {name!r}; there are: {', '.join(sorted(known)) or 'none'}")
+        faults.add(place, f"there is no {what} {name!r}; {_there_are(known)}")
+
+
+def _there_are(known: Collection[str]) -> str:
+    return f"there are: {', '.join(sorted(known)) or 'none'}"
 
 
 def _place(error: ErrorDetails) -> Place:
@@ -142,11 +176,16 @@ def _place(error: ErrorDetails) -> Place:
 
 
 def _told(error: ErrorDetails) -> str:
+    """A value is quoted where it cannot be a key under the wrong name."""
     message = error["msg"].removeprefix("Value error, ")
-    if _SECRET & set(error["loc"]) or isinstance(error["input"], (dict, list)):
+    if _place(error)[:1] in ((), ("keys",)) or isinstance(error["input"], (dict, list)):
         return message
     value = repr(error["input"])
     return f"{message}; it is {value if len(value) <= _LONGEST_VALUE else f'{value[:_LONGEST_VALUE]}…'}"
+
+
+def _without_keys(text: str) -> str:
+    return _MADE_HERE.sub(f"{PREFIX}…", text)
 
 
 def _line_of(tree: Any, place: Sequence[int | str]) -> int:

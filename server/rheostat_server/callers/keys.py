@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,11 +10,12 @@ from typing import Final
 
 PREFIX: Final = "rheostat-"
 _RANDOM_BYTES: Final = 32
+_OURS: Final = re.compile(re.escape(PREFIX) + r"[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A caller's name, the hash of its key, its envelope's name, and until when it holds.
+    """A key's name and hash, its envelope's name, whose it is, and until when it holds.
 
     A key has 256 random bits, so that its plain SHA-256 cannot be turned back; a slow hash is for what people choose.
     """
@@ -21,6 +23,7 @@ class Key:
     name: str
     sha256: str
     envelope: str
+    caller: str
     expires: datetime | None = None
     admin: bool = False
 
@@ -34,6 +37,11 @@ class Key:
 def new_key() -> str:
     """A key that nobody has had before."""
     return PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+def is_key(text: str) -> bool:
+    """Whether it looks like a key that was made here."""
+    return bool(_OURS.fullmatch(text))
 
 
 def digest_of(key: str) -> str:

@@ -1,14 +1,32 @@
 """The policy file as YAML says it; what it means is in `book.py`."""
 
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from rheostat_server.callers import ANONYMOUS
+from rheostat_server.callers.keys import is_key
 from rheostat_server.contract.dials import DialName, Level
 from rheostat_server.modes import CONTROLLED, KNOWN_MODES
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+
+def _no_key(name: str) -> str:
+    """A name is shown to everyone who reads logs."""
+    if is_key(name):
+        raise ValueError("this is a key; write a name here, and the key's SHA-256 under keys")
+    return name
+
+
+def _somebody(name: str) -> str:
+    if name == ANONYMOUS:
+        raise ValueError("callers without a key have this name; take another one")
+    return name
+
+
+LONGEST_NAME: Final = 64
+Name = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._@-]{{0,{LONGEST_NAME - 1}}}$"), AfterValidator(_no_key)]
+CallerName = Annotated[Name, AfterValidator(_somebody)]
 
 
 def _moment(value: object) -> object:
@@ -86,13 +104,22 @@ class EnvelopePart(_Part):
 
 
 class KeyPart(_Part):
-    """A caller's key as its SHA-256 in hex, as `rheostat keys create` writes it."""
+    """A key as its SHA-256 in hex, as `rheostat keys create` writes it.
 
-    name: Name
+    `caller` is whose it is, where that is not the key's own name: a caller has two keys while one takes the other's
+    place.
+    """
+
+    name: CallerName
     sha256: str
     envelope: str
+    caller: CallerName | None = None
     expires: Moment | None = None
     admin: bool = False
+
+    @property
+    def owner(self) -> str:
+        return self.caller or self.name
 
     @field_validator("sha256")
     @classmethod

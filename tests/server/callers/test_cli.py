@@ -52,13 +52,28 @@ def test_a_key_is_created_used_rotated_and_revoked(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["policy.yaml"]
 
 
-def test_after_a_rotation_with_grace_both_keys_hold_for_a_while(tmp_path: Path) -> None:
+def test_after_a_rotation_with_grace_both_keys_are_the_same_callers_for_a_while(tmp_path: Path) -> None:
     path = write(tmp_path)
     new = keys("rotate", "kids-app", "--policy", path, "--grace", "2h").stdout.strip()
-    assert caller(path, new) == "kids-app"
-    assert (caller(path, KIDS_KEY) or "").startswith("kids-app-until-")
-    with pytest.raises(Unauthorized):
+    assert caller(path, new) == caller(path, KIDS_KEY) == "kids-app"
+    told = json.loads(keys("list", "--policy", path, "--json").stdout)
+    assert [key["caller"] for key in told if key["name"].startswith("kids-app")] == ["kids-app", "kids-app"]
+    with pytest.raises(Unauthorized, match="'kids-app-until-"):
         caller(path, KIDS_KEY, now=datetime.now(UTC) + timedelta(hours=3))
+
+
+def test_a_caller_who_is_revoked_has_no_key_left(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    newest = [PolicyFile(path).rotate("kids-app", grace=timedelta(hours=hours)) for hours in (1, 2)][-1]
+    PolicyFile(path).revoke("kids-app")
+    assert (caller(path, newest), caller(path, KIDS_KEY)) == (None, None)
+    assert [key.name for key in read_policy(path)[0].keys] == ["lab-app", "operator"]
+
+
+def test_a_long_name_can_be_rotated(tmp_path: Path) -> None:
+    path, name = write(tmp_path), "n" * 64
+    old = PolicyFile(path).create(name, "lab")
+    assert caller(path, PolicyFile(path).rotate(name, grace=timedelta(hours=1))) == caller(path, old) == name
 
 
 def test_a_list_tells_names_and_no_keys(tmp_path: Path) -> None:
@@ -74,7 +89,7 @@ def test_a_list_tells_names_and_no_keys(tmp_path: Path) -> None:
     ("arguments", "told"),
     [
         (("create", "kids-app", "--envelope", "lab"), "there is a key named 'kids-app'"),
-        (("create", "x", "--envelope", "lost"), "no envelope 'lost'; there are: children, lab"),
+        (("create", "x", "--envelope", "lost"), "keys.3.envelope: there is no such envelope; there are: children, lab"),
         (("create", "a b", "--envelope", "lab"), "keys.3.name"),
         (("create", "x", "--envelope", "lab", "--expires-in", "soon"), "such as 90d"),
         (("revoke", "lost"), "no key 'lost'; there are: kids-app, lab-app, operator"),

@@ -1,5 +1,6 @@
 """A policy file is checked whole, and every fault is told by its line."""
 
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from rheostat_server.callers.book import Book, Defaults
 from rheostat_server.callers.file import Known, PolicyError, read_policy
+from rheostat_server.callers.keys import PREFIX, is_key, new_key
 from rheostat_server.errors import Unauthorized
 from tests.server.callers.files import KIDS_KEY, LAB_KEY, POLICY, write
 
@@ -24,9 +26,8 @@ def test_each_key_has_its_envelope(tmp_path: Path) -> None:
     assert kids is not None
     assert lab is not None
     envelope = kids.policy.envelope
-    assert (kids.name, envelope.name, envelope.modes, envelope.default_mode) == (
-        "kids-app", "children", ("adapter", "rerank"), "adapter",
-    )  # fmt: skip
+    assert (kids.name, kids.key) == ("kids-app", "kids-app")
+    assert (envelope.name, envelope.modes, envelope.default_mode) == ("children", ("adapter", "rerank"), "adapter")
     assert envelope.safety.ends == (0.8, 1.0)
     assert envelope.safety.default == 1.0
     assert (envelope.helpfulness.ends, envelope.helpfulness.default) == ((0.0, 0.8), 0.75)
@@ -84,10 +85,17 @@ def test_a_key_ends_when_it_expires(tmp_path: Path) -> None:
         ("envelopes:\n  a: {candidates: 0}", 2, "greater than or equal to 1; it is 0"),
         ("envelopes:\n  a: {rate: {requests_per_minute: 1.5}}", 2, "valid integer"),
         ("envelopes: {a: }\nkeys:\n  - {name: k, sha256: x, envelope: a}", 3, "keys.0.sha256: 64 hexadecimal digits"),
-        (f"envelopes: {{a: }}\nkeys:\n  - name: k\n    sha256: '{HASH}'\n    envelope: b", 5, "no envelope 'b'"),
+        (
+            f"envelopes: {{a: }}\nkeys:\n  - name: k\n    sha256: '{HASH}'\n    envelope: b",
+            5,
+            "no such envelope; there are: a",
+        ),
         ("anonymous: b\nenvelopes: {a: }", 1, "anonymous: there is no envelope 'b'; there are: a"),
         ("envelopes:\n  a: {presets: [wild]}\npresets: {calm: {safety: 1}}", 2, "no preset 'wild'; there are: calm"),
+        ("envelopes:\n  a: {presets: [stric]}", 2, "no preset 'stric'; there are: balanced, open, strict"),
         ("envelopes: {a: }\nkeys:\n  - {name: k, sha256: 'A', envelope: a, expires: soon}", 3, "a date or a time"),
+        (f"envelopes: {{a: }}\nkeys:\n  - {{name: anonymous, sha256: '{HASH}', envelope: a}}", 3, "take another one"),
+        (f"envelopes: {{a: }}\nkeys:\n  - {{name: k, caller: 'oidc:x', sha256: '{HASH}', envelope: a}}", 3, "match"),
         ("keys: []", 1, "envelopes: Field required"),
         ("envelopes: {}", 1, "at least 1 item"),
         ("[1, 2]", 1, "the file: "),
@@ -123,6 +131,64 @@ def test_all_faults_are_told_at_once_and_no_hash_is_quoted(tmp_path: Path) -> No
     with pytest.raises(PolicyError) as refusal:
         read_policy(write(tmp_path, f"envelopes: {{a: }}\nkeys: [{{name: k, sha256: {secret}, envelope: a}}]"))
     assert secret not in str(refusal.value)
+
+
+def test_a_caller_may_have_two_keys_with_the_same_envelope(tmp_path: Path) -> None:
+    text = POLICY.replace("envelope: lab}", "envelope: lab, caller: kids-app}")
+    with pytest.raises(PolicyError, match=r":14: keys.1.envelope: keys.0 is of the same caller, and has another one"):
+        book_of(tmp_path, text)
+    book = book_of(tmp_path, text.replace("envelope: lab, caller", "envelope: children, caller"))
+    callers = [book.caller_of_key(key) for key in (KIDS_KEY, LAB_KEY)]
+    assert [caller and (caller.name, caller.key) for caller in callers] == [
+        ("kids-app", "kids-app"),
+        ("kids-app", "lab-app"),
+    ]
+
+
+OWN_KEY = "a-key-of-our-own-making"
+KEY_OF_OURS = f"{PREFIX}{'Kq3_-'.ljust(43, 'v')}"
+MISPLACED = [
+    "envelopes: {{a: }}\nkeys: [{{name: x, key: {key}, envelope: a}}]",
+    "envelopes: {{a: }}\nkeys: [{{name: '{key}!', sha256: x, envelope: a}}]",
+    "envelopes: {{a: }}\nkeys: [{{name: x, sha256: {key}, envelope: a}}]",
+    "envelopes: {{a: }}\nkeys: [{{name: x, sha256: '" + HASH + "', envelope: {key}}}]",
+    "envelopes: {{a: }}\nkeys: [{{name: x, sha256: '" + HASH + "', envelope: a, expires: {key}}}]",
+    "envelopes: {{a: }}\nkeys: [{{name: x, key: {key}, key: {key}}}]",
+    "envelopes: {{a: }}\nkeys: [*{key}]",
+    "envelopes: {{a: }}\nkeys: [!{key} x]",
+    "envelopes: {{a: }}\nkeys: {key}",
+    "envelopes: {{a: }}\nkeys: [{key}]",
+    "{key}",
+]
+MISPLACED_OF_OURS = [
+    "envelopes: {{a: }}\nkeys: [{{name: {key}, sha256: '" + HASH + "', envelope: a}}]",
+    "envelopes: {{a: }}\nkeys: [{{name: x, caller: {key}, sha256: '" + HASH + "', envelope: a}}]",
+    "envelopes: {{a: }}\nkeys: [{{name: x, {key}, envelope: a}}]",
+    "envelopes: {{{key}: }}",
+    "envelopes: {{a: {{{key}: }}}}",
+    "envelopes: {{a: {{modes: [{key}]}}}}",
+    "envelopes: {{a: {{presets: [{key}]}}}}",
+    "envelopes: {{a: {{candidates: {key}}}}}",
+    "envelopes: {{a: }}\nanonymous: {key}",
+    "envelopes: {{a: }}\nkey: {key}",
+]
+
+
+def test_keys_that_are_made_here_are_known_as_such() -> None:
+    assert is_key(new_key())
+    assert is_key(KEY_OF_OURS)
+    assert not is_key("rheostat-web")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [(text, OWN_KEY) for text in MISPLACED] + [(text, KEY_OF_OURS) for text in MISPLACED + MISPLACED_OF_OURS],
+)
+def test_a_key_in_the_wrong_place_is_a_fault_that_does_not_quote_it(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(PolicyError) as refusal:
+        read_policy(write(tmp_path, text.format(key=key)))
+    assert key not in "".join(traceback.format_exception(refusal.value))
+    assert key.removeprefix(PREFIX)[:12] not in str(refusal.value)
 
 
 def test_names_that_the_server_does_not_have_are_faults(tmp_path: Path) -> None:
