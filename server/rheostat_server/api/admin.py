@@ -20,7 +20,7 @@ async def reload_policy(request: Request) -> Response:
     if shelf is None or not caller.admin:
         raise NotAdmin
     try:
-        book = shelf.reload()
+        book = await shelf.reload()
     except PolicyError as exc:
         raise PolicyRefused(str(exc)) from exc
     return json_response(

@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,15 +33,19 @@ class Shelf:
     known: Known
     book: Book
     issuer: "Issuer | None" = None
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _hangups: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     @classmethod
     def read(cls, path: Path, defaults: Defaults, known: Known | None = None) -> "Shelf":
         """Raises PolicyError if the file does not fit."""
         found = known or Known()
         book = _book(path, defaults, found)
+        shelf = cls(path, defaults, found, book, _issuer(book.oidc))
         for outcome in ("taken", "refused"):
             POLICY_RELOADS.labels(outcome)
-        return cls(path, defaults, found, book, _issuer(book.oidc))
+        shelf._tell()
+        return shelf
 
     async def caller_of(self, authorization: str | None) -> Caller:
         """The caller of a request by its Authorization header.
@@ -61,33 +66,47 @@ class Shelf:
             raise Unauthorized("the key is not known here")
         return caller
 
-    def reload(self) -> Book:
-        """Reads the file anew. One that does not fit leaves the book in force.
+    async def reload(self) -> Book:
+        """Reads the file anew, in a thread, one after the other. One that does not fit leaves the book in force.
 
         Raises:
             PolicyError: it does not fit.
         """
-        try:
-            book = _book(self.path, self.defaults, self.known)
-        except PolicyError as exc:
-            POLICY_RELOADS.labels("refused").inc()
-            log.error("policy refused, the old one stays in force", reason=str(exc))
-            raise
-        issuer = self.issuer if book.oidc == self.book.oidc else _issuer(book.oidc)
-        self.book, self.issuer = book, issuer
+        async with self._reading:
+            try:
+                book, issuer = await asyncio.to_thread(self._read_anew)
+            except PolicyError as exc:
+                POLICY_RELOADS.labels("refused").inc()
+                log.error("policy refused, the old one stays in force", reason=str(exc))
+                raise
+            self.book, self.issuer = book, issuer
+        self._tell()
         POLICY_RELOADS.labels("taken").inc()
         log.info("policy read", keys=len(book.keys), envelopes=sorted(book.policies), digest=book.digest[:12])
         return book
 
     def reload_on_hangup(self) -> None:
         """Reads the file anew whenever this process gets SIGHUP; must be called within the event loop."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload_quietly)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup)
 
-    def _reload_quietly(self) -> None:
-        try:
-            self.reload()
-        except PolicyError:
-            return
+    def _hangup(self) -> None:
+        task = asyncio.ensure_future(self._reload_quietly())
+        self._hangups.add(task)
+        task.add_done_callback(self._hangups.discard)
+
+    async def _reload_quietly(self) -> None:
+        with suppress(PolicyError):  # which is in the log
+            await self.reload()
+
+    def _read_anew(self) -> "tuple[Book, Issuer | None]":
+        """An issuer that is the same keeps its keys."""
+        book = _book(self.path, self.defaults, self.known)
+        return book, self.issuer if book.oidc == self.book.oidc else _issuer(book.oidc)
+
+    def _tell(self) -> None:
+        """Of the book in force."""
+        POLICY_LOADED.set_to_current_time()
+        POLICY_KEYS.set(len(self.book.keys))
 
 
 def _issuer(part: OidcPart | None) -> "Issuer | None":
@@ -103,7 +122,4 @@ def _issuer(part: OidcPart | None) -> "Issuer | None":
 
 def _book(path: Path, defaults: Defaults, known: Known) -> Book:
     part, digest = read_policy(path, known)
-    book = Book.of(part, defaults, digest=digest)
-    POLICY_LOADED.set_to_current_time()
-    POLICY_KEYS.set(len(book.keys))
-    return book
+    return Book.of(part, defaults, digest=digest)

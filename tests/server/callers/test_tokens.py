@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from rheostat_server.callers import tokens
 from rheostat_server.callers.book import Book, Defaults
 from rheostat_server.callers.file import read_policy
+from rheostat_server.callers.schema import CallerName, ClaimPart, OidcPart
 from rheostat_server.callers.shelf import Shelf
 from rheostat_server.errors import IssuerUnavailable, Unauthorized
+from rheostat_server.policy import Policy
 from tests.server.callers.files import write
 from tools.processes import free_port, started, wait_until_ready
 
@@ -68,7 +74,8 @@ def shelf_of(folder: Path, url: str, **more: str) -> Shelf:
 
 async def test_a_token_of_the_issuer_has_the_envelope_of_its_claim(issuer: RealIssuer, tmp_path: Path) -> None:
     caller = await shelf_of(tmp_path, issuer.url).caller_of(f"Bearer {issuer.token('alice')}")
-    assert (caller.name, caller.policy.envelope.name, caller.admin) == ("alice", "children", False)
+    assert (caller.name, caller.key, caller.admin) == ("oidc:alice", None, False)
+    assert caller.policy.envelope.name == "children"
 
 
 async def test_a_token_without_a_fitting_claim_has_no_envelope(issuer: RealIssuer, tmp_path: Path) -> None:
@@ -113,7 +120,7 @@ async def test_time_and_issuer_are_checked(issuer: RealIssuer, tmp_path: Path) -
     assert shelf.issuer is not None
     told = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(own.public_key()))
     shelf.issuer.keys = {"": jwt.PyJWK(told, algorithm="RS256")}
-    assert (await shelf.caller_of(f"Bearer {forged(issuer, {}, key=own)}")).name == "alice"
+    assert (await shelf.caller_of(f"Bearer {forged(issuer, {}, key=own)}")).name == "oidc:alice"
     long_ago, soon = time.time() - 3600, time.time() + 3600
     for change in (
         {"exp": long_ago},
@@ -155,9 +162,149 @@ async def test_the_issuer_is_not_asked_for_every_token(issuer: RealIssuer, tmp_p
     assert len(asked) == 1
 
 
-def test_a_reload_keeps_the_issuers_keys(issuer: RealIssuer, tmp_path: Path) -> None:
+async def test_keys_that_are_old_are_asked_for_beside_the_request(issuer: RealIssuer, tmp_path: Path) -> None:
+    shelf = shelf_of(tmp_path, issuer.url)
+    token = issuer.token("alice")
+    await shelf.caller_of(f"Bearer {token}")
+    assert shelf.issuer is not None
+    shelf.issuer.got_at = shelf.issuer.asked_at = time.monotonic() - tokens.FRESH_SECONDS - 1
+    before, known = shelf.issuer.got_at, shelf.issuer.keys
+    await shelf.caller_of(f"Bearer {token}")
+    assert shelf.issuer.keys is known
+    async with asyncio.timeout(20):
+        while shelf.issuer.got_at == before:
+            await asyncio.sleep(0.01)
+    assert shelf.issuer.keys.keys() == known.keys()
+
+
+OWN = rsa.generate_private_key(65537, 2048)
+POLICIES = {"lab": Policy()}
+
+
+def signed(issuer: str, *, kid: str = "known", **claims: Any) -> str:
+    told = {"iss": issuer, "aud": "rheostat", "sub": "dave", "exp": time.time() + 60, **claims}
+    return jwt.encode(told, OWN, algorithm="RS256", headers={"kid": kid})
+
+
+def issuer_at(url: str, *, name_claim: str = "sub") -> tokens.Issuer:
+    """One whose key was had long ago."""
+    claim = ClaimPart(claim="aud", value="rheostat", envelope="lab")
+    part = OidcPart(issuer=url, audience="rheostat", claims=[claim], name_claim=name_claim)
+    key = jwt.PyJWK(json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(OWN.public_key())), algorithm="RS256")
+    return tokens.Issuer(part, {"known": key}, got_at=time.monotonic() - tokens.FRESH_SECONDS - 1)
+
+
+Say = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
+
+
+@asynccontextmanager
+async def ill_issuer(say: Say) -> AsyncGenerator[tuple[str, asyncio.Event]]:
+    """A server that says to everyone what it likes; its address, and whether it was asked."""
+    asked = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError), closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await say(writer)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+
+
+async def test_whose_key_is_known_does_not_wait_for_an_issuer_that_is_silent() -> None:
+    never = asyncio.Event()
+
+    async def say_nothing(writer: asyncio.StreamWriter) -> None:
+        await never.wait()
+
+    async with ill_issuer(say_nothing) as (url, asked):
+        issuer = issuer_at(url)
+        unknown = asyncio.ensure_future(issuer.caller_of(signed(url, kid="new"), POLICIES))
+        await asked.wait()
+        for _ in range(20):
+            caller = await issuer.caller_of(signed(url), POLICIES)
+            assert caller is not None
+            assert not unknown.done()
+        never.set()
+        with pytest.raises(Unauthorized, match="signed by a key that the issuer does not have"):
+            await unknown
+
+
+async def test_an_issuer_that_drips_holds_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "TIMEOUT_SECONDS", 0.5)
+
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+        while True:
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async with ill_issuer(drip) as (url, _), asyncio.timeout(20):
+        issuer = issuer_at(url)
+        with pytest.raises(Unauthorized, match="signed by a key that the issuer does not have"):
+            await issuer.caller_of(signed(url, kid="new"), POLICIES)
+
+
+async def test_who_asks_first_may_leave_and_the_others_get_the_keys(issuer: RealIssuer, tmp_path: Path) -> None:
+    shelf, token = shelf_of(tmp_path, issuer.url), f"Bearer {issuer.token('alice')}"
+    first, second = (asyncio.ensure_future(shelf.caller_of(token)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).name == "oidc:alice"
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["[]", "{", '{"issuer": 1}', "URL", '{"issuer": "URL", "jwks_uri": "http://[x"}',
+     '{"issuer": "URL", "jwks_uri": "URL", "keys": {}}', '{"issuer": "URL", "jwks_uri": "URL", "keys": [1]}',
+     '{"issuer": "URL", "jwks_uri": "URL", "keys": [{"kty": "RSA", "n": 1, "e": []}]}'],
+)  # fmt: skip
+async def test_an_issuer_that_answers_nonsense_cannot_be_had(told: str) -> None:
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + told.replace("URL", url).encode())
+        await writer.drain()
+
+    async with ill_issuer(answer) as (url, _):
+        issuer = issuer_at(url)
+        issuer.keys = {}
+        with pytest.raises(IssuerUnavailable):
+            await issuer.caller_of(signed(url), POLICIES)
+
+
+@pytest.mark.parametrize(
+    "subject", ["kids-app", "anonymous", "oidc:x", "x" * 128, "x" * 129, "x" * 130, "a\nb", "\ud800"]
+)
+async def test_a_subject_has_a_name_that_nobody_else_has(subject: str) -> None:
+    caller = await issuer_at("http://127.0.0.1").caller_of(signed("http://127.0.0.1", sub=subject), POLICIES)
+    assert caller is not None
+    assert caller.name.startswith("oidc")
+    assert caller.name.isprintable()
+    assert len(caller.name) <= 140
+    with pytest.raises(ValidationError):
+        TypeAdapter(CallerName).validate_python(caller.name)
+
+
+LONG_ONES = st.builds(lambda length, end: "x" * length + end, st.integers(124, 130), st.text("ab", max_size=3))
+
+
+@given(st.lists(st.text() | LONG_ONES, min_size=2, max_size=8, unique=True))
+def test_two_subjects_are_two_callers(subjects: list[str]) -> None:
+    assert len({tokens.name_of(subject) for subject in subjects}) == len(subjects)
+
+
+@pytest.mark.parametrize("name", [5, "", None, ["dave"], {"dave": True}])
+async def test_a_token_that_names_nobody_is_refused(name: object) -> None:
+    issuer = issuer_at("http://127.0.0.1", name_claim="user")
+    with pytest.raises(Unauthorized, match="claim"):
+        await issuer.caller_of(signed("http://127.0.0.1", user=name), POLICIES)
+
+
+async def test_a_reload_keeps_the_issuers_keys(issuer: RealIssuer, tmp_path: Path) -> None:
     shelf = shelf_of(tmp_path, issuer.url)
     before = shelf.issuer
-    shelf.reload()
+    await shelf.reload()
     assert shelf.issuer is before
     assert Book.of(read_policy(shelf.path)[0], Defaults()).oidc == shelf.book.oidc
