@@ -33,7 +33,7 @@ def test_no_minute_holds_more_than_the_limit_and_no_room_is_wasted(steps: list[t
         while taken and taken[0][0] <= clock.now - 60:
             taken.popleft()
         fits = sum(one for _, one in taken) + amount <= limit
-        assert asyncio.run(windows.take("requests", "a", limit, amount)) == fits
+        assert (asyncio.run(windows.take("requests", "a", limit, amount)) is not None) == fits
         if fits:
             taken.append((clock.now, amount))
 
@@ -47,6 +47,22 @@ async def test_what_is_used_over_the_limit_frees_when_enough_of_it_is_a_minute_o
     assert await windows.used("tokens", "a", 100) == Used(208, 40.0)
     clock.now += 40
     assert await windows.used("tokens", "a", 100) == Used(3, 10.0)
+
+
+async def test_what_is_given_back_is_what_was_taken_and_no_other() -> None:
+    clock = Clock()
+    windows = MemoryWindows(clock)
+    taken = []
+    for amount in (2, 3, 2):
+        taken.append(await windows.take("requests", "a", 10, amount))
+        clock.now += 10
+    assert taken[0] is not None
+    for _ in range(2):
+        await windows.give_back(taken[0])
+        assert await windows.used("requests", "a", 10) == Used(5, 40.0)
+    clock.now += 60
+    await windows.give_back(taken[0])
+    assert await windows.used("requests", "a", 10) == Used()
 
 
 async def test_ten_thousand_callers_are_forgotten_once_a_minute_is_over() -> None:

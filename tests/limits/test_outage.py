@@ -11,6 +11,7 @@ from rheostat_server.errors import CannotStart
 from rheostat_server.limits.rate_limits import RateLimits
 from rheostat_server.limits.rates import Rates
 from rheostat_server.limits.refusals import LimitsUnavailable, TooManyRequests
+from rheostat_server.limits.shared import PREFIX
 from tests.limits.conftest import Opened
 from tests.limits.metrics import value
 from tests.limits.redis_server import PASSWORD, RedisServer
@@ -36,6 +37,29 @@ async def test_a_redis_that_is_killed_refuses_and_once_restarted_admits(
     assert caught.value.headers == {"Retry-After": "1"}
     redis_server.start()
     assert (await ask(limits))["x-ratelimit-remaining-requests"] == "4"
+
+
+async def test_a_place_may_be_given_back_as_slowly_as_redis_may_answer(
+    redis_server: RedisServer, opened: Opened
+) -> None:
+    limits, before = opened(redis_server.uri), value("rheostat_limits_failures_total")
+    async with limits.admitted("a", RATES, candidates=1):
+        ended = asyncio.Event()
+
+        async def stay() -> None:
+            async with limits.admitted("a", RATES, candidates=1):
+                await ended.wait()
+
+        staying = asyncio.ensure_future(stay())
+        while redis_server.client.zcard(f"{PREFIX}:parallel/a") < 2:
+            await asyncio.sleep(0.01)
+        with redis_server.stalled():
+            ended.set()
+            await asyncio.sleep(0.8)
+            assert not staying.done()
+        await staying
+        assert redis_server.client.zcard(f"{PREFIX}:parallel/a") == 1
+    assert value("rheostat_limits_failures_total") == before
 
 
 async def test_open_requests_outlive_a_restart_and_keep_their_places(redis_server: RedisServer, opened: Opened) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from rheostat_server.limits.rate_limits import RateLimits
 from rheostat_server.limits.rates import Rates
-from rheostat_server.limits.refusals import TooManyRequests
+from rheostat_server.limits.refusals import QueueFull, QueueTimeout, TooManyRequests
 from tests.limits.metrics import value
 
 CALLER = "kids-app"
@@ -68,6 +68,28 @@ async def test_a_request_refused_for_its_candidates_does_not_use_up_a_request(li
     for _ in range(5):
         assert "16 candidates a minute and used 10" in (await refused(limits, rates, candidates=8)).message
     assert (await ask(limits, rates, candidates=6))["x-ratelimit-remaining-requests"] == "0"
+
+
+@pytest.mark.parametrize("refusal", [QueueFull(waiting=8, own=2), QueueTimeout(deadline=1)])
+async def test_a_request_that_the_queue_refuses_uses_nothing_up(limits: RateLimits, refusal: Exception) -> None:
+    rates = Rates(requests_per_minute=5, candidates_per_minute=50)
+    await ask(limits, rates, candidates=4)
+    for _ in range(10):
+        with pytest.raises(type(refusal)):
+            async with limits.admitted(CALLER, rates, candidates=8):
+                raise refusal
+    headers = await ask(limits, rates, candidates=3)
+    assert headers["x-ratelimit-remaining-requests"] == "3"
+    assert headers["x-ratelimit-remaining-candidates"] == "43"
+
+
+async def test_of_those_who_take_at_once_the_refused_use_nothing_up(limits: RateLimits) -> None:
+    rates = Rates(requests_per_minute=100, candidates_per_minute=30)
+    answers = await asyncio.gather(*(ask(limits, rates, candidates=10) for _ in range(40)), return_exceptions=True)
+    assert sum(isinstance(answer, dict) for answer in answers) == 3
+    left = (await refused(limits, rates)).headers
+    assert left is not None
+    assert left["x-ratelimit-remaining-requests"] == "97"
 
 
 async def test_a_request_for_more_candidates_than_the_limit_is_told_that_it_never_fits(limits: RateLimits) -> None:

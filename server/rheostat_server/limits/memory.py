@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from rheostat_server.limits.quota import MINUTE, LimitName, Used
+from rheostat_server.limits.windows import Taken
 
 
 @dataclass(slots=True)
@@ -23,6 +24,16 @@ class _Window:
     def add(self, now: float, amount: int) -> None:
         self.entries.append((now, amount))
         self.amount += amount
+
+    def remove(self, at: float, amount: int) -> None:
+        """One of that time and amount, if it is there still; the newest are looked at first."""
+        for place, entry in enumerate(reversed(self.entries), start=1):
+            if entry == (at, amount):
+                del self.entries[-place]
+                self.amount -= amount
+                return
+            if entry[0] < at:
+                return
 
     def drop_until(self, start: float) -> None:
         while self.entries and self.entries[0][0] <= start:
@@ -52,11 +63,15 @@ class MemoryWindows:
     async def used(self, name: LimitName, caller: str, limit: int) -> Used:
         return self._used(name, caller, limit)
 
-    async def take(self, name: LimitName, caller: str, limit: int, amount: int) -> bool:
+    async def take(self, name: LimitName, caller: str, limit: int, amount: int) -> Taken | None:
         if self._used(name, caller, limit).amount + amount > limit:
-            return False
-        self._add(name, caller, amount)
-        return True
+            return None
+        now = self._add(name, caller, amount)
+        return Taken(name, caller, limit, amount, now)
+
+    async def give_back(self, taken: Taken) -> None:
+        if (window := self._windows.get((taken.name, taken.caller))) is not None:
+            window.remove(taken.at, taken.amount)
 
     async def add_tokens(self, caller: str, amount: int) -> None:
         self._add("tokens", caller, amount)
@@ -69,11 +84,13 @@ class MemoryWindows:
         window.drop_until(now - MINUTE)
         return window.used(now, limit)
 
-    def _add(self, name: LimitName, caller: str, amount: int) -> None:
+    def _add(self, name: LimitName, caller: str, amount: int) -> float:
+        """The time by which it is counted."""
         now = self._clock()
         self._windows.setdefault((name, caller), _Window()).add(now, amount)
         self._windows.move_to_end((name, caller))
         self._forget_until(now - MINUTE)
+        return now
 
     def _forget_until(self, start: float) -> None:
         """Forgets windows whose last entry is too old; they come first."""

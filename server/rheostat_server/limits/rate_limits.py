@@ -1,7 +1,7 @@
 """What a caller may have by minute and at once, checked as its requests begin and end: the file to read first."""
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -9,22 +9,29 @@ from rheostat_server.limits.afterwards import Afterwards
 from rheostat_server.limits.memory import MemoryLeases, MemoryWindows
 from rheostat_server.limits.quota import LimitName, Quota, Standing
 from rheostat_server.limits.rates import Rates
-from rheostat_server.limits.refusals import LimitsUnavailable, TooManyRequests, over_parallel, over_rate
+from rheostat_server.limits.refusals import (
+    LimitsUnavailable,
+    QueueFull,
+    QueueTimeout,
+    TooManyRequests,
+    over_parallel,
+    over_rate,
+)
 from rheostat_server.limits.telemetry import LIMITED
 from rheostat_server.limits.watch import Watch
-from rheostat_server.limits.windows import Leases, Windows
+from rheostat_server.limits.windows import Leases, Taken, Windows
 
 Closing = Callable[[], Coroutine[Any, Any, None]]
 NO_QUOTA: Final = Quota({})
+REFUSED: Final = (TooManyRequests, QueueFull, QueueTimeout)
 
 
 class RateLimits:
     """Requests and candidates are counted before the work, all or nothing, and tokens after it.
 
     So a request may overshoot its caller's tokens, and the next ones are refused until there is room. Nothing is
-    counted for a request that is refused, but for two races: of two workers that see room for one, the one that comes
-    too late may have counted the request before it finds no room for its candidates; and what Redis does after the
-    deadline is counted, though the request was refused. Neither ever admits more than a limit.
+    counted for a request that is refused, by a limit or by the queue after it: what was counted is given back. Only
+    what Redis does after the deadline stays counted. None of this ever admits more than a limit.
     """
 
     def __init__(
@@ -60,7 +67,7 @@ class RateLimits:
         from rheostat_server.limits import shared
 
         pool = shared.connect(uri, deadline=deadline)
-        leases = shared.SharedLeases(pool, afterwards)
+        leases = shared.SharedLeases(pool, afterwards, deadline=deadline)
         watch = Watch(
             where=shared.address_of(pool),
             failures=shared.FAILURES_OF_REDIS,
@@ -113,7 +120,7 @@ class RateLimits:
         quota = await self._quota(caller, rates)
         _refuse_over(quota, wanted)
         await self._lease(held, caller, rates, quota)
-        await self._take(caller, rates, wanted)
+        await self._take(held, caller, rates, wanted)
         return Quota({name: standing.after(wanted.get(name, 0)) for name, standing in quota.standings.items()})
 
     async def _quota(self, caller: str, rates: Rates) -> Quota:
@@ -126,12 +133,27 @@ class RateLimits:
         if not await held.enter_async_context(self._leases.held(caller, rates.parallel)):
             raise _counted("parallel", over_parallel(rates.parallel, quota))
 
-    async def _take(self, caller: str, rates: Rates, wanted: Mapping[LimitName, int]) -> None:
+    async def _take(self, held: AsyncExitStack, caller: str, rates: Rates, wanted: Mapping[LimitName, int]) -> None:
         """Finds no room where another worker was faster since it was looked for."""
         limits = rates.by_minute()
         for name, amount in wanted.items():
-            if name in limits and amount and not await self._windows.take(name, caller, limits[name], amount):
+            if name not in limits or not amount:
+                continue
+            taken = await self._windows.take(name, caller, limits[name], amount)
+            if taken is None:
                 raise _counted(name, over_rate(name, await self._quota(caller, rates), wanted=amount))
+            held.push_async_exit(partial(self._give_back_if_refused, taken))
+
+    async def _give_back_if_refused(
+        self, taken: Taken, kind: object, error: BaseException | None, trace: object
+    ) -> None:
+        """As a request ends, or as it is found that it cannot begin."""
+        if isinstance(error, REFUSED):
+            await self._afterwards.done(self._give_back(taken))
+
+    async def _give_back(self, taken: Taken) -> None:
+        with suppress(LimitsUnavailable):
+            await self._watch.asked(partial(self._windows.give_back, taken), otherwise=None)
 
     async def _add_tokens(self, caller: str, tokens: int) -> None:
         try:

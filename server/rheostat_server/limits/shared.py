@@ -1,9 +1,10 @@
 """Windows and leases in Redis, which all workers share; the windows are the `limits` library's.
 
 Requests and candidates go by its moving window: exact, an entry of some 20 bytes for each, which is what was admitted
-in the last minute and no more. Tokens would need an entry each, so they go by its sliding window counter: two numbers
-a caller, and a use that is exact for a caller that spends evenly. After a burst it frees over the next minute, not at
-once; and whoever spends nothing, then all at a window's end, may spend up to twice the limit in a minute.
+in the last minute and no more; a script of ours takes entries, which can be given back. Tokens would need an entry
+each, so they go by its sliding window counter: two numbers a caller, and a use that is exact for a caller that spends
+evenly. After a burst it frees over the next minute, not at once; and whoever spends nothing, then all at a window's
+end, may spend up to twice the limit in a minute.
 
 Clocks: the moving window goes by the workers' clocks, which must agree to a second or so. A worker whose clock is set
 back refuses a caller for a minute at most, for then Redis forgets the caller. All else goes by Redis's clock.
@@ -28,6 +29,7 @@ from rheostat_server.errors import CannotStart
 from rheostat_server.limits.afterwards import Afterwards
 from rheostat_server.limits.quota import MINUTE, LimitName, Used, left_of_two_windows
 from rheostat_server.limits.telemetry import FAILURES
+from rheostat_server.limits.windows import Taken
 
 PREFIX: Final = "rheostat"
 DEADLINE: Final = 0.5
@@ -53,6 +55,22 @@ return 1
 """
 """Takes a lease or renews it. One that ends later than any may is of a time before the clock was set back."""
 
+
+TAKE: Final = """
+local now, limit, amount = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local last = redis.call('LINDEX', KEYS[1], limit - amount)
+if amount > limit or (last and tonumber(last) >= now - 60) then
+    return 0
+end
+for _ = 1, amount do
+    redis.call('LPUSH', KEYS[1], now)
+end
+redis.call('LTRIM', KEYS[1], 0, limit - 1)
+redis.call('EXPIRE', KEYS[1], 60)
+return 1
+"""
+"""Takes entries in the library's moving window, a list of times, as the library would; but at a time that is known, so
+that they can be given back."""
 
 FAILURES_OF_REDIS: Final = (RedisError, OSError, TimeoutError)
 
@@ -99,6 +117,8 @@ class SharedWindows:
         self._storage = storage
         self._moving = MovingWindowRateLimiter(storage)
         self._sliding = SlidingWindowCounterRateLimiter(storage)
+        self._redis = Redis(connection_pool=pool)
+        self._take = self._redis.register_script(TAKE)
 
     async def used(self, name: LimitName, caller: str, limit: int) -> Used:
         if name == "tokens":
@@ -107,8 +127,14 @@ class SharedWindows:
         frees_at, left = await self._moving.get_window_stats(_item(name, limit), caller)
         return Used(limit - left, min(max(0.0, frees_at - time.time()), MINUTE))
 
-    async def take(self, name: LimitName, caller: str, limit: int, amount: int) -> bool:
-        return await self._moving.hit(_item(name, limit), caller, cost=amount)
+    async def take(self, name: LimitName, caller: str, limit: int, amount: int) -> Taken | None:
+        taken = Taken(name, caller, limit, amount, at=time.time())
+        if not await self._take(keys=[_list_of(taken)], args=[repr(taken.at), limit, amount]):
+            return None
+        return taken
+
+    async def give_back(self, taken: Taken) -> None:
+        await self._redis.lrem(_list_of(taken), taken.amount, repr(taken.at))
 
     async def add_tokens(self, caller: str, amount: int) -> None:
         await self._sliding.hit(TOKENS, caller, cost=amount)
@@ -118,14 +144,28 @@ def _item(name: LimitName, limit: int) -> RateLimitItemPerMinute:
     return RateLimitItemPerMinute(limit, namespace=name)
 
 
+def _list_of(taken: Taken) -> str:
+    """Where the library looks for it."""
+    return f"{PREFIX}:{_item(taken.name, taken.limit).key_for(taken.caller)}"
+
+
 class SharedLeases:
     """A sorted set of leases a caller, each with the time when it lapses unless its worker renews it."""
 
-    def __init__(self, pool: BlockingConnectionPool, afterwards: Afterwards, *, length: float = LEASE) -> None:
+    def __init__(
+        self,
+        pool: BlockingConnectionPool,
+        afterwards: Afterwards,
+        *,
+        length: float = LEASE,
+        deadline: float = DEADLINE,
+    ) -> None:
+        """Both in seconds; `deadline` is that of giving a lease back."""
         self._redis = Redis(connection_pool=pool)
         self._script = self._redis.register_script(TAKE_LEASE)
         self._afterwards = afterwards
         self._length = length
+        self._deadline = deadline
         self._open: dict[str, tuple[str, int]] = {}
         """The key and the limit of each lease that this worker holds."""
         self._renewing: asyncio.Task[None] | None = None
@@ -176,7 +216,7 @@ class SharedLeases:
     async def _give_back(self, key: str, lease: str) -> None:
         """What is not given back in time lapses by itself."""
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(self._deadline):
                 await self._redis.zrem(key, lease)
         except FAILURES_OF_REDIS:
             FAILURES.inc()

@@ -1,9 +1,21 @@
 """The seams of the rate limits: what was used in the last minute, and who has requests open."""
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from rheostat_server.limits.quota import LimitName, Used
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a caller took of a limit, and when by the clock that it is counted by."""
+
+    name: LimitName
+    caller: str
+    limit: int
+    amount: int
+    at: float
 
 
 class Windows(Protocol):
@@ -11,8 +23,12 @@ class Windows(Protocol):
 
     async def used(self, name: LimitName, caller: str, limit: int) -> Used: ...
 
-    async def take(self, name: LimitName, caller: str, limit: int, amount: int) -> bool:
-        """Counts `amount`, all or nothing: False if it does not fit below the limit."""
+    async def take(self, name: LimitName, caller: str, limit: int, amount: int) -> Taken | None:
+        """Counts `amount`, all or nothing: None if it does not fit below the limit."""
+        ...
+
+    async def give_back(self, taken: Taken) -> None:
+        """Counts it no longer."""
         ...
 
     async def add_tokens(self, caller: str, amount: int) -> None: ...
