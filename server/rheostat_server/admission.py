@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from rheostat_server.audit.log import AuditLog
 from rheostat_server.callers import Caller
@@ -10,6 +11,9 @@ from rheostat_server.drain import Drain
 from rheostat_server.limits.fair_queue import NoQueue, Queue
 from rheostat_server.limits.quota import Quota
 from rheostat_server.limits.rate_limits import RateLimits
+
+LAST_SECONDS: Final = 5.0
+"""For requests that were cut off to come to their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Admission:
     audit: AuditLog | None = None
     rates: RateLimits = field(default_factory=lambda: RateLimits.over(None))
     queue: Queue = field(default_factory=NoQueue)
+    last_seconds: float = LAST_SECONDS
 
     @asynccontextmanager
     async def admitted(self, caller: Caller, *, candidates: int) -> AsyncGenerator[Admitted, None]:
@@ -66,6 +71,8 @@ class Admission:
         return self.audit is not None or caller.policy.envelope.rates.tokens_per_minute is not None
 
     async def close(self) -> None:
+        """Lets requests that were cut off count what they used, give back their places, and leave their records."""
+        await self.drain.done(self.last_seconds)
         async with AsyncExitStack() as stack:
             if self.audit is not None:
                 stack.push_async_callback(self.audit.close)

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from rheostat_server.api import admin, chat, control, health, metrics, models, score, sweep
 from rheostat_server.api.errors import error_body, render_bug, render_error, render_gone
+from rheostat_server.api.expected import Expected
 from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import describe
 from rheostat_server.api.recorded import Recorded
@@ -40,7 +41,7 @@ def add_routes(app: FastAPI) -> None:
     ours = [route for route in app.routes if isinstance(route, Route) and route not in known]
     recorded = [route for route in ours if route.path.startswith("/v1/")]
     for route in recorded:
-        route.app = Traced(Recorded(route.app, route.path), route.path)
+        route.app = Traced(Expected(Recorded(route.app, route.path)), route.path)
     describe(app, [route.path_format for route in recorded])
     app.add_middleware(RequestId)
     app.add_exception_handler(RheostatError, render_error)

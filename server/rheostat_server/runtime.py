@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from starlette.applications import Starlette
 
-from rheostat_server.admission import Admission
+from rheostat_server.admission import LAST_SECONDS, Admission
 from rheostat_server.audit.file import AuditFile, Rotation
 from rheostat_server.audit.log import LEAST_PROBE, AuditLog
 from rheostat_server.callers.book import Defaults
@@ -87,6 +87,7 @@ def admission_from(settings: Settings) -> Admission:
         audit=_audit(settings),
         rates=RateLimits.over(redis, fail_open=settings.limits_fail_open, deadline=settings.limits_deadline),
         queue=_queue(settings),
+        last_seconds=LAST_SECONDS + 2 * settings.limits_deadline,
     )
 
 

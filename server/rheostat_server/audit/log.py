@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -64,7 +65,19 @@ class AuditLog:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._next_probe = -inf
         self._probe_bytes = LEAST_PROBE
+        self._expected = 0
+        self._one_less = asyncio.Event()
         self._closed = False
+
+    @contextmanager
+    def expecting(self) -> Generator[None, None, None]:
+        """A request that will leave a record: the log does not close before it, if it ends soon."""
+        self._expected += 1
+        try:
+            yield
+        finally:
+            self._expected -= 1
+            self._one_less.set()
 
     async def write(self, record: Mapping[str, Any]) -> None:
         """Returns when the record is on the file; where it fails closed, only then.
@@ -95,7 +108,11 @@ class AuditLog:
             raise AuditUnavailable(cause)
 
     async def close(self) -> None:
-        """Writes what waits, unless that takes longer than a caller waits; then it is left to the thread."""
+        """Writes what is expected and what waits, unless it takes longer than a caller waits.
+
+        A record that comes still later is lost; one that waits still is left to the thread.
+        """
+        await self._all_expected()
         if self._closed:
             return
         self._closed = True
@@ -104,6 +121,15 @@ class AuditLog:
         except AuditUnavailable:
             log.error("audit log closes with records that wait", records=len(self._waiting))
         self._thread.shutdown(wait=False)
+
+    async def _all_expected(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                while self._expected:
+                    self._one_less.clear()
+                    await self._one_less.wait()
+        except TimeoutError:
+            log.error("audit log closes before requests that are open", requests=self._expected)
 
     async def _written(self, record: Mapping[str, Any]) -> None:
         entry = self._take(self._line(record))

@@ -274,6 +274,28 @@ async def test_closing_does_not_wait_for_ever_and_the_thread_writes_on(path: Pat
     assert next(line for line in logs if line["event"] == "audit log closes with records that wait")["records"] == 1
 
 
+async def test_the_log_does_not_close_before_a_record_that_is_expected(path: Path, counts: Counts) -> None:
+    async with opened(path) as audit:
+        with audit.expecting():
+            closing = asyncio.create_task(audit.close())
+            await asyncio.sleep(0.05)
+            await audit.write({"n": 0})
+            assert not closing.done()
+        await closing
+    assert records_of(path) == [{"n": 0}]
+    assert counts("lost") == 0
+
+
+async def test_the_log_waits_for_no_record_longer_than_a_caller_waits(path: Path) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with opened(path, patience=0.05) as audit:
+            with audit.expecting():
+                await audit.close()
+    assert [(line["event"], line["requests"]) for line in logs] == [
+        ("audit log closes before requests that are open", 1)
+    ]
+
+
 @pytest.mark.parametrize("fail_closed", [False, True])
 async def test_writing_after_the_end_is_a_failure(path: Path, counts: Counts, fail_closed: bool) -> None:
     closed = counts.failures("closed")
