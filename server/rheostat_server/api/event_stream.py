@@ -57,7 +57,7 @@ class EventStream(StreamingResponse):
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except RheostatError as exc:
             self._record.failed(exc)
-            log.warning("stream failed", code=exc.code, reason=exc.message)
+            log.warning("stream failed", code=exc.code, reason=exc.logged)
             last = event(error_body(exc)) + DONE
             await send({"type": "http.response.body", "body": last, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -15,7 +15,10 @@ def check_content_type(response: httpx.Response, expected: str) -> None:
     """Raises EngineFailed unless the response has that content type."""
     content_type = response.headers.get("content-type", "")
     if content_type.split(";")[0].strip().lower() != expected:
-        raise EngineFailed(f"the upstream server answered with content-type {content_type!r}; it must be {expected!r}")
+        raise EngineFailed(
+            f"the upstream server answered with content-type {content_type!r}; it must be {expected!r}",
+            logged=f"the upstream server answered with another content-type than {expected!r}",
+        )
 
 
 def read_json(response: httpx.Response) -> Any:
@@ -42,7 +45,8 @@ def read_completion(response: httpx.Response, upstream: Upstream) -> Completion:
         raise EngineFailed("the upstream server answered with JSON that is no object")
     if body.get("error"):
         told = Refusal.of(body["error"]).message or "it gave no reason that can be read"
-        raise EngineFailed(f"the upstream server failed: {upstream.without_key(told)}")
+        failed = "the upstream server failed"
+        raise EngineFailed(f"{failed}: {upstream.without_key(told)}", logged=f"{failed}, under status 200")
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
         raise EngineFailed("the upstream server answered without choices that hold a message")
