@@ -162,7 +162,7 @@ class RemoteEngine:
         await self._client.aclose()
 
     def _outgoing(self, request: EngineRequest, *, stream: bool) -> httpx.Request:
-        headers = {name: value for name, value in request.headers.items() if name in FORWARDED_HEADERS}
+        headers = {name: value.strip() for name, value in request.headers.items() if name in FORWARDED_HEADERS}
         headers |= {"content-type": "application/json", "x-request-id": request.request_id}
         return self._client.build_request(
             "POST",
