@@ -1,6 +1,6 @@
 """Whole answers: parsed, and checked to be answers."""
 
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import orjson
@@ -8,7 +8,11 @@ import orjson
 from rheostat_server.engines import Completion
 from rheostat_server.engines.remote.refusals import Refusal
 from rheostat_server.engines.remote.upstream import Upstream
-from rheostat_server.errors import EngineFailed
+from rheostat_server.errors import EngineFailed, EngineUnavailable
+
+ABORTED: Final = "abort"
+"""The finish reason by which vLLM and SGLang say that they gave an answer up, as they do when they end."""
+GAVE_UP: Final = "the upstream server gave the request up before its answer was whole"
 
 
 def check_content_type(response: httpx.Response, expected: str) -> None:
@@ -39,6 +43,7 @@ def read_completion(response: httpx.Response, upstream: Upstream) -> Completion:
 
     Raises:
         EngineFailed: the response is something else, an error under status 200 included.
+        EngineUnavailable: the upstream gave it up.
     """
     body = read_json(response)
     if not isinstance(body, dict):
@@ -50,6 +55,8 @@ def read_completion(response: httpx.Response, upstream: Upstream) -> Completion:
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
         raise EngineFailed("the upstream server answered without choices that hold a message")
+    if any(choice.get("finish_reason") == ABORTED for choice in choices):
+        raise EngineUnavailable(GAVE_UP)
     return body
 
 
