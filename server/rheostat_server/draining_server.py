@@ -22,7 +22,6 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(self, config: uvicorn.Config, drain: Drain, *, seconds: float) -> None:
-        config.timeout_graceful_shutdown = LAST_SECONDS
         super().__init__(config)
         self._drain = drain
         self._seconds = seconds
@@ -38,14 +37,17 @@ class DrainingServer(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         self._drain.begun = True
-        self._loop.call_soon_threadsafe(self._begin, sig, frame)
+        self._loop.call_soon_threadsafe(self._begin, sig)
 
-    def _begin(self, sig: int, frame: FrameType | None) -> None:
-        self._draining = asyncio.ensure_future(self._stop_when_drained(sig, frame))
+    def _begin(self, sig: int) -> None:
+        self._draining = asyncio.ensure_future(stop_when_drained(self, self._drain, sig, seconds=self._seconds))
 
-    async def _stop_when_drained(self, sig: int, frame: FrameType | None) -> None:
-        log.info("draining", signal=signal.Signals(sig).name, requests=self._drain.running, seconds=self._seconds)
-        if not await self._drain.done(self._seconds):
-            log.warning("requests are cut off", requests=self._drain.running)
-            self.config.timeout_graceful_shutdown = 0
-        super().handle_exit(sig, frame)
+
+async def stop_when_drained(server: uvicorn.Server, drain: Drain, sig: int, *, seconds: float) -> None:
+    """Tells a server to stop once nothing runs; what still does after these seconds is cut off."""
+    log.info("draining", signal=signal.Signals(sig).name, requests=drain.running, seconds=seconds)
+    server.config.timeout_graceful_shutdown = LAST_SECONDS
+    if not await drain.done(seconds):
+        log.warning("requests are cut off", requests=drain.running)
+        server.config.timeout_graceful_shutdown = 0
+    uvicorn.Server.handle_exit(server, sig, None)

@@ -38,17 +38,35 @@ from typing import ClassVar
 
 
 class RheostatError(Exception):
-    """Base of all. `param` is the path of the field at fault, as OpenAI names it; `headers` go on the response."""
+    """Base of all. `param` is the path of the field at fault, as OpenAI names it; `headers` go on the response.
+
+    Who raises one whose message holds the words of another server gives it `logged`: what the log may say of it.
+    """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal_error"
     code: ClassVar[str | None] = None
 
-    def __init__(self, message: str, *, param: str | None = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        logged: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.headers = headers
+        self._logged = logged
+
+    @property
+    def logged(self) -> str:
+        """Our own words alone, as others' may quote what people wrote; of a fault of the caller's, its code."""
+        if self._logged is not None:
+            return self._logged
+        return self.message if self.status >= 500 else self.known_as
 
     @property
     def known_as(self) -> str:
@@ -157,13 +175,15 @@ class IssuerUnavailable(RheostatError):
 
 
 class EngineRejected(RheostatError):
-    """The engine refused the request for the caller's fault; carries the engine's own status, type and code."""
+    """The engine refused the request for the caller's fault; carries the engine's own status, type, code and words."""
 
     def __init__(
         self, message: str, *, status: int, type: str = "invalid_request_error", code: str | None = None,
         param: str | None = None, headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(message, param=param, headers=headers)
+        super().__init__(
+            message, param=param, headers=headers, logged=f"the engine refused the request with status {status}"
+        )
         self.status = status  # type: ignore[misc]
         self.type = type  # type: ignore[misc]
         self.code = code  # type: ignore[misc]

@@ -7,11 +7,12 @@ from typing import Any, Final, Literal
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, Limits, check_dial
 from rheostat_server.control_request import ControlRequest
 from rheostat_server.errors import InvalidField, NotPermitted, UnknownMode, UnknownPreset
+from rheostat_server.held import Kind, check_held
 from rheostat_server.limits.rates import Rates
 from rheostat_server.modes import KNOWN_MODES
 
 BOUNDS: Final = ("max_tokens", "max_completion_tokens")
-"""The fields of OpenAI's body that bound an answer's tokens; every server knows the first."""
+"""The fields of OpenAI's body that bound an answer's tokens; some servers know the first alone."""
 REFUSAL: Final = "I cannot help with that."
 
 
@@ -148,7 +149,9 @@ def resolve(asked: ControlRequest, policy: Policy) -> InForce:
     preset = _preset(asked.preset, policy)
     requested: dict[DialName, float] = {**preset.dials, **asked.dials}
     dials, clamped = _within(requested, envelope)
-    candidates = _at_most(asked.candidates, envelope.max_candidates, "candidates", envelope, param="control.candidates")
+    candidates = asked.candidates
+    if candidates is not None:
+        candidates = _at_most(candidates, envelope.max_candidates, "candidates", envelope, param="control.candidates")
     return InForce(
         requested=requested,
         dials=dials,
@@ -162,24 +165,53 @@ def resolve(asked: ControlRequest, policy: Policy) -> InForce:
 def resolve_body(body: Mapping[str, Any], in_force: InForce) -> tuple[dict[str, Any], InForce]:
     """A request's body with no more choices and tokens than the caller may have, and what is then in force.
 
+    Where tokens are limited, `max_tokens` is always there, and equals `max_completion_tokens` where that was given: it
+    does not matter which of them an engine reads.
+
     Raises:
-        InvalidField: a number of tokens is none, and there is a limit.
+        InvalidField: a number of tokens is none, and there is a limit; a field goes around what the request is held to.
         NotPermitted: under `outside: reject`, there are more.
     """
     envelope = in_force.envelope
     limits = {"n": envelope.max_candidates, **dict.fromkeys(BOUNDS, envelope.max_tokens)}
-    asked = {name: body[name] for name in limits if body.get(name) is not None}
-    allowed = {name: _at_most(_number(name, value), limits[name], name, envelope) for name, value in asked.items()
-               if limits[name] is not None}  # fmt: skip
-    if envelope.max_tokens is not None and not asked.keys() & set(BOUNDS):
-        allowed[BOUNDS[0]] = envelope.max_tokens
-    clamped = tuple(name for name, value in allowed.items() if name in asked and asked[name] != value)
-    return {**body, **allowed}, replace(in_force, clamped=(*in_force.clamped, *clamped))
+    asked = {name: (_number(name, body[name], least=1), most) for name, most in limits.items()
+             if most is not None and body.get(name) is not None}  # fmt: skip
+    allowed = {name: _at_most(value, most, name, envelope) for name, (value, most) in asked.items()}
+    clamped = tuple(name for name, (value, _) in asked.items() if allowed[name] != value)
+    if envelope.max_tokens is not None:
+        given = [name for name in BOUNDS if name in allowed]
+        bound = min((allowed[name] for name in given), default=envelope.max_tokens)
+        _check_least(body, bound)
+        allowed |= dict.fromkeys((BOUNDS[0], *given), bound)
+    bounded = {**body, **allowed}
+    check_held(bounded, _held(in_force))
+    return bounded, replace(in_force, clamped=(*in_force.clamped, *clamped))
 
 
-def _number(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidField(f"{name} is {value!r}; it must be a whole number", param=name)
+def _check_least(body: Mapping[str, Any], bound: int) -> None:
+    if body.get("min_tokens") is not None and _number("min_tokens", body["min_tokens"], least=0) > bound:
+        raise InvalidField(
+            f"min_tokens is {body['min_tokens']}, and an answer may have {bound} tokens; ask for fewer",
+            param="min_tokens",
+        )
+
+
+def _held(in_force: InForce) -> dict[Kind, str]:
+    """What no other field of a body may go around, and why."""
+    envelope = in_force.envelope
+    held: dict[Kind, str] = {"choices": f"n is all that a caller of envelope {envelope.name!r} may draw"}
+    if envelope.max_tokens is not None:
+        held["tokens"] = f"envelope {envelope.name!r} allows {envelope.max_tokens} tokens"
+    if in_force.mode != "off":
+        held["model"] = f"the mode is {in_force.mode!r}, which it could undo"
+    elif envelope.models is not None or envelope.adapters is not None:
+        held["model"] = f"envelope {envelope.name!r} names what may be used"
+    return held
+
+
+def _number(name: str, value: object, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidField(f"{name} is {value!r}; it must be a whole number of at least {least}", param=name)
     return value
 
 
@@ -208,10 +240,8 @@ def _within(requested: Mapping[DialName, float], envelope: Envelope) -> tuple[Di
     return Dials(safety=allowed["safety"], helpfulness=allowed["helpfulness"]), clamped
 
 
-def _at_most(
-    asked: int | None, most: int | None, name: str, envelope: Envelope, *, param: str | None = None
-) -> int | None:
-    if asked is None or most is None or asked <= most:
+def _at_most(asked: int, most: int, name: str, envelope: Envelope, *, param: str | None = None) -> int:
+    if asked <= most:
         return asked
     if envelope.outside == "reject":
         raise NotPermitted(f"{name} is {asked}; envelope {envelope.name!r} allows at most {most}", param=param or name)

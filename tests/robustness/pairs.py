@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rheostat_server.callers import Caller
 from rheostat_server.callers.book import Book, Defaults
 from rheostat_server.callers.schema import DialPart, EnvelopePart, PolicyPart
+from rheostat_server.held import HELD
 from rheostat_server.modes import CONTROLLED, KNOWN_MODES
 from tests.robustness.rigs import CALIBRATED, PLAIN
 
@@ -74,6 +75,8 @@ def policies(draw: st.DrawFn) -> PolicyPart:
     )
 
 
+numbers = st.one_of(st.integers(1, 600), st.sampled_from([0, -1, -(2**63), 2**63, None]))
+"""Of tokens; below 1 some engines take them for no limit."""
 known_modes = st.sampled_from([*KNOWN_MODES, *KNOWN_MODES, "magic"])
 presets = st.sampled_from([*PRESETS, *PRESETS, "unknown"])
 
@@ -88,13 +91,24 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
         "adapter": st.sampled_from([*ADAPTERS, "unknown"]), "early_stop": st.booleans(),
     }  # fmt: skip
     control |= {name: draw(choices[name]) for name in sorted(many)}
-    bounds = draw(some(n=st.integers(1, 16), max_tokens=st.integers(1, 600), max_completion_tokens=st.integers(1, 600)))
+    bounds = draw(some(n=st.integers(1, 16), max_tokens=numbers, max_completion_tokens=numbers))
+    if draw(st.integers(0, 3)) == 0:
+        bounds |= draw(around)
     headers = draw(
         some(**{"X-Control-Safety": decimals, "X-Control-Helpfulness": decimals, "X-Control-Mode": known_modes})
     )
     model = draw(st.sampled_from(["demo", "demo", "demo", *(f"demo:{name}" for name in PRESETS)]))
     body = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "control": control, **bounds}
     return {"body": body, "headers": {name: str(value) for name, value in headers.items()}}
+
+
+ANOTHER_CASE: Final = ("Model", "MESSAGES", "Max_Tokens", "me\u017f\u017fages", "N_Predict")
+around = st.dictionaries(
+    st.sampled_from([*HELD, "min_tokens", *ANOTHER_CASE]),
+    st.one_of(st.integers(-1, 600), st.sampled_from([None, True, 1.5, "9", 2**63, ["other"], {"n_predict": 9999}])),
+    max_size=2,
+)
+"""Fields by which engines can be asked for more than an envelope holds."""
 
 
 def caller_of(part: PolicyPart) -> Caller:
@@ -149,6 +163,20 @@ class Said:
         candidates = self.envelope.candidates or Defaults().max_candidates
         bound = self.envelope.max_tokens
         return {"candidates": candidates, "n": candidates, "max_tokens": bound, "max_completion_tokens": bound}
+
+    def around(self, mode: str) -> list[str]:
+        """The fields of a body that a request in that mode must not come through with."""
+        body, bound = self.request["body"], self.envelope.max_tokens
+        given = {name: value for name, value in body.items() if value is not None}
+        held = {"choices", *(["tokens"] if bound else [])}
+        if mode != "off" or self.envelope.adapters is not None:
+            held.add("model")
+        named = [name for name in given if name in HELD and HELD[name][0] in held]
+        choices = [name for name in named if HELD[name][0] == "choices"]
+        drawn = min(given.get("n", 1), self.envelope.candidates or Defaults().max_candidates)
+        harmless = [name for name in choices if isinstance(given[name], int) and given[name] <= drawn]
+        below = [name for name in ("max_tokens", "max_completion_tokens") if bound and given.get(name, 1) < 1]
+        return [*(set(named) - set(harmless)), *below, *(name for name in body if name in ANOTHER_CASE)]
 
     @property
     def beyond(self) -> list[str]:

@@ -21,11 +21,14 @@ from rheostat_server.adapters import Adapter, AdapterStore
 from rheostat_server.app import create_app
 from rheostat_server.engines.embedded import EmbeddedEngine
 from rheostat_server.engines.fake import FakeEngine
+from rheostat_server.engines.remote import RemoteEngine, Upstream
 from rheostat_server.runtime import Runtime, admission_from
 from rheostat_server.serve import make_runtime
 from rheostat_server.settings import Settings
+from tests.engines.remote.scripted import Asked, events, scripted
+from tests.engines.remote.scripted import json as as_json
 from tests.robustness import rigs
-from tests.robustness.mutations import MARK, Sent, mutated
+from tests.robustness.mutations import MARK, RERANKED, Sent, mutated
 from tests.tiny import TinyAdapter
 
 SEED: Final = 20_261
@@ -169,3 +172,54 @@ async def test_the_embedded_engine_takes_them_too(embedded: Runtime, caplog: pyt
             seen = await seen_of(app, drawn(1_000, SEED + 2))
     assert without_content(logs, caplog)
     assert seen["/v1/chat/completions 200"] >= 10, seen
+
+
+def upstream_answer(asked: Asked) -> bytes:
+    """What an upstream that takes everything answers: a stream to who asks for one."""
+    if orjson.loads(asked.body)["stream"]:
+        chunk = b'data: {"choices":[{"index":0,"delta":{"content":"a b"},"finish_reason":"stop"}]}\n\n'
+        return events(chunk, b"data: [DONE]\n\n")
+    choice = {"index": 0, "message": {"role": "assistant", "content": "a b"}, "finish_reason": "stop"}
+    return as_json({"choices": [choice]})
+
+
+async def test_what_a_remote_engine_is_asked_can_be_sent_to_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with scripted({"/v1/chat/completions": upstream_answer}) as upstream:
+        engine = RemoteEngine(Upstream(upstream.url), ["demo"])
+        app = create_app(replace(rigs.runtime(), engine=engine))
+        with capture_logs() as logs:
+            seen = await seen_of(app, drawn(1_000, SEED + 3, ("/v1/chat/completions", "/v1/control/sweep")))
+        await engine.close()
+    assert without_content(logs, caplog)
+    assert seen["/v1/chat/completions 200"] >= 150, seen
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mode", ["rerank", "prompt+rerank", "adapter+rerank"])
+async def test_any_seed_that_json_can_tell_goes_with_reranking_on_a_remote_engine(mode: str, stream: bool) -> None:
+    asked: list[Any] = []
+
+    def answer(request: Asked) -> bytes:
+        asked.append(orjson.loads(request.body)["seed"])
+        return upstream_answer(request)
+
+    async with scripted({"/v1/chat/completions": answer}) as upstream:
+        engine = RemoteEngine(Upstream(upstream.url), ["demo"])
+        app = create_app(replace(rigs.runtime(), engine=engine))
+        for seed in (7, -1, -(2**63), 2**63 - 1, 2**63, 2**64 - 1):
+            asked.clear()
+            body = {**RERANKED, "seed": seed, "stream": stream, "control": {"mode": mode, "candidates": 3}}
+            if not stream:
+                del body["stream_options"]
+            sent = Sent("/v1/chat/completions", orjson.dumps(body), [(b"content-type", b"application/json")])
+            assert fault(await send(app, sent)) is None
+            assert sorted(asked) == sorted(seeds_of(seed))
+        await engine.close()
+
+
+def seeds_of(seed: int) -> list[int]:
+    """Of three candidates."""
+    if seed in (2**63 - 1, 2**64 - 1):
+        return [seed, 0, 1]
+    return [seed, seed + 1, seed + 2]

@@ -26,6 +26,7 @@ from rheostat_server.callers.book import Book, Defaults
 from rheostat_server.callers.schema import PolicyPart
 from rheostat_server.callers.shelf import Shelf
 from rheostat_server.errors import InvalidField, NotFound, NotPermitted, RheostatError
+from rheostat_server.held import HELD
 from rheostat_server.modes.reranking import DRAWN_BY
 from rheostat_server.pipeline import Prepared
 from rheostat_server.runtime import Runtime, admission_from
@@ -84,11 +85,13 @@ def pairs_stay_within(seen: Counter[str], part: PolicyPart, batch: list[dict[str
         except RheostatError as refusal:
             check_refusal(refusal, said)
             seen[f"{type(refusal).__name__}"] += 1
+            seen["goes around"] += refusal.param in HELD
             continue
         check_dials(prepared, said)
         check_mode(prepared, said)
         check_names(prepared, said)
         check_engine_request(prepared, said)
+        assert said.around(prepared.in_force.mode) == []
         assert list(prepared.in_force.clamped) == said.beyond
         assert said.envelope.outside == "clamp" or not said.beyond
         seen[prepared.plan.mode] += 1
@@ -99,9 +102,19 @@ def pairs_stay_within(seen: Counter[str], part: PolicyPart, batch: list[dict[str
 def test_nothing_in_force_leaves_the_policy() -> None:
     seen: Counter[str] = Counter()
     pairs_stay_within(seen)
-    asked = seen.total() - seen["clamped"]
+    asked = seen.total() - seen["clamped"] - seen["goes around"]
     assert asked >= 20_000, seen
-    for what in ("off", "prompt", "adapter", *DRAWN_BY, "clamped", "NotPermitted", "UnknownPreset", "InvalidField"):
+    for what in (
+        "off",
+        "prompt",
+        "adapter",
+        *DRAWN_BY,
+        "clamped",
+        "NotPermitted",
+        "UnknownPreset",
+        "InvalidField",
+        "goes around",
+    ):
         assert seen[what] >= 100, seen
 
 
@@ -117,10 +130,17 @@ def check_dials(prepared: Prepared, said: Said) -> None:
     if plan.control_text and plan.control_values is None and plan.effective:
         written = WRITTEN.fullmatch(plan.control_text)
         assert written is not None
-        assert all(abs(float(written[name]) - plan.effective.as_dict()[name]) <= HALF_A_PLACE + 1e-9 for name in DIALS)
+        for name, value in plan.effective.as_dict().items():
+            check_written(float(written[name]), value, said.range(name))
     if plan.control_values is not None:
         for name, control in plan.control_values.as_dict().items():
             check_control_value(control, said.range(name), is_calibrated=plan.mode == "adapter")
+
+
+def check_written(written: float, value: float, limits: tuple[float, float]) -> None:
+    """The nearest step, or where that is outside of the limits the next one, if that is within."""
+    outside = not limits[0] <= round(value, 2) <= limits[1]
+    assert abs(written - value) <= HALF_A_PLACE * (2 if outside else 1) + 1e-9
 
 
 def check_control_value(control: float, limits: tuple[float, float], *, is_calibrated: bool) -> None:
@@ -159,8 +179,9 @@ def check_engine_request(prepared: Prepared, said: Said) -> None:
     assert (prepared.plan.rerank is not None) == (prepared.plan.mode in DRAWN_BY)
     bounds = [body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None]
     if (limit := most["max_tokens"]) is not None:
-        assert bounds
-        assert max(bounds) <= limit
+        assert body["max_tokens"] == min(bounds) == max(bounds)
+        assert 1 <= body["max_tokens"] <= limit
+        assert 0 <= (body.get("min_tokens") or 0) <= body["max_tokens"]
     if prepared.plan.rerank:
         assert prepared.plan.rerank.target == prepared.in_force.dials
         assert prepared.plan.rerank.floor == (said.envelope.safety_floor or 0.0)

@@ -28,7 +28,7 @@ async def render_error(request: Request, exc: Exception) -> Response:
         raise TypeError(f"render_error handles RheostatError, not {type(exc).__name__}") from exc
     record_of(request).failed(exc)
     if exc.status >= 500:
-        log.warning("request failed", status=exc.status, code=exc.code, reason=exc.message)
+        log.warning("request failed", status=exc.status, code=exc.code, reason=exc.logged)
     return json_response(error_body(exc), status=exc.status, headers=exc.headers)
 
 

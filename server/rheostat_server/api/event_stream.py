@@ -69,7 +69,7 @@ class EventStream(StreamingResponse):
                 await self._send(send, chunk)
         except RheostatError as exc:
             self._record.failed(exc)
-            log.warning("stream failed", code=exc.code, reason=exc.message)
+            log.warning("stream failed", code=exc.code, reason=exc.logged)
             await self._send(send, event(error_body(exc)) + DONE)
 
     async def _send(self, send: Send, chunk: bytes) -> None:

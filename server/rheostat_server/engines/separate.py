@@ -33,6 +33,12 @@ def with_options(body: ChatBody, options: Mapping[str, Any]) -> Any:
 def _one_of(request: EngineRequest, number: int, options: Mapping[str, Any]) -> EngineRequest:
     """One answer's request; seeds ascend from the request's own, as vLLM's choices have them."""
     seed = request.body.get("seed")
-    seeded = {"seed": seed + number} if isinstance(seed, int) and not isinstance(seed, bool) else {}
+    seeded = {"seed": _ascended(seed, number)} if isinstance(seed, int) and not isinstance(seed, bool) else {}
     body = {**request.body, "n": 1, "stream": True, "stream_options": with_options(request.body, options), **seeded}
     return replace(request, body=body, request_id=f"{request.request_id}-{number}")
+
+
+def _ascended(seed: int, number: int) -> int:
+    """Engines take 64 bits, signed or not: after the greatest number of the seed's own kind comes 0."""
+    end = 2**63 if seed < 2**63 else 2**64
+    return seed + number if seed + number < end else (seed + number) % end

@@ -68,8 +68,10 @@ class Remote:
             response = await self._answer(api.url, orjson.dumps(api.body(dialogues)))
             if response.status_code == 200:
                 return api.read(read_json(response), len(dialogues))
-        except (EngineUnavailable, EngineFailed, NotAnAnswer) as exc:
+        except NotAnAnswer as exc:
             raise ScorerUnavailable(f"scorer {self._card.name!r}: {exc}") from exc
+        except (EngineUnavailable, EngineFailed) as exc:
+            raise ScorerUnavailable(f"scorer {self._card.name!r}: {exc.logged}") from exc
         if not Refusal.read(response.content).is_overflow:
             raise self._refused(response.status_code)
         if len(dialogues) == 1:

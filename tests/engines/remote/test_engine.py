@@ -232,6 +232,25 @@ async def test_an_error_event_is_raised_in_its_place_however_it_is_cut(cut: int,
     assert "out of memory" in failure.message
 
 
+@pytest.mark.parametrize(
+    "data", [b'data: {"choices":[{"delta":{},"finish_reason":"abort"}]}', b'data:{"finish_reason": "abort"}']
+)
+@pytest.mark.parametrize("cut", [1, 20, 30])
+async def test_a_stream_that_the_upstream_gave_up_is_no_answer(data: bytes, cut: int) -> None:
+    spoken = CHUNK.replace(b"\xc3\xa9", rb"\"finish_reason\":\"abort\"")
+    told = data + b"\n\n" + DONE
+    passed, failure = await passed_and_failure(events(spoken, told[:cut], told[cut:]))
+    assert passed == spoken
+    assert isinstance(failure, EngineUnavailable)
+
+
+async def test_a_whole_answer_that_the_upstream_gave_up_is_none() -> None:
+    answer = {"choices": [{**COMPLETION["choices"][0], "finish_reason": reason} for reason in ("stop", "abort")]}
+    async with scripted({CHAT: json(answer)}) as upstream, engine(upstream.url) as remote:
+        with pytest.raises(EngineUnavailable, match="gave the request up"):
+            await remote.complete(request(n=2))
+
+
 @pytest.mark.parametrize("ended", [False, True])
 async def test_half_an_event_is_not_told(ended: bool) -> None:
     passed, failure = await passed_and_failure(events(CHUNK + CHUNK[:9], CHUNK[9:20], ended=ended))

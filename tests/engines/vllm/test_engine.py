@@ -9,7 +9,14 @@ from typing import Any, cast
 import pytest
 from starlette.datastructures import State
 from starlette.requests import Request
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionResponse
+from vllm.entrypoints.generate.base.protocol import DeltaMessage
+from vllm.entrypoints.openai.chat_completion.protocol import (
+    ChatCompletionResponse,
+    ChatCompletionResponseChoice,
+    ChatCompletionResponseStreamChoice,
+    ChatCompletionStreamResponse,
+    ChatMessage,
+)
 from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse, UsageInfo
 from vllm.exceptions import QueueOverflowError, VLLMValidationError
 from vllm.logprobs import Logprob
@@ -214,6 +221,36 @@ async def test_an_error_event_of_vllm_is_raised_in_its_place(
     events = engine.stream(REQUEST)
     assert await anext(events) == b"data: {}\n\n"
     with pytest.raises(expected):
+        await anext(events)
+
+
+def ended_by(reason: str) -> ChatCompletionResponse:
+    """An answer of two choices, the second of which ended so."""
+    choices = [
+        ChatCompletionResponseChoice(index=index, message=ChatMessage(role="assistant", content=""), finish_reason=why)
+        for index, why in enumerate(("stop", reason))
+    ]
+    return ChatCompletionResponse(model="tiny", choices=choices, usage=UsageInfo())
+
+
+async def test_a_whole_answer_that_vllm_gave_up_is_none() -> None:
+    engine, _ = engine_over(lambda: ended_by("length"))
+    assert len((await engine.complete(REQUEST))["choices"]) == 2
+    engine, _ = engine_over(lambda: ended_by("abort"))
+    with pytest.raises(EngineUnavailable, match="gave the request up"):
+        await engine.complete(REQUEST)
+
+
+def chunk(text: str, reason: str | None = None) -> str:
+    choice = ChatCompletionResponseStreamChoice(index=0, delta=DeltaMessage(content=text), finish_reason=reason)
+    return f"data: {ChatCompletionStreamResponse(model='tiny', choices=[choice]).model_dump_json()}\n\n"
+
+
+async def test_a_stream_that_vllm_gave_up_ends_with_an_error_and_one_that_speaks_of_it_does_not() -> None:
+    engine, _ = engine_over(streaming(chunk('"finish_reason":"abort"'), chunk("", "abort"), "data: [DONE]\n\n"))
+    events = engine.stream(REQUEST)
+    assert b"abort" in await anext(events)
+    with pytest.raises(EngineUnavailable, match="gave the request up"):
         await anext(events)
 
 

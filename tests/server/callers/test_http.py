@@ -148,7 +148,7 @@ async def test_presets_tokens_and_choices_are_held_to_the_envelope(
         for wrong in ("100", 100.0, True, [100]):
             assert (await ask(http, LAB_KEY, max_tokens=wrong)).status_code == 422
         assert (await ask(http, LAB_KEY, max_completion_tokens=7)).status_code == 200
-        assert "max_tokens" not in engine.asked[-1].body
+        assert (engine.asked[-1].body["max_tokens"], engine.asked[-1].body["max_completion_tokens"]) == (7, 7)
         assert (await ask(http, LAB_KEY)).status_code == 200
         assert engine.asked[-1].body["max_tokens"] == 40
         models = (await http.get("/v1/models", headers=bearer(LAB_KEY))).json()["data"]

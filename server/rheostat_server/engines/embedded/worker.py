@@ -10,6 +10,7 @@ from rheostat_server.engines.embedded.batch import Batch
 from rheostat_server.engines.embedded.job import Job
 from rheostat_server.engines.embedded.mailbox import deliver
 from rheostat_server.errors import EngineUnavailable
+from rheostat_server.log import trace_of
 from rheostat_server.own_threads import use_own_threads
 
 _JOIN_SECONDS: Final = 10.0
@@ -111,8 +112,8 @@ class Worker:
                 use_own_threads(self._threads)
             self._serve()
         except Exception as exc:  # noqa: BLE001 - a thread ends here
-            _log.exception("the embedded engine's worker died")
-            self._end(f"The embedded engine has died: {type(exc).__name__}: {exc}")
+            _log.error("the embedded engine's worker died\n%s", trace_of(exc))
+            self._end(f"The embedded engine has died of {type(exc).__name__}; the server's log says where.")
         else:
             self._end("The embedded engine is closed.")
 

@@ -123,7 +123,7 @@ async def restore_adapters(client: httpx.AsyncClient, upstream: Upstream, adapte
     try:
         await ensure_adapters(client, upstream, catalog, adapters, load=True)
     except CannotStart as exc:
-        raise EngineUnavailable(str(exc)) from exc
+        raise EngineUnavailable(str(exc), logged="the upstream server does not load an adapter it had lost") from exc
     if lost:
         log.warning("the upstream server had lost adapters, and has them again", adapters=lost)
 
@@ -137,6 +137,7 @@ def _holds(folder: Path, address: str) -> bool:
 
 
 async def _load(client: httpx.AsyncClient, upstream: Upstream, name: str, folder: Path, *, flags: str) -> None:
+    """The upstream's own reason is told: it was asked about an adapter, and of nothing that people wrote."""
     body = {"lora_name": name, "lora_path": str(folder)}
     with network_errors_as_ours():
         response = await client.post(f"{upstream.api}/load_lora_adapter", json=body)

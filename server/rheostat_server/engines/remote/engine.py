@@ -80,7 +80,7 @@ class RemoteEngine:
                 served = served_models(catalog, model, wanted)
                 await ensure_adapters(client, upstream, catalog, wanted, load=load_adapters)
             except RheostatError as exc:
-                raise CannotStart(f"{upstream.url}: {exc.message}") from exc
+                raise CannotStart(f"{upstream.url}: {exc.logged}") from exc
         return cls(upstream, served, wanted, load_adapters, is_vllm=catalog.is_vllm, sequences=sequences)
 
     @property
@@ -102,7 +102,7 @@ class RemoteEngine:
             await check_alive(self._client, self.upstream)
             catalog = await read_catalog(self._client, self.upstream)
         except RheostatError as exc:
-            raise EngineUnavailable(exc.message) from exc
+            raise EngineUnavailable(exc.message, logged=exc.logged) from exc
         if self.load_adapters and catalog.lacks(list(self.adapters)):
             await self._restore()
             return
@@ -166,7 +166,7 @@ class RemoteEngine:
         await self._client.aclose()
 
     def _outgoing(self, request: EngineRequest, *, stream: bool) -> httpx.Request:
-        headers = {name: value for name, value in request.headers.items() if name in FORWARDED_HEADERS}
+        headers = {name: value.strip() for name, value in request.headers.items() if name in FORWARDED_HEADERS}
         headers |= {"content-type": "application/json", "x-request-id": request.request_id}
         return self._client.build_request(
             "POST",

@@ -68,16 +68,18 @@ def refusal_error(response: httpx.Response, raw: bytes, upstream: Upstream) -> R
     status = response.status_code
     told = upstream.without_key(refusal.message or f"it gave no reason that can be read, status {status}")
     headers = _retry_after(response)
+    logged = f"the upstream server answered with status {status}"
     if status in _GONE_STATUSES:
-        return EngineUnavailable(f"the upstream server is unavailable: {told}", headers=headers)
+        return EngineUnavailable(f"the upstream server is unavailable: {told}", headers=headers, logged=logged)
     if status == 401:
         return EngineFailed(
             "the upstream server refuses this server's key; its operator sets RHEOSTAT_UPSTREAM_API_KEY"
         )
     if not 400 <= status < 500 or (status in _NO_ROUTE and refusal.type is None):
-        return EngineFailed(f"the upstream server answered with status {status}: {told}", headers=headers)
+        return EngineFailed(f"{logged}: {told}", headers=headers, logged=logged)
     if status == 404 and refusal.blames_model:
-        return ModelGone(f"the upstream server no longer has what it had when this server was started: {told}")
+        gone = "the upstream server no longer has what it had when this server was started"
+        return ModelGone(f"{gone}: {told}", logged=gone)
     if refusal.is_overflow:
         return ContextOverflow(told, param="messages")
     return EngineRejected(
@@ -94,7 +96,8 @@ def error_event_error(raw: bytes, upstream: Upstream) -> RheostatError:
     """Our error for an event by which the upstream tells of one within a stream."""
     refusal = Refusal.read(raw)
     told = upstream.without_key(refusal.message or "it gave no reason that can be read")
-    return EngineFailed(f"the upstream server failed within the stream: {told}")
+    failed = "the upstream server failed within the stream"
+    return EngineFailed(f"{failed}: {told}", logged=failed)
 
 
 @contextmanager

@@ -18,6 +18,13 @@ from rheostat_server.engines.vllm.refusals import as_ours, foreign_errors_as_our
 from rheostat_server.errors import EngineFailed, EngineUnavailable
 
 _ERROR_EVENT: Final = 'data: {"error"'
+_ABORTED: Final = "abort"
+"""The finish reason of an answer that vLLM gives up, as it does when it ends; what there is of it is no answer."""
+_ABORTED_EVENT: Final = f'"finish_reason":"{_ABORTED}"'
+"""Within a text its quotes would be escaped."""
+
+
+GAVE_UP: Final = "vLLM gave the request up before its answer was whole; it ends, or an operator had it stop"
 
 
 class VllmEngine:
@@ -50,6 +57,8 @@ class VllmEngine:
             answer = await self._start(request, stream=False)
         if not isinstance(answer, ChatCompletionResponse):
             raise EngineFailed(f"vLLM answered a whole request with a {type(answer).__name__}")
+        if any(choice.finish_reason == _ABORTED for choice in answer.choices):
+            raise EngineUnavailable(GAVE_UP)
         completion: Completion = answer.model_dump(mode="json")
         return completion
 
@@ -61,6 +70,8 @@ class VllmEngine:
                     if event.startswith(_ERROR_EVENT):
                         await self.check_ready()
                         raise read_error_event(event)
+                    if _ABORTED_EVENT in event:
+                        raise EngineUnavailable(GAVE_UP)
                     yield event.encode()
 
     def fan_out(self, request: EngineRequest, n: int) -> AbstractAsyncContextManager[Streams]:

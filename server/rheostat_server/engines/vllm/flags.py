@@ -13,6 +13,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
 from rheostat_server.engines.vllm import guard
+from rheostat_server.engines.vllm.ending import SPARE_SECONDS
 from rheostat_server.errors import CannotStart
 from rheostat_server.serve import check_host, served_name
 from rheostat_server.settings import Settings
@@ -33,7 +34,8 @@ def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) 
     _refuse_other_servers(theirs)
     if theirs.uds is None:
         check_host(theirs.host or settings.host, settings)
-    ours = {**_addresses(settings), **_lora(adapters), "shutdown_timeout": math.ceil(settings.drain_seconds)}
+    patience = math.ceil(settings.drain_seconds) + SPARE_SECONDS
+    ours = {**_addresses(settings), **_lora(adapters), "shutdown_timeout": patience}
     silent = {name: value for name, value in ours.items() if vars(theirs)[name] == vars(defaults)[name]}
     return [*_written(silent), "--middleware", GUARD, *flags]
 

@@ -16,6 +16,7 @@ from starlette.datastructures import State
 
 from rheostat_server.adapters import AdapterStore, load_adapters
 from rheostat_server.app import add_routes
+from rheostat_server.engines.vllm.ending import drain_at_the_end
 from rheostat_server.engines.vllm.engine import VllmEngine
 from rheostat_server.engines.vllm.gate import close_all_but
 from rheostat_server.engines.vllm.lora import load_into_vllm
@@ -40,6 +41,7 @@ class RheostatPlugin:
     def attach_router(self, app: FastAPI) -> None:
         before = list(app.routes)
         add_routes(app)
+        drain_at_the_end(app)
         close_all_but([route for route in app.routes if route not in before], app)
 
     async def init_state(self, engine_client: Any, state: State, args: Namespace) -> None:

@@ -38,9 +38,9 @@ def as_ours(response: Any) -> RheostatError:
     if error.param in _TOO_LONG:
         return ContextOverflow(error.message, param="messages")
     if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
-        return EngineUnavailable(error.message)
+        return EngineUnavailable(error.message, logged=f"vLLM is unavailable: {error.type}")
     if error.code == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return EngineFailed(error.message)
+        return EngineFailed(error.message, logged=f"vLLM failed: {error.type}")
     return EngineRejected(error.message, status=error.code, type=error.type, param=error.param)
 
 
