@@ -1,15 +1,13 @@
 """The `rheostat` command; what is installed brings its subcommands by the entry points `rheostat.commands`."""
 
 import sys
-from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn
 
-import typer
-
-COMMANDS_GROUP = "rheostat.commands"
-TAKES_FLAGS = "serve"
-EXTRA_OF = {"serve": "embedded", "keys": "server", "demo": "training", "train": "training"}
+TAKES_FLAGS: Final = "serve"
+CLI: Final = "cli"
+EXTRA_OF: Final[Mapping[str, str]] = {"serve": "embedded", "keys": "server", "demo": "training", "train": "training"}
+"""By command, the extra that brings its packages; every other command needs those of the command line alone."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -19,11 +17,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if passed_on and ours[:1] != [TAKES_FLAGS]:
         _refuse(f"{' '.join(passed_on)!r} stands after --, and only `rheostat {TAKES_FLAGS}` takes flags there")
     try:
-        _command_line(ours)(args=ours, obj=passed_on, prog_name="rheostat")
+        from rheostat.command_line import command_line
+
+        command_line(ours)(args=ours, obj=passed_on, prog_name="rheostat")
     except ModuleNotFoundError as exc:
         if exc.name is None or exc.name.startswith("rheostat"):
             raise
-        _refuse(f"rheostat {ours[0]} needs the module {exc.name}, which is not installed; run: {_installing(ours[0])}")
+        named = ours[0] if ours and ours[0] in EXTRA_OF else ""
+        asked = " ".join(["rheostat", *ours[:1]])
+        _refuse(f"{asked} needs the module {exc.name}, which is not installed; run: {_installing(named)}")
 
 
 def _split_at_double_dash(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -33,38 +35,10 @@ def _split_at_double_dash(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:border], arguments[border + 1 :]
 
 
-def _command_line(arguments: Sequence[str]) -> typer.Typer:
-    """Only the subcommand that was asked for is imported; asked for help, all of them are."""
-    root = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
-    root.callback()(_no_options)
-    known = {point.name: point for point in entry_points(group=COMMANDS_GROUP)}
-    asked = [known[name] for name in arguments[:1] if name in known]
-    for point in asked or known.values():
-        _add(root, point, needed=bool(asked))
-    return root
-
-
-def _no_options() -> None:
-    """Two dials, safety and helpfulness, on any language model."""
-
-
-def _add(root: typer.Typer, point: EntryPoint, *, needed: bool) -> None:
-    try:
-        command = point.load()
-    except ModuleNotFoundError:
-        if needed:
-            raise
-        return
-    if isinstance(command, typer.Typer):
-        root.add_typer(command, name=point.name)
-    else:
-        root.command(point.name)(command)
-
-
 def _installing(command: str) -> str:
-    return f"pip install 'rheostat[{EXTRA_OF.get(command, command)}]'"
+    return f"pip install 'rheostat[{EXTRA_OF.get(command, CLI)}]'"
 
 
 def _refuse(reason: str) -> NoReturn:
-    typer.echo(reason, err=True)
+    print(reason, file=sys.stderr)
     raise SystemExit(2)

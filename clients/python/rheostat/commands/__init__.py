@@ -1,0 +1,1 @@
+"""The commands that talk to a server: `rheostat chat`, `rheostat sweep` and `rheostat score`."""
