@@ -94,6 +94,7 @@ def visiting(browser: Browser, url: str, **context: Any) -> Generator[Visit]:
     page.on("request", lambda request: visit.hear_request(request))
     try:
         yield visit
-        assert visit.unexpected() == []
+        unexpected = visit.unexpected()
+        assert not unexpected, unexpected
     finally:
         room.close()

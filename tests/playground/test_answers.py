@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Error, expect
 
 from tests.playground.browser import REFUSED_LOAD
 from tests.playground.conftest import Visiting
@@ -104,6 +105,15 @@ def test_a_wrong_key_is_asked_for_again(visit: Visiting, narrow_url: str) -> Non
     expect(page.by("run")).to_be_enabled()
 
 
+def test_a_key_that_no_header_can_carry_is_refused_in_the_dialog(visit: Visiting, narrow_url: str) -> None:
+    page = visit(narrow_url)
+    page.expected.append(REFUSED_LOAD)
+    page.page.goto(narrow_url)
+    page.give_key("schlüssel zum garten")
+    expect(page.by("key-problem")).to_contain_text("A key is one word")
+    assert page.page.evaluate("JSON.stringify(sessionStorage)") == "{}"
+
+
 def test_the_key_is_in_the_session_alone(visit: Visiting, narrow_url: str) -> None:
     page = visit(narrow_url)
     page.expected.append(REFUSED_LOAD)
@@ -136,6 +146,16 @@ def test_what_a_model_says_is_text(visit: Visiting, script: Script, scripted_url
     expect(page.page.locator(".heat-detail .said")).to_have_text(f"Look: {MARKUP}")
     assert page.page.evaluate("window.harmed") is None
     assert page.page.locator("main img, main script, main b").count() == 0
+
+
+def test_the_browser_refuses_what_the_policy_closes(visit: Visiting, scripted_url: str) -> None:
+    page = visit(scripted_url).open()
+    for closed in ("document.body.innerHTML = '<b>x</b>'", "document.createElement('script').text = 'harmed = 1'"):
+        with pytest.raises(Error, match="Trusted"):
+            page.page.evaluate(f"() => {{ {closed} }}")
+    with page.page.expect_console_message(lambda message: message.text.startswith("policy: style-src")):
+        page.page.evaluate("document.body.setAttribute('style', 'color: red')")
+    page.expected += ["policy:", "Content Security Policy", "Trusted"]
 
 
 def test_an_answer_can_be_stopped(visit: Visiting, script: Script, scripted_url: str) -> None:

@@ -87,6 +87,15 @@ def test_the_map_is_read_by_pointer_and_by_keys(visit: Visiting, open_url: str) 
     assert page.page.locator(".heat-cell[tabindex='0']").count() == 1
 
 
+def test_the_map_is_read_by_tapping(visit: Visiting, open_url: str) -> None:
+    page = visit(open_url, has_touch=True, viewport={"width": 360, "height": 740}).open()
+    page.by("tab-sweep").click()
+    page.by("sweep-size").select_option("3")
+    swept(page, 9)
+    page.page.get_by_role("gridcell", name=re.compile("^Safety 0.50, helpfulness 0.50")).tap()
+    expect(page.page.locator(".heat-detail h3")).to_have_text("Safety 0.50, helpfulness 0.50")
+
+
 def test_the_map_is_a_table_too(visit: Visiting, open_url: str) -> None:
     page = visit(open_url).open()
     page.by("tab-sweep").click()

@@ -79,17 +79,22 @@ function errorFrom(error, told) {
 async function* dataOf(reader, requestId) {
   const decoder = new TextDecoder();
   let text = "";
-  for (;;) {
-    const { done, value } = await next(reader, requestId);
-    text += decoder.decode(value, { stream: !done });
-    const whole = text.split(/\r?\n\r?\n/);
-    text = whole.pop();
-    for (const block of whole) {
-      const data = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
-      if (data.length) yield data.map((line) => line.slice(5).trim()).join("\n");
+  try {
+    for (let done = false, value; !done; ) {
+      ({ done, value } = await next(reader, requestId));
+      const whole = (text + decoder.decode(value, { stream: !done })).split(/\r?\n\r?\n/);
+      text = whole.pop();
+      yield* whole.map(dataIn).filter(Boolean);
     }
-    if (done) return;
+  } finally {
+    reader.cancel().catch(() => {}); // whoever stops reading early hangs up
   }
+}
+
+/** The data of one event; a comment has none. */
+function dataIn(block) {
+  const lines = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
+  return lines.map((line) => line.slice("data:".length).trim()).join("\n");
 }
 
 async function next(reader, requestId) {

@@ -3,6 +3,9 @@
 import { byId, show } from "./dom.js";
 import { key } from "./api.js";
 
+/** What a header can carry. */
+const SENDABLE = /^[\x21-\x7e]*$/;
+
 /** Calls `changed` when there is another key, or none any more. */
 export class KeyDialog {
   #dialog = byId("key-dialog");
@@ -27,7 +30,9 @@ export class KeyDialog {
 
   #submit(event) {
     event.preventDefault();
-    this.#take(byId("key").value.trim());
+    const value = byId("key").value.trim();
+    if (SENDABLE.test(value)) this.#take(value);
+    else this.open("A key is one word of plain letters, digits and signs; this holds something else.");
   }
 
   #take(value) {

@@ -4,7 +4,7 @@ import { DIALS } from "./envelope.js";
 import { duration, el, place, two } from "./dom.js";
 
 const NONE = "–";
-const SINGULAR = { candidates: "candidates", n: "choices", max_tokens: "tokens", max_completion_tokens: "tokens" };
+const COUNTED = { n: "choices", max_tokens: "tokens", max_completion_tokens: "tokens" };
 
 /** `scores` are those of a judgement that was asked for afterwards; a reranked answer's receipt has its own. */
 export function receiptView(receipt, { asked, control, scores = receipt.scores }) {
@@ -66,7 +66,7 @@ function clampNote(name, { requested, effective, candidates }, asked, control) {
     const most = control.reranking?.candidates.max ?? candidates?.wanted;
     return `${asked.candidates} candidates were asked for; your envelope lets a request have at most ${most}.`;
   }
-  return `More ${SINGULAR[name] ?? name} were asked for than your envelope lets an answer have; the most it lets was taken.`;
+  return `More ${COUNTED[name] ?? name} were asked for than your envelope lets an answer have; the most it lets was taken.`;
 }
 
 function dialNote(name, wanted, taken, { min, max, locked }) {
@@ -84,7 +84,7 @@ function facts(receipt, scores) {
   const apart = distance(scores, receipt.effective);
   const known = {
     mode: receipt.mode,
-    adapter: receipt.adapter && short(receipt.adapter),
+    adapter: receipt.adapter,
     candidates: receipt.candidates && candidatesTold(receipt),
     "below floor": receipt.choice?.below_floor || null,
     distance: apart === null ? null : two(apart),
@@ -96,9 +96,6 @@ function facts(receipt, scores) {
   const told = Object.entries(known).filter(([, value]) => value !== null && value !== undefined);
   return el("dl", { class: "facts" }, told.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value)))));
 }
-
-/** A digest is known by its beginning. */
-const short = (adapter) => adapter.replace(/(sha256:)?([0-9a-f]{8})[0-9a-f]{8,}/, "$2…");
 
 function candidatesTold({ candidates, choice }) {
   const { wanted, generated = wanted, finished, why } = candidates;

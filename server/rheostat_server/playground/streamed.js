@@ -7,7 +7,7 @@ import { errorView } from "./errors.js";
 import { receiptView } from "./receipt.js";
 
 const ENDINGS = {
-  length: "Cut off: the most tokens that it may have.",
+  length: "Cut off at the most tokens that it may have.",
   content_filter: "The operator's refusal stands in place of the answers, which were judged below the safety floor.",
 };
 
@@ -16,7 +16,7 @@ const ENDINGS = {
  * Gives { text, receipt, problem }: `problem` is what ended it early, an AbortError where the caller did.
  */
 export async function stream(asked, { box, control, signal, heard = () => {} }) {
-  const text = el("div", { class: "said", tabindex: "0", role: "group", "aria-label": "Answer" });
+  const text = el("div", { class: "said", role: "group", "aria-label": "Answer" });
   const answer = { text: "", receipt: null, problem: null, ending: null };
   box.replaceChildren(text);
   box.setAttribute("aria-busy", "true");

@@ -49,7 +49,7 @@ export class Sweep {
   #begin(levels) {
     const measured = this.#page.control.reranking !== undefined;
     this.#running = new AbortController();
-    this.#map = new HeatMap(levels, { measured, control: this.#page.control });
+    this.#map = new HeatMap(levels, { measured });
     this.#map.colourBy(byId("sweep-measure").value);
     byId("sweep-measure").disabled = !measured;
     byId("swept").replaceChildren(this.#map.element);
