@@ -6,10 +6,13 @@ from typing import Final
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from rheostat_server.adapters import AdapterStore
 from rheostat_server.api.page import FOLDER, MEDIA_TYPES
+from rheostat_server.app import add_routes
 from rheostat_server.engines.fake import FakeEngine
+from rheostat_server.engines.vllm.gate import close_all_but
 from rheostat_server.serve import make_runtime
 from rheostat_server.settings import Settings
 from tests.engines.app_server import runtime_server
@@ -84,6 +87,20 @@ def test_an_operator_can_turn_it_off(without: httpx.Client, path: str) -> None:
     response = without.get(path)
     assert (response.status_code, response.json()["error"]["code"]) == (404, "not_found")
     assert without.get("/v1/control").status_code == 200
+
+
+async def test_the_gate_in_vllm_opens_it_for_reading_alone() -> None:
+    app = FastAPI()
+    add_routes(app)
+    close_all_but(list(app.routes), app)
+    app.state.rheostat = make_runtime(FakeEngine(served=("demo",)), AdapterStore(), Settings(), None)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        for path in ("/", "/playground/app.js"):
+            statuses = {
+                method: (await http.request(method, path)).status_code for method in ("GET", "HEAD", "POST", "PUT")
+            }
+            assert statuses == {"GET": 200, "HEAD": 200, "POST": 404, "PUT": 404}
+        assert (await http.get("/playground/")).status_code == 404
 
 
 def test_no_file_names_an_address_elsewhere() -> None:
