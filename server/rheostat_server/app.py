@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from rheostat_server.api import admin, chat, control, health, metrics, models, score, sweep
+from rheostat_server.api import admin, chat, control, health, metrics, models, page, score, sweep
 from rheostat_server.api.errors import error_body, render_bug, render_error, render_gone
 from rheostat_server.api.expected import Expected
 from rheostat_server.api.json_response import json_response
@@ -36,7 +36,7 @@ def create_app(runtime: Runtime) -> FastAPI:
 def add_routes(app: FastAPI) -> None:
     """Puts our routes on any FastAPI app; they find the Runtime as `app.state.rheostat`, which lives with the app."""
     known = list(app.routes)
-    for part in (chat, models, control, score, sweep, admin, health):
+    for part in (chat, models, control, score, sweep, admin, health, page):
         app.include_router(part.router)
     ours = [route for route in app.routes if isinstance(route, Route) and route not in known]
     recorded = [route for route in ours if route.path.startswith("/v1/")]

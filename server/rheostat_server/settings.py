@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, description="Processor threads of the embedded engine; left out, PyTorch's choice."
     )
+    playground: bool = Field(
+        default=True, description="Whether `GET /` serves the playground, a page to try the dials."
+    )
     tracing: bool = Field(
         default=False, description="Whether traces are sent, as OpenTelemetry's own variables say; see tracing.md."
     )

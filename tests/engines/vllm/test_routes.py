@@ -25,12 +25,14 @@ OURS: Final = {
     "/health",
     "/ready",
 }
+PAGE: Final = {"/", "/playground/app.js"}
 # Routes that vLLM adds for other kinds of model, for its other vendors' formats, or by other spellings.
 ELSEWHERE: Final = (
     "/v1/embeddings", "/pooling", "/classify", "/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank",
     "/v2/chat", "/cohere/v2/chat", "/v2/embed", "/start_profile", "/stop_profile", "/static", "/static/x",
     "/v1/chat/completions/", "//v1/completions", "/v1//completions", "/V1/completions", "/%76%31/completions",
-    "/v1/completions%2F", "/metrics/", "/metricsx", "/docs/", "/v1/./completions", "/health/../v1/completions", "/",
+    "/v1/completions%2F", "/metrics/", "/metricsx", "/docs/", "/v1/./completions", "/health/../v1/completions",
+    "/playground", "/playground/", "/playground/index.html", "/playground/../v1/completions",
 )  # fmt: skip
 SHAPE: Final = {"message", "type", "param", "code"}
 
@@ -82,11 +84,19 @@ def test_other_paths_and_spellings_answer_404(rheostat_in_vllm: VllmServer, meth
         assert connection.recv(64).split()[1] == b"404"
 
 
-@pytest.mark.parametrize("path", sorted(OURS | OPEN_OF_VLLM))
+@pytest.mark.parametrize("path", sorted(OURS | OPEN_OF_VLLM | PAGE))
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
 def test_open_paths_are_closed_to_other_methods(rheostat_in_vllm: VllmServer, method: str, path: str) -> None:
     with rheostat_in_vllm.client() as client:
         assert client.request(method, path).status_code in (404, 405)
+
+
+@pytest.mark.parametrize("path", sorted(PAGE))
+def test_the_playground_is_open_with_its_policy(rheostat_in_vllm: VllmServer, path: str) -> None:
+    with rheostat_in_vllm.client() as client:
+        response = client.get(path)
+    assert response.status_code == 200
+    assert response.headers["content-security-policy"].startswith("default-src 'none'")
 
 
 @pytest.mark.parametrize("path", sorted(OPEN_OF_VLLM))

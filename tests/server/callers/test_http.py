@@ -68,12 +68,15 @@ async def test_no_route_answers_without_a_key_that_is_known(
     assert engine.asked == []
 
 
-async def test_every_route_but_those_for_probes_and_documents_asks_for_a_key(runtime: Runtime, tmp_path: Path) -> None:
+async def test_every_route_but_probes_documents_and_the_playground_asks_for_a_key(
+    runtime: Runtime, tmp_path: Path
+) -> None:
     app = create_app(replace(runtime, shelf=Shelf.read(write(tmp_path), Defaults())))
-    open_to_all = {"/health", "/ready", "/metrics"}
+    open_to_all = {"/health", "/ready", "/metrics", "/"}
     ours = {path for _, path in ROUTES} | {"/v1/models/{name:path}"}
     documents = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
-    assert {getattr(route, "path", "") for route in app.routes} <= ours | open_to_all | documents
+    files = {"/playground/{name}"}
+    assert {getattr(route, "path", "") for route in app.routes} <= ours | open_to_all | files | documents
     async with served(runtime, write(tmp_path)) as http:
         assert {(await http.get(path)).status_code for path in sorted(open_to_all | documents)} == {200}
 

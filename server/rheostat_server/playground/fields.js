@@ -1,0 +1,97 @@
+// The fields that say how the dials are obeyed, filled with what this caller may choose.
+
+import { DIALS, defaults, reachable, reranks, takesAdapter, within } from "./envelope.js";
+import { byId, el, place, show, two } from "./dom.js";
+
+const MODES = {
+  auto: "The server chooses: an adapter where the model has one, else wording.",
+  prompt: "The levels are worded for the model in the system message.",
+  adapter: "An adapter that was trained to be controlled, and its control text.",
+  off: "The request as it comes; no dial is in force.",
+  rerank: "Several answers are drawn without control, and the nearest to the dials is returned.",
+  "prompt+rerank": "Several answers are drawn by wording, and the nearest to the dials is returned.",
+  "adapter+rerank": "Several answers are drawn by the adapter, and the nearest to the dials is returned.",
+};
+const PLAIN = ["preset", "mode", "model", "adapter", "candidates", "max-tokens"];
+
+/** Holds the dials too. Calls `changed` after every change. */
+export class Fields {
+  #control = null;
+  #changed;
+  #dials = { safety: 0.75, helpfulness: 0.75 };
+
+  constructor(changed) {
+    this.#changed = changed;
+    for (const name of DIALS) byId(name).addEventListener("input", () => this.move({ ...this.#dials, [name]: Number(byId(name).value) }));
+    for (const id of PLAIN) byId(id).addEventListener("input", () => this.#choose(id));
+  }
+
+  /** Fills them for a caller; what was chosen before stays where this caller may choose it. */
+  fill(control, models) {
+    this.#control = control;
+    options(byId("preset"), [["", "none"], ...Object.keys(control.presets).map((name) => [name, name])]);
+    options(byId("mode"), control.modes.map((name) => [name, name]), control.default_mode);
+    options(byId("model"), models.map((name) => [name, name]));
+    options(byId("adapter"), [["", "default"], ...control.adapters.map(({ name }) => [name, name])]);
+    byId("candidates").placeholder = control.reranking ? String(control.reranking.candidates.default) : "";
+    this.move(defaults(control));
+  }
+
+  values() {
+    return {
+      dials: { ...this.#dials },
+      preset: byId("preset").value,
+      mode: byId("mode").value,
+      model: byId("model").value,
+      adapter: byId("adapter").value,
+      candidates: byId("candidates").valueAsNumber || null,
+      maxTokens: byId("max-tokens").valueAsNumber || null,
+    };
+  }
+
+  /** By hand, which no preset survives. */
+  move(dials) {
+    byId("preset").value = "";
+    this.#set(dials);
+  }
+
+  #set(dials) {
+    const room = reachable(this.#control);
+    this.#dials = Object.fromEntries(DIALS.map((name) => [name, within(dials[name], room[name])]));
+    this.#draw();
+    this.#changed();
+  }
+
+  #choose(id) {
+    const preset = this.#control.presets[byId("preset").value];
+    if (id !== "preset" || !preset) return this.#set(this.#dials);
+    if (preset.mode && this.#control.modes.includes(preset.mode)) byId("mode").value = preset.mode;
+    return this.#set({ ...defaults(this.#control), ...preset });
+  }
+
+  #draw() {
+    for (const name of DIALS) this.#drawSlider(name);
+    byId("point-told").value = `${two(this.#dials.safety)} / ${two(this.#dials.helpfulness)}`;
+    const mode = byId("mode").value;
+    show(byId("adapter-field"), takesAdapter(mode) && this.#control.adapters.length > 0);
+    show(byId("candidates-field"), reranks(mode));
+    byId("mode-told").textContent = MODES[mode] ?? "";
+  }
+
+  #drawSlider(name) {
+    const slider = byId(name);
+    const { min, max, locked } = this.#control.dials[name];
+    slider.value = String(this.#dials[name]);
+    slider.disabled = locked === true;
+    slider.setAttribute("aria-valuetext", two(this.#dials[name]));
+    byId(`${name}-told`).value = two(this.#dials[name]);
+    place(slider, { from: min, to: max, at: this.#dials[name] });
+  }
+}
+
+function options(select, choices, wanted) {
+  const before = select.value;
+  select.replaceChildren(...choices.map(([value, label]) => el("option", { value }, label)));
+  const values = choices.map(([value]) => value);
+  select.value = values.includes(before) && before ? before : values.includes(wanted) ? wanted : values[0];
+}

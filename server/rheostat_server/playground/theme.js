@@ -1,0 +1,26 @@
+/* Light or dark: as the system has it, until the button says otherwise. Runs before the page is drawn. */
+(() => {
+  "use strict";
+  const KEPT = "rheostat-theme";
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const shown = () => root.dataset.theme ?? (system.matches ? "dark" : "light");
+
+  const chosen = localStorage.getItem(KEPT);
+  if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
+
+  addEventListener("DOMContentLoaded", () => {
+    const button = document.getElementById("theme-button");
+    const tell = () => {
+      button.textContent = shown() === "dark" ? "Light" : "Dark";
+      button.setAttribute("aria-label", `Switch to the ${button.textContent.toLowerCase()} theme`);
+    };
+    button.addEventListener("click", () => {
+      root.dataset.theme = shown() === "dark" ? "light" : "dark";
+      localStorage.setItem(KEPT, root.dataset.theme);
+      tell();
+    });
+    system.addEventListener("change", tell);
+    tell();
+  });
+})();
