@@ -12,6 +12,7 @@ import uvicorn
 
 from rheostat_server import demo
 from rheostat_server.adapters import AdapterStore, digest_of_base, load_adapters
+from rheostat_server.api.cross_origin import open_to
 from rheostat_server.app import create_app
 from rheostat_server.callers.file import Known, read_policy
 from rheostat_server.callers.shelf import Shelf
@@ -133,7 +134,8 @@ def run_app(engine: Engine, adapters: AdapterStore, settings: Settings) -> None:
         "rheostat serves", engine=engine.name, models=list(engine.models()), adapters=adapters.ids,
         url=f"http://{settings.host}:{settings.port}/v1",
     )  # fmt: skip
-    config = uvicorn.Config(create_app(runtime), host=settings.host, port=settings.port, log_level=settings.log_level)
+    app = open_to(settings.cors_origins, create_app(runtime))
+    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level=settings.log_level)
     DrainingServer(config, runtime.admission.drain, seconds=settings.drain_seconds).run()
 
 

@@ -1,12 +1,23 @@
 """Every setting of the server: name, default and one sentence; `RHEOSTAT_` and its name set it from outside."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EngineName = Literal["embedded", "vllm", "remote"]
+
+
+def _origin(text: str) -> str:
+    """As browsers send it: compared letter by letter, so that one with a path would never be met."""
+    if text != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]_-]+", text):
+        raise ValueError("it must be scheme, host and port alone, in small letters, like https://app.example, or *")
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class Settings(BaseSettings):
@@ -40,6 +51,9 @@ class Settings(BaseSettings):
     policy: Path | None = Field(default=None, description="YAML file of callers: keys, and the envelope of each.")
     allow_anonymous: bool = Field(
         default=False, description="Whether to listen beyond this machine without a policy file."
+    )
+    cors_origins: list[Origin] = Field(
+        default=[], description="Origins whose pages may use the server (JSON list); `*` for every page."
     )
     audit: Path | None = Field(default=None, description="File of the audit log, one line of JSON a request.")
     audit_max_bytes: int = Field(

@@ -70,9 +70,13 @@ RECEIPT: Final = record(
     {**_ASKED, "timing_ms": {"type": "object", "additionalProperties": {"type": "number"}}},
     {**_PLANNED, "scores": by_dial(LEVEL), "choice": FREE},
 )
+_USAGE: Final = record({}, dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), COUNT), open=True)
+_MESSAGE: Final = record({}, {"role": TEXT, "content": either(TEXT)}, open=True)
+_CHOICE: Final = record({"index": COUNT, "message": _MESSAGE}, {"finish_reason": either(TEXT)}, open=True)
 COMPLETION: Final = record(
     {"id": TEXT, "object": {"const": "chat.completion"}, "created": COUNT, "model": TEXT,
-     "choices": list_of(record({"index": COUNT, "message": FREE}, open=True)), "control": RECEIPT},
+     "choices": list_of(_CHOICE), "control": RECEIPT},
+    {"usage": either(_USAGE)},
     open=True,
 )  # fmt: skip
 """OpenAI's, with the receipt."""
@@ -99,12 +103,12 @@ SCORES: Final = record(
 _POINT: Final = record(
     {"index": COUNT},
     {
-        **by_dial(LEVEL)["properties"], "content": TEXT, "finish_reason": TEXT, "usage": FREE, "control": RECEIPT,
+        **by_dial(LEVEL)["properties"], "content": TEXT, "finish_reason": TEXT, "usage": _USAGE, "control": RECEIPT,
         "scores": by_dial(either(LEVEL), every=True), **ERROR["properties"],
     },
 )  # fmt: skip
 SWEEP: Final = record(
-    {"object": {"const": "control.sweep"}, "model": TEXT, "points": list_of(_POINT), "usage": FREE},
+    {"object": {"const": "control.sweep"}, "model": TEXT, "points": list_of(_POINT), "usage": _USAGE},
 )
 MODEL: Final = record({"id": TEXT, "object": {"const": "model"}, "created": COUNT, "owned_by": TEXT})
 MODELS: Final = record({"object": {"const": "list"}, "data": list_of(MODEL)})

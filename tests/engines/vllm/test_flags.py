@@ -10,7 +10,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rheostat_server.adapters import AdapterRefused, AdapterStore, load_adapters
 from rheostat_server.engines.vllm.environment import set_environment
-from rheostat_server.engines.vllm.flags import GUARD, completed
+from rheostat_server.engines.vllm.flags import CROSS_ORIGIN, GUARD, completed
 from rheostat_server.errors import CannotStart
 from rheostat_server.settings import Settings
 from tests.tiny import TinyAdapter
@@ -35,6 +35,11 @@ def test_the_settings_become_flags_of_vllm() -> None:
     assert (read["host"], read["port"], read["served_model_name"]) == ("127.0.0.1", 8123, ["name"])
     assert read["middleware"] == [GUARD]
     assert not read["enable_lora"]
+
+
+def test_origins_that_may_use_the_server_bring_their_middleware() -> None:
+    opened = SETTINGS.model_copy(update={"cors_origins": ["https://app.example"]})
+    assert read_by_vllm(completed(opened, AdapterStore(), []))["middleware"] == [GUARD, CROSS_ORIGIN]
 
 
 def test_adapters_get_the_room_they_need(two: AdapterStore) -> None:

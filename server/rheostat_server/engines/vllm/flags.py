@@ -12,6 +12,7 @@ from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
+from rheostat_server.api import cross_origin
 from rheostat_server.engines.vllm import guard
 from rheostat_server.engines.vllm.ending import SPARE_SECONDS
 from rheostat_server.errors import CannotStart
@@ -19,6 +20,7 @@ from rheostat_server.serve import check_host, served_name
 from rheostat_server.settings import Settings
 
 GUARD: Final = f"{guard.__name__}.{guard.GateRequired.__name__}"
+CROSS_ORIGIN: Final = f"{cross_origin.__name__}.{cross_origin.CrossOrigin.__name__}"
 # Adapters in one batch; each takes room beside the base model's weights.
 MOST_AT_ONCE: Final = 8
 
@@ -37,7 +39,7 @@ def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) 
     patience = math.ceil(settings.drain_seconds) + SPARE_SECONDS
     ours = {**_addresses(settings), **_lora(adapters), "shutdown_timeout": patience}
     silent = {name: value for name, value in ours.items() if vars(theirs)[name] == vars(defaults)[name]}
-    return [*_written(silent), "--middleware", GUARD, *flags]
+    return [*_written(silent), "--middleware", GUARD, *_cross_origin(settings), *flags]
 
 
 def _parsed(flags: Sequence[str]) -> Any:
@@ -58,6 +60,11 @@ def _refuse_other_servers(arguments: Any) -> None:
 
 def _addresses(settings: Settings) -> dict[str, Any]:
     return {"host": settings.host, "port": settings.port, "served_model_name": served_name(settings)}
+
+
+def _cross_origin(settings: Settings) -> list[str]:
+    """Later middleware stands outside of vLLM's own for other origins, which lets none in unless it is told to."""
+    return ["--middleware", CROSS_ORIGIN] if settings.cors_origins else []
 
 
 def _lora(adapters: AdapterStore) -> dict[str, Any]:
