@@ -95,7 +95,7 @@ export interface paths {
         readonly put?: never;
         /**
          * Show Plan
-         * @description The plan for a chat body: the dials in force and the engine's request.
+         * @description The plan for a chat body: the dials in force and the engine's request. It counts as a request of the caller's.
          */
         readonly post: operations["show_plan_v1_control_plan_post"];
         readonly delete?: never;
@@ -843,6 +843,15 @@ export interface operations {
                 headers: {
                     /** @description The request's own, or one that was made for it. */
                     readonly "X-Request-ID": string;
+                    readonly "X-RateLimit-Limit-Requests"?: string;
+                    readonly "X-RateLimit-Remaining-Requests"?: string;
+                    readonly "X-RateLimit-Reset-Requests"?: string;
+                    readonly "X-RateLimit-Limit-Tokens"?: string;
+                    readonly "X-RateLimit-Remaining-Tokens"?: string;
+                    readonly "X-RateLimit-Reset-Tokens"?: string;
+                    readonly "X-RateLimit-Limit-Candidates"?: string;
+                    readonly "X-RateLimit-Remaining-Candidates"?: string;
+                    readonly "X-RateLimit-Reset-Candidates"?: string;
                     readonly [name: string]: unknown;
                 };
                 content: {
@@ -945,6 +954,28 @@ export interface operations {
                 headers: {
                     /** @description The request's own, or one that was made for it. */
                     readonly "X-Request-ID": string;
+                    readonly [name: string]: unknown;
+                };
+                content: {
+                    readonly "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Over the caller's rates; `Retry-After` says when some come free. */
+            readonly 429: {
+                headers: {
+                    /** @description The request's own, or one that was made for it. */
+                    readonly "X-Request-ID": string;
+                    /** @description Seconds until it may be tried again. */
+                    readonly "Retry-After"?: string;
+                    readonly "X-RateLimit-Limit-Requests"?: string;
+                    readonly "X-RateLimit-Remaining-Requests"?: string;
+                    readonly "X-RateLimit-Reset-Requests"?: string;
+                    readonly "X-RateLimit-Limit-Tokens"?: string;
+                    readonly "X-RateLimit-Remaining-Tokens"?: string;
+                    readonly "X-RateLimit-Reset-Tokens"?: string;
+                    readonly "X-RateLimit-Limit-Candidates"?: string;
+                    readonly "X-RateLimit-Remaining-Candidates"?: string;
+                    readonly "X-RateLimit-Reset-Candidates"?: string;
                     readonly [name: string]: unknown;
                 };
                 content: {
