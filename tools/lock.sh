@@ -17,5 +17,5 @@ pip="$folder/bin/pip"
 "$pip" install -q hatchling editables
 {
   echo "# Made by tools/lock.sh; install with pip install --no-deps -r."
-  "$pip" freeze --exclude-editable | grep -v -E '^(pip|setuptools|rheostat)\b' | grep -v -E '^(nvidia|triton|cuda)-?'
+  "$pip" freeze --all --exclude-editable | grep -v -E '^(pip|wheel|rheostat)\b' | grep -v -E '^(nvidia|triton|cuda)-?'
 } > requirements/linux-cpu.lock
