@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -80,8 +81,12 @@ class Shelf:
         return book
 
     def reload_on_hangup(self) -> None:
-        """Reads the file anew whenever this process gets SIGHUP; must be called within the event loop."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload_quietly)
+        """Reads the file anew whenever this process gets SIGHUP; must be called within the event loop.
+
+        Signals reach a process's main thread alone: an app in another thread, as on Ray, does not hear them.
+        """
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload_quietly)
 
     def _reload_quietly(self) -> None:
         try:
