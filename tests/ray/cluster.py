@@ -92,12 +92,15 @@ class RayCluster:
     def start_worker(self) -> Node:
         return self._start(["--address", f"127.0.0.1:{self.gcs}"], http=free_port(), agent=free_port())
 
-    def deploy(self, changes: Mapping[str, Any], settings: Mapping[str, str] | None = None) -> None:
+    def deploy(
+        self, changes: Mapping[str, Any], settings: Mapping[str, str] | None = None, flags: Sequence[str] = ()
+    ) -> None:
         """The repository's own Serve file, on this cluster's port, with these changes of the deployment."""
         file = yaml.safe_load(SERVE_FILE.read_text())
         file["http_options"]["port"] = self.http
         [application] = file["applications"]
         application["runtime_env"]["env_vars"] |= settings or {}
+        application["args"] = {"flags": [*flags]}
         [deployment] = application["deployments"]
         deployment |= changes
         path = self.folder / "serve.yaml"

@@ -1,4 +1,4 @@
-"""One cluster for all tests that need one: a head and a second node, the app on both."""
+"""Clusters that the tests of a module share, one of them with a head and a second node, the app on both."""
 
 import shutil
 import tempfile
@@ -48,16 +48,22 @@ class Two:
         )
 
 
-@pytest.fixture(scope="session")
-def two() -> Generator[Two]:
+@pytest.fixture(scope="module")
+def cluster() -> Generator[RayCluster]:
+    """A cluster without nodes. Its folder's path is short, as Ray's sockets need it."""
     if find_spec("ray") is None:
         pytest.skip("Ray is not installed: pip install 'ray[serve]>=2.60'")
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     try:
         with ray_cluster(folder) as cluster:
-            two = Two(cluster, cluster.start_head(), cluster.start_worker())
-            two.scale(2, 2)
-            cluster.wait_for(2)
-            yield two
+            yield cluster
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def two(cluster: RayCluster) -> Two:
+    two = Two(cluster, cluster.start_head(), cluster.start_worker())
+    two.scale(2, 2)
+    cluster.wait_for(2)
+    return two

@@ -1,6 +1,7 @@
 """What a Serve file may say, and what is refused before a replica is started."""
 
 import re
+from typing import Any
 
 import pytest
 import yaml
@@ -15,9 +16,9 @@ application = pytest.importorskip("rheostat_server.ray_serve.application", reaso
 
 
 @pytest.mark.parametrize(("name", "value"), [("host", "0.0.0.0"), ("port", 8001)])
-def test_an_address_is_refused_as_ray_listens(name: str, value: object) -> None:
+def test_an_address_is_refused_as_ray_listens(name: str, value: Any) -> None:
     with pytest.raises(CannotStart, match=f"{name} is set.*http_options"):
-        application.check_on_ray(Settings(**{"allow_anonymous": True, name: value}))
+        application.check_on_ray(Settings(**{name: value}))
 
 
 def test_without_a_policy_it_has_to_be_said_that_everyone_may(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ def proxies(two: Two) -> list[str]:
 
 def test_a_replica_runs_on_each_node(two: Two) -> None:
     assert len({replica.node for replica in two.cluster.replicas()}) == 2
+    assert [httpx.get(f"{url}/-/healthz").status_code for url in proxies(two)] == [200, 200]
 
 
 def test_the_adapter_answers_the_same_on_each_replica(two: Two) -> None:
@@ -55,10 +56,18 @@ def test_a_stream_comes_event_by_event(two: Two) -> None:
 
 
 def test_each_node_exports_the_figures_of_its_replica(two: Two) -> None:
-    with OpenAI(base_url=f"{two.url}/v1", api_key="none", max_retries=0) as client:
-        with client.chat.completions.create(**{**ASKED, "max_tokens": 400}, stream=True) as stream:
-            next(iter(stream))
-        client.chat.completions.create(**ASKED)
+    body = {
+        "model": ASKED["model"],
+        "messages": ASKED["messages"],
+        "max_tokens": 400,
+        "ignore_eos": True,
+        "stream": True,
+    }
+    with httpx.stream("POST", f"{two.url}/v1/chat/completions", json=body, timeout=60) as response:
+        next(response.iter_lines())
+    for url in proxies(two):
+        with OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+            client.chat.completions.create(**ASKED)
     deadline = time.monotonic() + 60
     while not (counted := outcomes(two)) >= {"answered", "cancelled"}:
         assert time.monotonic() < deadline, counted
@@ -84,6 +93,7 @@ async def test_replicas_come_with_requests_and_go_without_and_nothing_is_lost(tw
     one = Load(two.url)
     async with one.running(1):
         await asyncio.to_thread(two.cluster.wait_for, 1)
+    print(f"\nfrom 1 to 2: {len(load.outcomes)} requests; from 2 to 1: {len(one.outcomes)}")
     assert load.outcomes
     assert one.outcomes
     assert [*load.failed, *load.half, *one.failed, *one.half] == []
