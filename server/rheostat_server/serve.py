@@ -36,6 +36,7 @@ from rheostat_server.tracing.start import check_tracing, start_tracing
 log = structlog.get_logger(__name__)
 
 Start = Callable[[Settings, Sequence[str]], None]
+Loaded = tuple[Engine, AdapterStore]
 
 
 def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
@@ -43,6 +44,15 @@ def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
 
     Raises:
         CannotStart, EngineUnavailable: the message says why.
+    """
+    STARTS[check(settings, engine_flags)](settings, engine_flags)
+
+
+def check(settings: Settings, engine_flags: Sequence[str]) -> EngineName:
+    """The engine to start, once everything was checked that needs no model to be loaded.
+
+    Raises:
+        CannotStart: the message says what does not fit.
     """
     engine = engine_for(settings)
     if engine_flags and engine != "vllm":
@@ -54,7 +64,7 @@ def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
     check_scorers(settings)
     check_callers(settings)
     check_tracing(settings)
-    STARTS[engine](settings, engine_flags)
+    return engine
 
 
 def engine_for(settings: Settings) -> EngineName:
@@ -67,6 +77,15 @@ def engine_for(settings: Settings) -> EngineName:
 
 
 def start_embedded(settings: Settings, flags: Sequence[str]) -> None:
+    run_app(*load_embedded(settings), settings)
+
+
+def start_remote(settings: Settings, flags: Sequence[str]) -> None:
+    run_app(*connect_remote(settings), settings)
+
+
+def load_embedded(settings: Settings) -> Loaded:
+    """Raises CannotStart: the message says why."""
     _check_installed("torch", engine="embedded")
     base = Path(settings.model) if settings.model else demo.base_folder()
     if not base.is_dir():
@@ -81,10 +100,15 @@ def start_embedded(settings: Settings, flags: Sequence[str]) -> None:
         max_batch=settings.max_batch,
         threads=settings.threads,
     )
-    run_app(engine, adapters, settings)
+    return engine, adapters
 
 
-def start_remote(settings: Settings, flags: Sequence[str]) -> None:
+def connect_remote(settings: Settings) -> Loaded:
+    """Must be called outside of an event loop.
+
+    Raises:
+        CannotStart, EngineUnavailable: the message says why.
+    """
     if settings.upstream is None:
         raise CannotStart("the remote engine needs --upstream, the base URL of an OpenAI-compatible server")
     if settings.served_model_name is not None:
@@ -104,14 +128,19 @@ def start_remote(settings: Settings, flags: Sequence[str]) -> None:
             sequences=settings.upstream_sequences,
         )
     )
-    run_app(engine, adapters, settings)
+    return engine, adapters
 
 
 def start_vllm(settings: Settings, flags: Sequence[str]) -> None:
-    _check_installed("vllm", engine="vllm")
+    check_vllm()
     from rheostat_server.engines.vllm.launch import run_vllm
 
     run_vllm(settings, flags)
+
+
+def check_vllm() -> None:
+    """Raises CannotStart where vLLM is not installed."""
+    _check_installed("vllm", engine="vllm")
 
 
 def _check_installed(module: str, *, engine: EngineName) -> None:

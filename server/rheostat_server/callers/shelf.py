@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,8 +87,12 @@ class Shelf:
         return book
 
     def reload_on_hangup(self) -> None:
-        """Reads the file anew whenever this process gets SIGHUP; must be called within the event loop."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup)
+        """Reads the file anew whenever this process gets SIGHUP; must be called within the event loop.
+
+        Signals reach a process's main thread alone: an app in another thread, as on Ray, does not hear them.
+        """
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hangup)
 
     def _hangup(self) -> None:
         task = asyncio.ensure_future(self._reload_quietly())

@@ -21,6 +21,8 @@ from rheostat_server.settings import Settings
 
 GUARD: Final = f"{guard.__name__}.{guard.GateRequired.__name__}"
 CROSS_ORIGIN: Final = f"{cross_origin.__name__}.{cross_origin.CrossOrigin.__name__}"
+ANY: Final = "model"
+"""Stands for any model where flags alone are read."""
 # Adapters in one batch; each takes room beside the base model's weights.
 MOST_AT_ONCE: Final = 8
 
@@ -32,7 +34,7 @@ def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) 
         CannotStart: the operator's flags start a server of vLLM's that knows no plugins, or that anyone can reach.
         AdapterRefused: an adapter's rank is beyond what vLLM serves.
     """
-    theirs, defaults = _parsed(flags), _parsed([])
+    theirs, defaults = parsed([ANY, *flags]), parsed([ANY])
     _refuse_other_servers(theirs)
     if theirs.uds is None:
         check_host(theirs.host or settings.host, settings)
@@ -42,12 +44,11 @@ def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) 
     return [*_written(silent), "--middleware", GUARD, *_cross_origin(settings), *flags]
 
 
-def _parsed(flags: Sequence[str]) -> Any:
-    """As vLLM reads them, a `--config` file included. The model stands for any."""
+def parsed(command: Sequence[str]) -> Any:
+    """What stands after `vllm serve`, the model first, as vLLM reads it, a `--config` file included."""
     parser = FlexibleArgumentParser()
-    command = ServeSubcommand()
-    command.subparser_init(parser.add_subparsers(dest="subparser"))
-    arguments: Any = parser.parse_args([command.name, "model", *flags])
+    ServeSubcommand().subparser_init(parser.add_subparsers(dest="subparser"))
+    arguments: Any = parser.parse_args([ServeSubcommand.name, *command])
     return arguments
 
 

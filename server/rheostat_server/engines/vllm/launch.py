@@ -23,6 +23,19 @@ def run_vllm(settings: Settings, flags: Sequence[str]) -> None:
         AdapterRefused: an adapter must not be served.
         CannotStart: a flag starts another server of vLLM's, which knows no plugins.
     """
+    sys.argv = ["vllm", "serve", *prepared(settings, flags)]
+    from vllm.entrypoints.cli.main import main
+
+    main()
+
+
+def prepared(settings: Settings, flags: Sequence[str]) -> list[str]:
+    """What stands after `vllm serve`; the environment of this process is as vLLM and our plugin need it.
+
+    Raises:
+        AdapterRefused: an adapter must not be served.
+        CannotStart: a flag starts another server of vLLM's, which knows no plugins.
+    """
     model = settings.model or str(demo.base_folder())
     adapters = _verified(model, adapter_folders(settings))
     set_environment(
@@ -32,10 +45,7 @@ def run_vllm(settings: Settings, flags: Sequence[str]) -> None:
         settings.policy,
         allow_anonymous=settings.allow_anonymous,
     )
-    sys.argv = ["vllm", "serve", model, *_flags(settings, adapters, flags)]
-    from vllm.entrypoints.cli.main import main
-
-    main()
+    return [model, *_flags(settings, adapters, flags)]
 
 
 def _verified(model: str, folders: Sequence[Path]) -> AdapterStore:
