@@ -1,7 +1,8 @@
 """The fenced blocks of the pages, and what the comments right above a block say of it.
 
 `<!-- not run: REASON -->` excuses a block from being run; `<!-- file: NAME -->` has it written where the page runs its
-commands; `<!-- answer -->` says that it is what the request before it is answered with.
+commands; `<!-- answer -->` says that it is what the request before it is answered with. A page whose blocks have a test
+of their own says `<!-- blocks run by: TEST -->` at its top.
 """
 
 import re
@@ -17,6 +18,7 @@ HOST: Final = "http://127.0.0.1:8000"
 """Where the pages say that the demo is served."""
 
 _FENCE: Final = re.compile(r"^(?P<indent> *)```(?P<language>\S*)\s*$")
+_RUN_BY: Final = re.compile(r"^<!-- blocks run by: (.+?) -->$", re.MULTILINE)
 _COMMENT: Final = re.compile(r"<!-- (?P<name>not run|file|answer)(?:: (?P<value>.+?))? -->")
 
 
@@ -35,7 +37,14 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        return "not run" not in self.said
+        """By the tests of all pages."""
+        return "not run" not in self.said and run_by(self.page) is None
+
+
+def run_by(page: Path) -> str | None:
+    """The test of its own that runs a page's blocks, where it has one."""
+    found = _RUN_BY.search(page.read_text())
+    return found[1] if found else None
 
 
 def blocks_of(page: Path) -> list[Block]:

@@ -29,7 +29,13 @@ def run_commands(step: Step, _: dict[str, Any]) -> None:
     if SERVES.search(step["text"].replace("\\\n", " ")):
         run_server(step["text"])
         return
-    subprocess.run([*BASH, step["text"]], check=True)
+    subprocess.run([*BASH, step["text"]], check=True, stdin=subprocess.DEVNULL)
+
+
+def run_shown(step: Step, namespace: dict[str, Any]) -> None:
+    """The lines after a prompt; the others are what they print."""
+    commands = [line.removeprefix("$ ") for line in step["text"].splitlines() if line.startswith("$ ")]
+    run_commands({**step, "text": "\n".join(commands)}, namespace)
 
 
 def run_server(text: str) -> None:
@@ -43,7 +49,8 @@ def run_server(text: str) -> None:
 
 RUN: Final[dict[str, Callable[[Step, dict[str, Any]], None]]] = {
     "python": run_python,
-    **dict.fromkeys(("sh", "bash", "console"), run_commands),
+    **dict.fromkeys(("sh", "bash"), run_commands),
+    "console": run_shown,
 }
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import promql_parser
 import pytest
 
-from tests.docs.blocks import HOST, PAGES, Block, blocks_of, every_block
+from tests.docs.blocks import HOST, PAGES, Block, blocks_of, every_block, run_by
 from tests.docs.page_runner import RUN
 from tools.processes import BIN, ROOT
 
@@ -33,6 +33,11 @@ def test_every_block_is_run_or_checked_or_says_why_not(page: Path) -> None:
     known = {*RUN, *CHECKED, NO_CODE}
     assert [f"{block} is {block.language!r}" for block in blocks if block.is_run and block.language not in known] == []
     assert [str(block) for block in blocks if not block.said.get("not run", "a reason")] == []
+
+
+def test_the_tests_that_run_a_page_of_their_own_name_it() -> None:
+    tests = {page.name: run_by(page) for page in PAGES}
+    assert [name for name, test in tests.items() if test and name not in (ROOT / test).read_text()] == []
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if runs(page)], ids=lambda page: page.name)
