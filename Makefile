@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PYTHON
 
-.PHONY: help install serve test check format bench demo study lock
+.PHONY: help install serve test check format bench demo study docs docs-serve lock
 
 help:
 	@echo "make install   everything into .venv"
@@ -11,6 +11,7 @@ help:
 	@echo "make check     format, lint and types"
 	@echo "make bench     Rheostat inside vLLM against bare vLLM, into docs/benchmarks.md (about an hour on two cores)"
 	@echo "make study     the training methods side by side in the demo world (hours; goes on where it was cut off)"
+	@echo "make docs      the documentation as a site, in site/; make docs-serve shows it on http://127.0.0.1:8001"
 	@echo "make demo      the bundled demo model again, from nothing (up to 90 minutes on two cores)"
 
 install:
@@ -41,6 +42,13 @@ study: install
 
 demo: install
 	.venv/bin/rheostat demo build --out server/rheostat_server/demo/bundle
+
+# mkdocs-material tells each build, at length, what it thinks of MkDocs 2; the variable is its own.
+docs: install
+	NO_MKDOCS_2_WARNING=true .venv/bin/mkdocs build --strict
+
+docs-serve: install
+	NO_MKDOCS_2_WARNING=true .venv/bin/mkdocs serve --strict --dev-addr 127.0.0.1:8001
 
 lock:
 	tools/lock.sh

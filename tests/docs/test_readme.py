@@ -23,8 +23,6 @@ from tests.engines.app_server import app_server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 HOST = "http://127.0.0.1:8000"
 
 
@@ -75,12 +73,3 @@ def test_the_questions_are_of_the_demo_models_world() -> None:
 def test_the_presets_that_it_names_are_models(url: str) -> None:
     known = {model["id"] for model in httpx.get(f"{url}/v1/models").json()["data"]}
     assert set(re.findall(r"`(demo:\w+)`", README)) == known - {demo.DEMO_NAME}
-
-
-def test_it_leads_to_every_page() -> None:
-    assert {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")} <= set(LINK.findall(README))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_a_page_links_to_is_there(page: Path) -> None:
-    assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
