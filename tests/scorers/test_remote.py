@@ -242,7 +242,7 @@ async def test_a_cancelled_call_closes_its_connection() -> None:
         (error(401, "who?"), "key_env must name"),
         (error(404, "no model"), "status 404; is it the classify API of a server that has the model 'judge'"),
         (error(500, "vorn"), "status 500"),
-        (http(200, b"<html>", "text/html"), "content-type 'text/html'"),
+        (http(200, b"<html>", "text/html"), "another content-type than 'application/json'"),
         (http(200, b"{vorn"), "invalid JSON"),
         (json([]), "cannot be read; all of it"),
         (json({"data": []}), "asked for 1 judgements and told 0"),

@@ -95,7 +95,7 @@ def attributes(record: Record) -> dict[str, Value]:
         "rheostat.request_id": record.request_id,
         "rheostat.caller": caller and caller.name,
         "rheostat.envelope": caller and caller.policy.envelope.name,
-        "rheostat.model": record.model,
+        "rheostat.model": record.model if control else None,  # until there is a plan it is whatever was written
         "rheostat.stream": record.stream,
         "rheostat.safety": effective.get("safety"),
         "rheostat.helpfulness": effective.get("helpfulness"),
