@@ -8,7 +8,7 @@ from typing import Final
 from rheostat_server.audit.log import AuditLog
 from rheostat_server.callers import Caller
 from rheostat_server.drain import Drain
-from rheostat_server.limits.fair_queue import NoQueue, Queue
+from rheostat_server.limits.fair_queue import NoQueue, Queue, Turn
 from rheostat_server.limits.quota import Quota
 from rheostat_server.limits.rate_limits import RateLimits
 
@@ -18,10 +18,10 @@ LAST_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What is left to the caller, and the seconds that the request waited for its turn."""
+    """What is left to the caller, and the request's turn."""
 
     quota: Quota
-    waited: float
+    turn: Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Admission:
                 await self.audit.check()
             rates = caller.policy.envelope.rates
             async with (
-                self.rates.admitted(caller.name, rates, candidates=candidates) as quota,
-                self.queue.turn(caller.name) as waited,
+                self.rates.request(caller.name, rates, candidates=candidates) as quota,
+                self.queue.turn(caller.name) as turn,
             ):
-                yield Admitted(quota, waited)
+                yield Admitted(quota, turn)
 
     async def check(self, caller: Caller) -> None:
         """Raises what `admitted` would for a caller whose rates have no room, before its body is read and planned."""
@@ -60,7 +60,7 @@ class Admission:
 
     def counted(self, caller: Caller) -> AbstractAsyncContextManager[Quota]:
         """A request that asks nothing of the engine: it counts for the caller's rates, and waits for no turn."""
-        return self.rates.admitted(caller.name, caller.policy.envelope.rates, candidates=0)
+        return self.rates.request(caller.name, caller.policy.envelope.rates, candidates=0)
 
     async def spend(self, caller: Caller, tokens: int) -> None:
         """Counts a request's tokens once they are known."""

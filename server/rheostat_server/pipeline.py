@@ -49,8 +49,9 @@ class Prepared:
         """Sequences that the engine may have to run for it."""
         return self.plan.rerank.wanted if self.plan.rerank else self.plan.body.get("n") or 1
 
-    def within(self, span: Span) -> "Prepared":
-        return replace(self, engine_request=self.engine_request.within(span), span=span)
+    def within(self, span: Span, *, urgent: bool) -> "Prepared":
+        request = replace(self.engine_request, urgent=True) if urgent else self.engine_request
+        return replace(self, engine_request=request.within(span), span=span)
 
     def receipt(self, runner: Runner) -> dict[str, Any]:
         """Marks the answer as complete."""
@@ -126,11 +127,11 @@ async def _let_in(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncG
                 )
             count_plan(prepared.in_force, prepared.plan)
             record.headers |= admitted.quota.headers()
-            if admitted.waited:
-                prepared.timing.marks["queued"] = round(admitted.waited * 1000, 3)
+            if admitted.turn.waited:
+                prepared.timing.marks["queued"] = round(admitted.turn.waited * 1000, 3)
             try:
                 with _answering(prepared.plan, runtime, record) as span:
-                    prepared = prepared.within(span)
+                    prepared = prepared.within(span, urgent=admitted.turn.urgent)
                     runner = runner_of(prepared, runtime)
                     try:
                         yield prepared, runner

@@ -76,8 +76,8 @@ def defaults_from(settings: Settings) -> Defaults:
     )
 
 
-def admission_from(settings: Settings) -> Admission:
-    """What requests pass before their work.
+def admission_from(settings: Settings, *, urgent_first: bool = False) -> Admission:
+    """What requests pass before their work; `urgent_first` is the engine's.
 
     Raises:
         CannotStart: the audit log cannot be written, or the address of Redis is none.
@@ -86,12 +86,12 @@ def admission_from(settings: Settings) -> Admission:
     return Admission(
         audit=_audit(settings),
         rates=RateLimits.over(redis, fail_open=settings.limits_fail_open, deadline=settings.limits_deadline),
-        queue=_queue(settings),
+        queue=_queue(settings, urgent_first=urgent_first),
         last_seconds=LAST_SECONDS + 2 * settings.limits_deadline,
     )
 
 
-def _queue(settings: Settings) -> Queue:
+def _queue(settings: Settings, *, urgent_first: bool) -> Queue:
     """Raises CannotStart if all places are reserved."""
     if settings.max_running is None:
         return NoQueue()
@@ -104,6 +104,7 @@ def _queue(settings: Settings) -> Queue:
         waiting=settings.max_waiting,
         deadline=settings.queue_seconds,
         reserved=settings.max_running // 4 if settings.reserved_running is None else settings.reserved_running,
+        urgent_first=urgent_first,
     )
 
 

@@ -176,7 +176,7 @@ def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, sco
     """
     wordings = read_wordings(settings.prompt_wordings) if settings.prompt_wordings else default_wordings()
     means = Means(adapters, wordings, calibrate=settings.calibration)
-    policy, admission = policy_from(settings), admission_from(settings)
+    policy, admission = policy_from(settings), admission_from(settings, urgent_first=engine.urgent_first)
     known = Known(models=list(engine.models()), adapters=[*adapters.ids, *adapters.names])
     shelf = Shelf.read(settings.policy, defaults_from(settings), known) if settings.policy else None
     tracing = start_tracing(settings)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rheostat_server.limits.fair_queue import FairQueue, NoQueue
+from rheostat_server.limits.fair_queue import LIGHT, FairQueue, NoQueue, Turn
 from rheostat_server.limits.refusals import QueueFull, QueueTimeout
 from tests.limits.metrics import value
 from tests.limits.simulated import now, run_simulated
@@ -20,11 +20,11 @@ def queue_of(running: int, *, waiting: int = 1000, deadline: float = 1000) -> Fa
 
 
 async def served(queue: FairQueue, caller: str, seconds: float, order: list[str] | None = None) -> float:
-    async with queue.turn(caller) as waited:
+    async with queue.turn(caller) as turn:
         if order is not None:
             order.append(caller)
         await asyncio.sleep(seconds)
-        return waited
+        return turn.waited
 
 
 async def begun(queue: FairQueue, caller: str, seconds: float, order: list[str] | None = None) -> "asyncio.Task[float]":
@@ -209,8 +209,8 @@ def test_whatever_comes_no_more_run_than_may_and_everyone_ends_one_way(
 
 
 async def test_without_a_queue_everyones_turn_is_now() -> None:
-    async with NoQueue().turn("a") as waited:
-        assert waited == 0
+    async with NoQueue().turn("a") as turn:
+        assert turn == Turn(waited=0, urgent=False)
 
 
 @pytest.mark.parametrize("wrong", [{"running": 0}, {"waiting": -1}, {"deadline": -1.0}, {"half_life": 0.0}])
@@ -246,6 +246,32 @@ def test_one_that_uses_its_share_has_no_reserved_slot() -> None:
         second = await begun(queue, "flood", 1)
         assert (queue.running, queue.waiting) == (1, 1)
         assert [await first, await second] == [0, 4]
+
+    run_simulated(scene())
+
+
+@pytest.mark.parametrize(("of_a_share", "urgent"), [(0.0, True), (LIGHT - 0.01, True), (LIGHT + 0.01, False)])
+def test_a_request_is_urgent_if_there_is_no_room_and_its_caller_used_clearly_less_than_the_others(
+    of_a_share: float, *, urgent: bool
+) -> None:
+    async def scene() -> None:
+        queue = FairQueue(running=2, waiting=100, deadline=1000, reserved=1, half_life=1e6, clock=now)
+        for caller, seconds in [("flood", 1000.0), ("light", 1000 * of_a_share / (2 - of_a_share))]:
+            await served(queue, caller, seconds)  # the share is half of what both used
+        flood = await begun(queue, "flood", 1e-6)
+        async with queue.turn("light") as turn:
+            assert turn.urgent is urgent
+        await flood
+
+    run_simulated(scene())
+
+
+def test_while_there_is_room_nothing_is_urgent() -> None:
+    async def scene() -> None:
+        queue = FairQueue(running=2, waiting=100, deadline=1000, clock=now)
+        await begun(queue, "flood", 1000)
+        async with queue.turn("light") as turn:
+            assert turn == Turn(waited=0, urgent=False)
 
     run_simulated(scene())
 

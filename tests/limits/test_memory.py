@@ -87,16 +87,16 @@ async def test_places_of_requests_that_ended_are_forgotten() -> None:
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
 async def test_a_wall_clock_that_jumps_an_hour_changes_nothing(monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     limits, rates = RateLimits.over(None), Rates(requests_per_minute=2, tokens_per_minute=10)
-    async with limits.admitted("a", rates, candidates=1):
+    async with limits.request("a", rates, candidates=1):
         pass
     await limits.spend("a", rates, tokens=3)
     true_time = time.time
     monkeypatch.setattr(time, "time", lambda: true_time() + jump)
-    async with limits.admitted("a", rates, candidates=1) as quota:
+    async with limits.request("a", rates, candidates=1) as quota:
         assert quota.headers()["x-ratelimit-remaining-requests"] == "0"
         assert quota.headers()["x-ratelimit-remaining-tokens"] == "7"
     with pytest.raises(TooManyRequests) as caught:
-        async with limits.admitted("a", rates, candidates=1):
+        async with limits.request("a", rates, candidates=1):
             pass
     assert caught.value.headers is not None
     assert int(caught.value.headers["Retry-After"]) <= 60

@@ -20,7 +20,7 @@ RATES = Rates(requests_per_minute=5, tokens_per_minute=100, candidates_per_minut
 
 
 async def ask(limits: RateLimits) -> dict[str, str]:
-    async with limits.admitted("a", RATES, candidates=1) as quota:
+    async with limits.request("a", RATES, candidates=1) as quota:
         return quota.headers()
 
 
@@ -43,11 +43,11 @@ async def test_a_place_may_be_given_back_as_slowly_as_redis_may_answer(
     redis_server: RedisServer, opened: Opened
 ) -> None:
     limits, before = opened(redis_server.uri), value("rheostat_limits_failures_total")
-    async with limits.admitted("a", RATES, candidates=1):
+    async with limits.request("a", RATES, candidates=1):
         ended = asyncio.Event()
 
         async def stay() -> None:
-            async with limits.admitted("a", RATES, candidates=1):
+            async with limits.request("a", RATES, candidates=1):
                 await ended.wait()
 
         staying = asyncio.ensure_future(stay())
@@ -64,7 +64,7 @@ async def test_a_place_may_be_given_back_as_slowly_as_redis_may_answer(
 
 async def test_open_requests_outlive_a_restart_and_keep_their_places(redis_server: RedisServer, opened: Opened) -> None:
     limits = opened(redis_server.uri)
-    async with limits.admitted("a", RATES, candidates=1):
+    async with limits.request("a", RATES, candidates=1):
         redis_server.kill()
         await limits.spend("a", RATES, tokens=7)
         redis_server.start()

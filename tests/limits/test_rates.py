@@ -14,7 +14,7 @@ CALLER = "kids-app"
 
 
 async def ask(limits: RateLimits, rates: Rates, *, candidates: int = 1, caller: str = CALLER) -> dict[str, str]:
-    async with limits.admitted(caller, rates, candidates=candidates) as quota:
+    async with limits.request(caller, rates, candidates=candidates) as quota:
         return quota.headers()
 
 
@@ -76,7 +76,7 @@ async def test_a_request_that_the_queue_refuses_uses_nothing_up(limits: RateLimi
     await ask(limits, rates, candidates=4)
     for _ in range(10):
         with pytest.raises(type(refusal)):
-            async with limits.admitted(CALLER, rates, candidates=8):
+            async with limits.request(CALLER, rates, candidates=8):
                 raise refusal
     headers = await ask(limits, rates, candidates=3)
     assert headers["x-ratelimit-remaining-requests"] == "3"
@@ -124,7 +124,7 @@ async def test_only_so_many_requests_are_open_at_once(limits: RateLimits) -> Non
     rates = Rates(parallel=2, requests_per_minute=3)
     async with AsyncExitStack() as stack:
         for _ in range(2):
-            await stack.enter_async_context(limits.admitted(CALLER, rates, candidates=1))
+            await stack.enter_async_context(limits.request(CALLER, rates, candidates=1))
         refusal = await refused(limits, rates)
         assert "2 requests open at once" in refusal.message
         assert refusal.headers is not None
@@ -136,12 +136,12 @@ async def test_only_so_many_requests_are_open_at_once(limits: RateLimits) -> Non
 async def test_an_open_request_that_fails_or_is_cancelled_frees_its_place(limits: RateLimits) -> None:
     rates = Rates(parallel=1)
     with pytest.raises(ZeroDivisionError):
-        async with limits.admitted(CALLER, rates, candidates=1):
+        async with limits.request(CALLER, rates, candidates=1):
             raise ZeroDivisionError
     opened = asyncio.Event()
 
     async def stay() -> None:
-        async with limits.admitted(CALLER, rates, candidates=1):
+        async with limits.request(CALLER, rates, candidates=1):
             opened.set()
             await asyncio.sleep(60)
 

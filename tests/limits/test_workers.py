@@ -63,7 +63,7 @@ async def test_a_lease_of_before_the_clock_of_redis_was_set_back_takes_nobodys_p
 ) -> None:
     key, limits, rates = f"{PREFIX}:parallel/a", opened(redis_server.uri), Rates(parallel=1)
     redis_server.client.zadd(key, {"old": (time.time() + 3600) * 1000})
-    async with limits.admitted("a", rates, candidates=1):
+    async with limits.request("a", rates, candidates=1):
         assert redis_server.client.zcard(key) == 1
 
 
@@ -72,18 +72,18 @@ async def test_a_worker_whose_clock_jumps_refuses_for_a_minute_at_most(
     redis_server: RedisServer, opened: Opened, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
     limits, rates = opened(redis_server.uri), Rates(requests_per_minute=1, tokens_per_minute=10)
-    async with limits.admitted("a", rates, candidates=1):
+    async with limits.request("a", rates, candidates=1):
         await limits.spend("a", rates, tokens=4)
     true_time = time.time
     monkeypatch.setattr(time, "time", lambda: true_time() + jump)
     keys = list(redis_server.client.scan_iter(f"{PREFIX}:requests/*"))
     assert [0 < redis_server.client.ttl(key) <= 60 for key in keys] == [True]
     if jump > 0:
-        async with limits.admitted("a", rates, candidates=1) as quota:
+        async with limits.request("a", rates, candidates=1) as quota:
             assert quota.headers()["x-ratelimit-remaining-tokens"] == "6"
         return
     with pytest.raises(TooManyRequests) as caught:
-        async with limits.admitted("a", rates, candidates=1):
+        async with limits.request("a", rates, candidates=1):
             pass
     assert caught.value.headers is not None
     assert int(caught.value.headers["Retry-After"]) <= 60
@@ -95,11 +95,11 @@ async def test_spent_tokens_fade_over_the_minute_after_theirs(redis_server: Redi
     (key,) = redis_server.client.scan_iter(f"{PREFIX}:*tokens*")
     redis_server.client.pexpire(key, 31_000)  # 29 s of the second minute are over
     with pytest.raises(TooManyRequests, match="used 103") as caught:
-        async with limits.admitted("a", rates, candidates=1):
+        async with limits.request("a", rates, candidates=1):
             pass
     assert caught.value.headers is not None
     assert caught.value.headers["Retry-After"] == "1"
     for fading in redis_server.client.scan_iter(f"{PREFIX}:*tokens*/-1"):
         redis_server.client.pexpire(fading, 29_000)
-    async with limits.admitted("a", rates, candidates=1) as quota:
+    async with limits.request("a", rates, candidates=1) as quota:
         assert quota.headers()["x-ratelimit-remaining-tokens"] == "4"

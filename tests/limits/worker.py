@@ -36,7 +36,7 @@ async def ask_often(limits: RateLimits) -> int:
     admitted = 0
     for _ in range(100):
         try:
-            async with limits.admitted("shared", RATES, candidates=4):
+            async with limits.request("shared", RATES, candidates=4):
                 admitted += 1
         except TooManyRequests:
             pass

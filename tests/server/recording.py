@@ -18,6 +18,7 @@ class RecordingEngine:
     name: str = "recording"
     takes_n: bool = True
     counts_as_it_goes: bool = False
+    urgent_first: bool = False
     asked: list[EngineRequest] = field(default_factory=list)
 
     def models(self) -> Sequence[str]:

@@ -18,12 +18,14 @@ class EngineRequest:
     """One chat completion for an engine.
 
     `body` is OpenAI's request without our `control`; its `model` is the engine's base model or an adapter's
-    `name@digest`. `headers` are the caller's, lower-case, less `authorization` and what belongs to one hop.
+    `name@digest`. `headers` are the caller's, lower-case, less `authorization` and what belongs to one hop. One that
+    is `urgent` came while there was no room, from a caller that used little of late.
     """
 
     body: ChatBody
     request_id: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    urgent: bool = False
 
     def within(self, span: Span) -> "EngineRequest":
         """The request by which the engine goes on with the span's trace."""
@@ -50,7 +52,8 @@ class Engine(Protocol):
     `EngineUnavailable` when the engine is gone, `EngineFailed` for an answer that is none. Cancelling the task that
     awaits `complete`, or closing the generator of `stream`, frees all the request's candidates in the engine.
     `takes_n` says that `complete` gives as many choices as `n` asks for, and `counts_as_it_goes` that each event of
-    a stream tells the tokens so far where `stream_options.continuous_usage_stats` asks for it.
+    a stream tells the tokens so far where `stream_options.continuous_usage_stats` asks for it. With `urgent_first`
+    others stand still while an urgent request runs.
     """
 
     name: str
@@ -60,6 +63,9 @@ class Engine(Protocol):
 
     @property
     def counts_as_it_goes(self) -> bool: ...
+
+    @property
+    def urgent_first(self) -> bool: ...
 
     def models(self) -> Sequence[str]:
         """The base model's names, the first one the canonical one. Adapters are not listed."""

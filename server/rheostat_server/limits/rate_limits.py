@@ -78,7 +78,7 @@ class RateLimits:
         return cls(shared.SharedWindows(pool), leases, watch, afterwards=afterwards, closing=closing)
 
     @asynccontextmanager
-    async def admitted(self, caller: str, rates: Rates, *, candidates: int) -> AsyncGenerator[Quota]:
+    async def request(self, caller: str, rates: Rates, *, candidates: int) -> AsyncGenerator[Quota]:
         """A request of `caller`, from before its work until it ends; what is left to the caller once it is counted.
 
         Raises:
@@ -97,7 +97,7 @@ class RateLimits:
         """Refuses a request for which there is no room, before any work is done for it; nothing is counted.
 
         Raises:
-            TooManyRequests, LimitsUnavailable: as `admitted`.
+            TooManyRequests, LimitsUnavailable: as `request`.
         """
         if rates.by_minute():
             quota = await self._watch.asked(partial(self._quota, caller, rates), otherwise=NO_QUOTA)

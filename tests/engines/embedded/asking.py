@@ -34,7 +34,11 @@ async def texts_of(engine: EmbeddedEngine, text: str = SHORT, /, **fields: Any) 
 
 async def chunks_of(engine: EmbeddedEngine, text: str = SHORT, /, **fields: Any) -> list[dict[str, Any]]:
     """The events of a stream, the last one, DONE, taken off."""
-    data = b"".join([part async for part in engine.stream(request(text, stream=True, **fields))])
+    return events_of(b"".join([part async for part in engine.stream(request(text, stream=True, **fields))]))
+
+
+def events_of(data: bytes) -> list[dict[str, Any]]:
+    """Likewise, of all that was streamed."""
     assert data.endswith(DONE)
     return [orjson.loads(event.removeprefix(b"data: ")) for event in data.removesuffix(DONE).split(b"\n\n") if event]
 

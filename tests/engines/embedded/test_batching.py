@@ -1,6 +1,7 @@
 """Rows come and go; prompts wait for their turn; an engine that died says so."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from rheostat_server.engines.embedded import EmbeddedEngine
 from rheostat_server.engines.embedded.batch import fair_shares
 from rheostat_server.engines.embedded.cache import PromptCache, SlotCache
 from rheostat_server.errors import EngineUnavailable
-from tests.engines.embedded.asking import LONG, chunks_of, request, settled, text_of
+from tests.engines.embedded.asking import LONG, chunks_of, events_of, request, settled, streamed_text, text_of
 
 ENDLESS: dict[str, Any] = {"max_tokens": 400, "ignore_eos": True}
 
@@ -51,6 +52,42 @@ async def test_requests_beyond_the_rows_wait_and_are_answered_in_their_order(own
     await asyncio.gather(*tasks)
     assert order == [0, 1, 2, 3]
     assert (own_engine.running, own_engine.waiting) == (0, 0)
+
+
+async def test_while_an_urgent_request_runs_the_others_stand_still_and_then_go_on(own_engine: EmbeddedEngine) -> None:
+    alone = await text_of(own_engine, LONG, temperature=0, **ENDLESS)
+    parts, times = list[bytes](), list[float]()
+    clock = asyncio.get_running_loop().time
+
+    async def long() -> None:
+        async for part in own_engine.stream(request(LONG, stream=True, temperature=0, **ENDLESS)):
+            parts.append(part)
+            times.append(clock())
+
+    task = asyncio.create_task(long())
+    await begun(own_engine, 1)
+    began = clock()
+    urgent = await own_engine.complete(replace(request(max_tokens=100, ignore_eos=True), urgent=True))
+    ended = clock()
+    assert urgent["usage"]["completion_tokens"] == 100
+    assert not task.done()
+    assert sum(began <= at <= ended for at in times) < 20, "it may have gone on until the worker saw the urgent one"
+    await task
+    assert streamed_text(events_of(b"".join(parts))) == alone
+    assert (own_engine.running, own_engine.waiting) == (0, 0)
+
+
+async def test_an_urgent_request_finds_a_place_in_a_full_batch_and_can_be_cancelled(own_engine: EmbeddedEngine) -> None:
+    full = asyncio.create_task(own_engine.complete(request(n=4, **ENDLESS)))
+    await begun(own_engine, 1)
+    urgent = asyncio.create_task(own_engine.complete(replace(request(n=4, **ENDLESS), urgent=True)))
+    await begun(own_engine, 2)
+    assert own_engine.waiting == 0
+    urgent.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await urgent
+    await full
+    await settled(own_engine)
 
 
 async def test_a_request_that_waits_can_be_cancelled(own_engine: EmbeddedEngine) -> None:

@@ -13,6 +13,7 @@ from rheostat_server.engines import DONE, Completion, EngineRequest, Occupancy, 
 from rheostat_server.engines.embedded.answer import Chunks, Head, completion
 from rheostat_server.engines.embedded.batch import Batch
 from rheostat_server.engines.embedded.job import Job
+from rheostat_server.engines.embedded.lanes import Lanes
 from rheostat_server.engines.embedded.mailbox import Mailbox, Piece
 from rheostat_server.engines.embedded.model import Model, load_model
 from rheostat_server.engines.embedded.prompt import answer_limit, render_prompt
@@ -39,10 +40,13 @@ class _Asked:
 
 
 class EmbeddedEngine:
-    """Serves one model and its adapters, all in one batch of at most `max_batch` answers."""
+    """Serves one model and its adapters, in batches of at most `max_batch` answers: one of urgent requests and one of
+    the others.
+    """
 
     name = "embedded"
     takes_n = True
+    urgent_first = True
     counts_as_it_goes = True
 
     def __init__(
@@ -60,7 +64,8 @@ class EmbeddedEngine:
         self._adapters = {name: number for number, name in enumerate([served_name, *adapters])}
         self._max_batch = max_batch
         self._defaults = model.defaults()
-        self._worker = Worker(Batch(model, max_rows=max_batch), threads=threads)
+        lanes = Lanes(urgent=Batch(model, max_rows=max_batch), others=Batch(model, max_rows=max_batch))
+        self._worker = Worker(lanes, threads=threads)
 
     @classmethod
     def load(
@@ -179,7 +184,7 @@ class EmbeddedEngine:
             raise UnknownModel(chat.model, self._adapters)
         prompt = await self._prompt(chat)
         mailboxes = [Mailbox() for _ in range(chat.n)] if apart else [Mailbox()] * chat.n
-        job = self._job(chat, prompt, streamed=streamed, mailboxes=mailboxes)
+        job = self._job(chat, prompt, streamed=streamed, mailboxes=mailboxes, urgent=request.urgent)
         return _Asked(chat, job, Head(request.request_id, model=chat.model, prompt_tokens=len(prompt)))
 
     async def _prompt(self, chat: ChatRequest) -> list[int]:
@@ -187,7 +192,9 @@ class EmbeddedEngine:
             return render_prompt(self._model.tokenizer, chat.messages)
         return await asyncio.to_thread(render_prompt, self._model.tokenizer, chat.messages)
 
-    def _job(self, chat: ChatRequest, prompt: Sequence[int], *, streamed: bool, mailboxes: Sequence[Mailbox]) -> Job:
+    def _job(
+        self, chat: ChatRequest, prompt: Sequence[int], *, streamed: bool, mailboxes: Sequence[Mailbox], urgent: bool
+    ) -> Job:
         model_stops = self._model.stop_ids
         return Job(
             prompt=prompt,
@@ -203,6 +210,7 @@ class EmbeddedEngine:
             top_logprobs=chat.top_logprobs if chat.logprobs else None,
             streamed=streamed,
             mailboxes=mailboxes,
+            urgent=urgent,
         )
 
     @contextmanager

@@ -13,7 +13,7 @@ class Job:
 
     `barred_at_first` are the tokens that it must not take before `min_tokens`; `stop_ids` those that end an answer.
     A job that is not streamed tells each candidate as one piece. `mailboxes` has one for each candidate; they may be
-    one and the same.
+    one and the same. An urgent job goes before the others.
     """
 
     prompt: Sequence[int]
@@ -29,3 +29,4 @@ class Job:
     top_logprobs: int | None
     streamed: bool
     mailboxes: Sequence[Mailbox]
+    urgent: bool = False

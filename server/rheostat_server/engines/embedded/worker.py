@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Final, TypeAlias
 
-from rheostat_server.engines.embedded.batch import Batch
 from rheostat_server.engines.embedded.job import Job
+from rheostat_server.engines.embedded.lanes import Lanes
 from rheostat_server.engines.embedded.mailbox import deliver
 from rheostat_server.errors import EngineUnavailable
 from rheostat_server.log import trace_of
@@ -55,13 +55,13 @@ class Load:
 class Worker:
     """Once it has ended, by `stop` or by an error, every job gets `EngineUnavailable` with the reason."""
 
-    def __init__(self, batch: Batch, *, threads: int | None) -> None:
+    def __init__(self, lanes: Lanes, *, threads: int | None) -> None:
         self._load = Load()
         self._sent = 0
         self._came = 0
         self._sent_sequences = 0
         self._came_sequences = 0
-        self._batch = batch
+        self._lanes = lanes
         self._threads = threads
         self._commands: SimpleQueue[Command] = SimpleQueue()
         self._lock = threading.Lock()
@@ -119,33 +119,32 @@ class Worker:
 
     def _serve(self) -> None:
         while self._obey():
-            letters = self._batch.step()
+            letters = self._lanes.step()
             self._report()
             deliver(letters)
 
     def _obey(self) -> bool:
         """Carries out all commands, waiting for one while there is nothing to run; False when told to stop."""
-        while not self._commands.empty() or not self._batch.busy:
+        while not self._commands.empty() or not self._lanes.busy:
             match self._commands.get():
                 case Add(job):
                     self._came += 1
                     self._came_sequences += job.candidates
-                    self._batch.add(job)
+                    self._lanes.add(job)
                 case Drop(job, None):
-                    self._batch.drop(job)
+                    self._lanes.drop(job)
                 case Drop(job, int(candidate)):
-                    self._batch.drop_candidate(job, candidate)
+                    self._lanes.drop_candidate(job, candidate)
                 case Stop():
                     return False
             self._report()
         return True
 
     def _report(self) -> None:
-        batch = self._batch
         self._load = Load(
-            running=batch.running,
-            sequences=batch.sequences + batch.waiting_sequences,
-            waiting=batch.waiting,
+            running=self._lanes.running,
+            sequences=self._lanes.sequences,
+            waiting=self._lanes.waiting,
             came=self._came,
             came_sequences=self._came_sequences,
         )
@@ -153,7 +152,7 @@ class Worker:
     def _end(self, reason: str) -> None:
         with self._lock:
             self._ended = reason
-        jobs = list(self._batch.jobs)
+        jobs = list(self._lanes.jobs)
         while not self._commands.empty():
             if isinstance(command := self._commands.get(), Add):
                 jobs.append(command.job)

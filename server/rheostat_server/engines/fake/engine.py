@@ -36,6 +36,7 @@ class FakeEngine:
     name: str = "fake"
     takes_n: bool = True
     counts_as_it_goes: bool = True
+    urgent_first: bool = False
     _draws: Iterator[int] = field(default_factory=count)
 
     def models(self) -> Sequence[str]:

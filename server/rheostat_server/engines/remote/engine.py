@@ -48,6 +48,7 @@ class RemoteEngine:
     name: str = "remote"
     is_vllm: bool = False
     sequences: int = 256
+    urgent_first: bool = False
     _client: httpx.AsyncClient = field(init=False)
     _occupancy: UpstreamOccupancy = field(init=False)
     _ready_until: float = field(init=False, default=0.0)

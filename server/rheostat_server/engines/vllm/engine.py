@@ -37,6 +37,7 @@ class VllmEngine:
     name = "vllm"
     takes_n = True
     counts_as_it_goes = True
+    urgent_first = False
 
     def __init__(self, state: State) -> None:
         self._state = state
