@@ -1,16 +1,16 @@
 """A response of server-sent events whose source is closed as soon as the caller is gone."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from rheostat_server.api.disconnect import unless_disconnected
 from rheostat_server.api.errors import error_body
+from rheostat_server.api.patience import patient
 from rheostat_server.engines import DONE
 from rheostat_server.errors import RheostatError
 from rheostat_server.record import Record
@@ -57,22 +57,22 @@ class EventStream(StreamingResponse):
     async def stream_response(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
-            await self._send_all(send)
+            async with patient(send, self._patience) as patiently:
+                await self._send_all(patiently)
         except TimeoutError:
             log.warning("stream left: its caller does not read", patience=self._patience)
 
     async def _send_all(self, send: Send) -> None:
         """The chunk that ends the stream ends the response too, so it does not go out before its record is written."""
         try:
-            await self._send(send, self._first)
+            await send(_body(self._first))
             async for chunk in self._rest:
-                await self._send(send, chunk)
+                await send(_body(chunk))
         except RheostatError as exc:
             self._record.failed(exc)
             log.warning("stream failed", code=exc.code, reason=exc.logged)
-            await self._send(send, event(error_body(exc)) + DONE)
+            await send(_body(event(error_body(exc)) + DONE))
 
-    async def _send(self, send: Send, chunk: bytes) -> None:
-        """Raises TimeoutError if the caller does not take it."""
-        async with asyncio.timeout(self._patience):
-            await send({"type": "http.response.body", "body": chunk, "more_body": not chunk.endswith(DONE)})
+
+def _body(chunk: bytes) -> Message:
+    return {"type": "http.response.body", "body": chunk, "more_body": not chunk.endswith(DONE)}
