@@ -1,4 +1,4 @@
-"""A server that is about to end: what runs goes on to its end, and what comes is sent elsewhere."""
+"""A server that is about to end: it says so, lets what runs go on to its end, and sends what comes elsewhere."""
 
 import asyncio
 from collections.abc import Generator
@@ -10,8 +10,9 @@ from rheostat_server.errors import Draining
 
 @dataclass(slots=True)
 class Drain:
-    """Counts the requests that run; once it has `begun`, none is let in."""
+    """Counts the requests that run; while it is `leaving` it is not ready, and once it has `begun` none is let in."""
 
+    leaving: bool = False
     begun: bool = False
     running: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -19,6 +20,11 @@ class Drain:
     def check(self) -> None:
         """Raises Draining once it has begun."""
         if self.begun:
+            raise Draining
+
+    def check_ready(self) -> None:
+        """Raises Draining from the moment on that the server is told to end."""
+        if self.leaving or self.begun:
             raise Draining
 
     @contextmanager

@@ -3,8 +3,11 @@
 import logging
 import sys
 import traceback
+from copy import deepcopy
+from typing import Any
 
 import structlog
+from uvicorn.config import LOGGING_CONFIG
 
 
 def configure_logging(level: str) -> None:
@@ -22,6 +25,13 @@ def configure_logging(level: str) -> None:
     logging.getLogger("uvicorn.error").addFilter(without_message)
     # PEFT imports it where it is installed, and it warns of kernels that it could fetch.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def uvicorn_logging() -> dict[str, Any]:
+    """uvicorn's own configuration, with its access lines on standard error too: standard output is the audit log's."""
+    config = deepcopy(LOGGING_CONFIG)
+    config["handlers"]["access"]["stream"] = "ext://sys.stderr"
+    return config
 
 
 def trace_of(exc: BaseException) -> str:

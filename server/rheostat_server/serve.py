@@ -18,9 +18,10 @@ from rheostat_server.callers.file import Known, read_policy
 from rheostat_server.callers.shelf import Shelf
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
-from rheostat_server.draining_server import DrainingServer
+from rheostat_server.draining_server import DrainingServer, Times
 from rheostat_server.engines import Engine
 from rheostat_server.errors import CannotStart
+from rheostat_server.log import uvicorn_logging
 from rheostat_server.modes.prompting import read_wordings
 from rheostat_server.modes.reranking import SCHEDULES, Check, Schedule
 from rheostat_server.packages import missing
@@ -146,7 +147,8 @@ def check_vllm() -> None:
 def _check_installed(module: str, *, engine: EngineName) -> None:
     if missing(module):
         raise CannotStart(
-            f"the engine {engine!r} needs {module}, which is not installed; run: pip install 'rheostat[{engine}]'"
+            f"the engine {engine!r} needs {module}, which is not installed; in the checkout, run: "
+            f"pip install '.[{engine}]'"
         )
 
 
@@ -164,8 +166,10 @@ def run_app(engine: Engine, adapters: AdapterStore, settings: Settings) -> None:
         url=f"http://{settings.host}:{settings.port}/v1",
     )  # fmt: skip
     app = open_to(settings.cors_origins, create_app(runtime))
-    config = uvicorn.Config(app, host=settings.host, port=settings.port, log_level=settings.log_level)
-    DrainingServer(config, runtime.admission.drain, seconds=settings.drain_seconds).run()
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_level=settings.log_level, log_config=uvicorn_logging()
+    )
+    DrainingServer(config, runtime.admission.drain, Times.of(settings)).run()
 
 
 def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, scorers: Path | None) -> Runtime:

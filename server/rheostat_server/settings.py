@@ -86,6 +86,11 @@ class Settings(BaseSettings):
     reader_seconds: float = Field(
         default=60, gt=0, description="Seconds that a caller may take to read what was sent before its stream is left."
     )
+    leave_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="Seconds that a server which is told to stop still takes requests, while `/ready` says 503.",
+    )
     drain_seconds: float = Field(
         default=30, ge=0, description="Seconds that requests under way have to end when the server is told to stop."
     )

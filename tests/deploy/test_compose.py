@@ -3,12 +3,15 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from rheostat_server.adapters import load_adapters
+from rheostat_server.demo import adapter_folder
 from rheostat_server.settings import Settings
 from tests.deploy.files import COMPOSE_FILES, LAST_SECONDS, ROOT, environment, ours, said, services
 
@@ -54,8 +57,11 @@ def test_an_image_is_named_by_its_version(path: Path, name: str) -> None:
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.name)
 def test_our_servers_have_time_to_drain(path: Path) -> None:
     for each in ours(path).values():
-        drain = float(environment(each).get("RHEOSTAT_DRAIN_SECONDS", Settings.model_fields["drain_seconds"].default))
-        assert int(each["stop_grace_period"].removesuffix("s")) > drain + LAST_SECONDS
+        leave, drain = (
+            float(environment(each).get(f"RHEOSTAT_{name.upper()}", Settings.model_fields[name].default))
+            for name in ("leave_seconds", "drain_seconds")
+        )
+        assert int(each["stop_grace_period"].removesuffix("s")) > leave + drain + LAST_SECONDS
 
 
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.name)
@@ -90,6 +96,13 @@ def test_the_gateways_ask_the_port_at_which_haproxy_stands_before_vllm() -> None
     assert "default_backend vllm" in part
 
 
+def test_the_page_tells_the_address_that_the_gateways_want() -> None:
+    [code] = re.findall(r"python rheostat-gateway\S+ -c \\\n +'(.+)'\n", (ROOT / "docs" / "deploy.md").read_text())
+    command = [sys.executable, "-c", code.replace("/a", str(adapter_folder()))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [ended.stdout.strip()] == load_adapters([adapter_folder()], base_digest=None).ids
+
+
 def test_haproxy_knows_every_vllm_server_and_asks_paths_that_exist() -> None:
     config = (SCALE / "haproxy.cfg").read_text()
     there = {name for name in services(ROOT / "compose.scale.yaml") if name.startswith("vllm-")}
@@ -100,7 +113,7 @@ def test_haproxy_knows_every_vllm_server_and_asks_paths_that_exist() -> None:
 def test_metrics_are_kept_from_callers() -> None:
     config = (SCALE / "haproxy.cfg").read_text()
     [part] = re.findall(r"frontend callers\n(.*?)\n\n", config, re.DOTALL)
-    assert "http-request deny deny_status 404 if { path /metrics }" in part
+    assert "http-request deny deny_status 404 if { path,url_dec /metrics }" in part
 
 
 def test_prometheus_reads_services_that_exist_under_the_job_of_the_alerts() -> None:

@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ import httpx
 import pytest
 
 from rheostat_server.adapters import AdapterStore
+from rheostat_server.drain import Drain
 from rheostat_server.engines.fake import FakeEngine
 from rheostat_server.engines.fake.orders import Orders
-from tests.deploy.files import ROOT
-from tests.engines.app_server import app_server
+from rheostat_server.serve import make_runtime
+from rheostat_server.settings import Settings
+from tests.deploy.files import ROOT, environment, services
+from tests.engines.app_server import runtime_server
 from tools.processes import free_port, started, wait_until_ready
 
 HAPROXY = shutil.which("haproxy")
@@ -26,13 +30,17 @@ pytestmark = pytest.mark.skipif(HAPROXY is None, reason="haproxy is not on the P
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The URLs that callers, gateways and Prometheus have of one HAProxy, and the engines of the servers behind it."""
+    """The URLs that callers, gateways and Prometheus have of one HAProxy, and the engines of the servers behind it.
+
+    `drains` are the servers' own, gateways first.
+    """
 
     callers: str
     upstream: str
     metrics: str
     gateways: list[FakeEngine]
     vllm: list[FakeEngine]
+    drains: list[Drain]
 
     def ask(self) -> httpx.Response:
         return httpx.post(f"{self.callers}/v1/chat/completions", json=BODY)
@@ -43,7 +51,9 @@ def scale(tmp_path: Path) -> Iterator[Scale]:
     engines = [FakeEngine() for _ in range(4)]
     ports = [free_port() for _ in range(3)]
     with ExitStack() as stack:
-        servers = [stack.enter_context(app_server(engine, AdapterStore())) for engine in engines]
+        runtimes = [make_runtime(engine, AdapterStore(), Settings(), None) for engine in engines]
+        servers = [stack.enter_context(runtime_server(runtime)).url for runtime in runtimes]
+        drains = [runtime.admission.drain for runtime in runtimes]
         config = tmp_path / "haproxy.cfg"
         config.write_text(on_this_machine(servers, ports))
         log = tmp_path / "haproxy.log"
@@ -51,7 +61,7 @@ def scale(tmp_path: Path) -> Iterator[Scale]:
         callers, upstream, metrics = (f"http://127.0.0.1:{port}" for port in ports)
         for url in (f"{callers}/ready", f"{upstream}/health"):
             wait_until_ready(process, url, log=log)
-        yield Scale(callers, upstream, metrics, engines[:2], engines[2:])
+        yield Scale(callers, upstream, metrics, engines[:2], engines[2:], drains)
 
 
 def on_this_machine(servers: list[str], ports: list[int]) -> str:
@@ -95,8 +105,38 @@ def test_a_gateway_that_is_not_ready_is_passed_over(scale: Scale) -> None:
     assert len(second.asked) == before + 8
 
 
+def test_a_gateway_that_is_told_to_end_loses_no_request(scale: Scale) -> None:
+    gateway = environment(services(ROOT / "compose.scale.yaml")["gateway"])
+    began, statuses = time.monotonic(), list[int]()
+
+    def ask_until_it_has_ended() -> None:
+        while time.monotonic() - began < float(gateway["RHEOSTAT_LEAVE_SECONDS"]) + 1:
+            statuses.append(scale.ask().status_code)
+
+    with ThreadPoolExecutor(6) as callers:
+        asked = [callers.submit(ask_until_it_has_ended) for _ in range(6)]
+        scale.drains[0].leaving = True
+        time.sleep(float(gateway["RHEOSTAT_LEAVE_SECONDS"]))
+        scale.drains[0].begun = True
+        for each in asked:
+            each.result()
+    assert {*statuses} == {200}
+    assert len(statuses) > 100
+
+
+def test_a_stream_is_passed_on_event_by_event(scale: Scale) -> None:
+    for engine in scale.gateways:
+        engine.orders = Orders(seconds_per_token=0.1)
+    began = time.monotonic()
+    with httpx.stream("POST", f"{scale.callers}/v1/chat/completions", json={**BODY, "stream": True}) as response:
+        times = [time.monotonic() - began for line in response.iter_lines() if line]
+    assert times[-1] > 0.5
+    assert times[0] < times[-1] / 2
+
+
 def test_metrics_are_for_prometheus_alone(scale: Scale) -> None:
-    assert httpx.get(f"{scale.callers}/metrics").status_code == 404
+    for path in ("metrics", "%6detrics", "%6Detric%73"):
+        assert httpx.get(f"{scale.callers}/{path}").status_code == 404
     assert "haproxy_server_status" in httpx.get(f"{scale.metrics}/metrics").text
 
 

@@ -1,5 +1,6 @@
 """A real server that is told to stop: streams come to their end, new requests are sent elsewhere, then it is gone."""
 
+import json
 import signal
 import threading
 import time
@@ -51,6 +52,31 @@ def _first_refusal(http: httpx.Client) -> httpx.Response:
         if answer.status_code != 200:
             return answer
     raise AssertionError("requests were let in all the while")
+
+
+def test_a_server_that_leaves_is_not_ready_and_still_answers(tmp_path: Path) -> None:
+    log, url = tmp_path / "server.log", f"http://127.0.0.1:{(port := free_port())}"
+    environment = {"RHEOSTAT_LEAVE_SECONDS": "3"}
+    with started(["rheostat", "serve", "--port", str(port)], log=log, environment=environment) as process:
+        wait_until_ready(process, f"{url}/ready", log=log)
+        process.send_signal(signal.SIGTERM)
+        with httpx.Client(base_url=url, timeout=60) as http:
+            while http.get("/ready").status_code == 200:
+                time.sleep(0.01)
+            assert http.post("/v1/chat/completions", json={**LONG, "max_tokens": 1}).status_code == 200
+        assert process.wait(30) in (0, -signal.SIGTERM)
+
+
+def test_standard_output_is_the_audit_logs_alone(tmp_path: Path) -> None:
+    out, log, url = tmp_path / "out", tmp_path / "server.log", f"http://127.0.0.1:{(port := free_port())}"
+    command = f"exec rheostat serve --port {port} >{out}"
+    with started(["/bin/sh", "-c", command], log=log, environment={"RHEOSTAT_AUDIT": "/dev/stdout"}) as process:
+        wait_until_ready(process, f"{url}/ready", log=log)
+        httpx.post(f"{url}/v1/chat/completions", json={**LONG, "max_tokens": 1}, timeout=60)
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+    assert [json.loads(line)["status"] for line in out.read_bytes().splitlines()] == [200]
+    assert "POST /v1/chat/completions" in log.read_text()
 
 
 def test_what_does_not_end_in_time_is_cut_off(tmp_path: Path) -> None:

@@ -21,6 +21,6 @@ async def health() -> Response:
 async def ready(request: Request) -> Response:
     """200 when the engine can answer a request now, else 503 with the reason."""
     runtime = runtime_of(request)
-    runtime.admission.drain.check()
+    runtime.admission.drain.check_ready()
     await runtime.engine.check_ready()
     return json_response({"status": "ready", "engine": runtime.engine.name, "models": list(runtime.engine.models())})

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from rheostat_server.drain import Drain
-from rheostat_server.draining_server import LAST_SECONDS, stop_when_drained
+from rheostat_server.draining_server import LAST_SECONDS, Times, stop_when_drained
 from rheostat_server.runtime import runtime_in
 
 SPARE_SECONDS: Final = 2 * LAST_SECONDS
@@ -27,7 +27,7 @@ class Ending:
 
     server: uvicorn.Server
     drain: Drain
-    seconds: float
+    times: Times
     _draining: asyncio.Task[None] | None = field(default=None, init=False)
 
     def listen(self) -> None:
@@ -37,21 +37,25 @@ class Ending:
             loop.add_signal_handler(sig, self.begin, sig)
 
     def begin(self, sig: signal.Signals) -> None:
-        if self.drain.begun:
+        if self.drain.leaving:
             return
-        self.drain.begun = True
-        self._draining = asyncio.ensure_future(stop_when_drained(self.server, self.drain, sig, seconds=self.seconds))
+        self.drain.leaving = True
+        self._draining = asyncio.ensure_future(stop_when_drained(self.server, self.drain, sig, self.times))
 
 
 def drain_at_the_end(app: FastAPI) -> None:
-    """Adds to what the app's lifespan does: vLLM begins it when its own handlers are in place."""
+    """Adds to what the app's lifespan does: vLLM begins it when its own handlers are in place.
+
+    Where another one listens for vLLM, as Ray does, `app.state.server` is None, and ending is that one's to do.
+    """
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager
     async def and_listen(served: Any) -> AsyncGenerator[Any, None]:
         async with lifespan(served) as state:
-            if runtime := runtime_in(app):
-                Ending(app.state.server, runtime.admission.drain, runtime.settings.drain_seconds).listen()
+            server, runtime = app.state.server, runtime_in(app)
+            if server and runtime:
+                Ending(server, runtime.admission.drain, Times.of(runtime.settings)).listen()
             yield state
 
     app.router.lifespan_context = and_listen

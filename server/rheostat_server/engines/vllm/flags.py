@@ -38,7 +38,7 @@ def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) 
     _refuse_other_servers(theirs)
     if theirs.uds is None:
         check_host(theirs.host or settings.host, settings)
-    patience = math.ceil(settings.drain_seconds) + SPARE_SECONDS
+    patience = math.ceil(settings.leave_seconds + settings.drain_seconds) + SPARE_SECONDS
     ours = {**_addresses(settings), **_lora(adapters), "shutdown_timeout": patience}
     silent = {name: value for name, value in ours.items() if vars(theirs)[name] == vars(defaults)[name]}
     return [*_written(silent), "--middleware", GUARD, *_cross_origin(settings), *flags]
