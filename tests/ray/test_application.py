@@ -46,6 +46,11 @@ def test_a_drain_has_the_seconds_of_the_setting(monkeypatch: pytest.MonkeyPatch)
     assert built._bound_deployment._deployment_config.graceful_shutdown_timeout_s == 95
 
 
+def test_prometheus_gives_our_metrics_the_job_of_the_alerts() -> None:
+    file = yaml.safe_load(SERVE_FILE.with_name("prometheus.yaml").read_text())
+    assert file["scrape_configs"][0]["relabel_configs"] == [{"target_label": "job", "replacement": "rheostat"}]
+
+
 def test_prometheus_gives_our_metrics_their_own_names_back() -> None:
     file = yaml.safe_load(SERVE_FILE.with_name("prometheus.yaml").read_text())
     [rule] = file["scrape_configs"][0]["metric_relabel_configs"]

@@ -7,12 +7,16 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import structlog
 from prometheus_client import REGISTRY
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 from ray import serve  # pyright: ignore[reportMissingImports]
 from ray.util.metrics import Gauge  # pyright: ignore[reportMissingImports]
 
+from rheostat_server.log import trace_of
+
+log = structlog.get_logger(__name__)
 PERIOD_S: Final = 5.0
 OURS: Final = "rheostat_"
 REPLICA: Final = "replica"
@@ -53,5 +57,8 @@ async def tell_forever() -> None:
     """Every few seconds, from a replica's own process."""
     figures = Figures(serve.get_replica_context().replica_id.unique_id)
     while True:
-        figures.tell()
+        try:
+            figures.tell()
+        except Exception as exc:  # noqa: BLE001, whatever it is, the next figures may be told
+            log.error("metrics not told to Ray", trace=trace_of(exc))
         await asyncio.sleep(PERIOD_S)

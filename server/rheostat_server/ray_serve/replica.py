@@ -53,6 +53,8 @@ class Replica:
             await engine.check_ready()
 
     async def __del__(self) -> None:
+        if self._telling:
+            self._telling.cancel()
         await self._held.aclose()
 
     def _runtime(self) -> Runtime:

@@ -36,4 +36,5 @@ async def vllm_app(command: Sequence[str]) -> AsyncGenerator[FastAPI, None]:
         if not has_gate(app):
             raise CannotStart(REASON)
         await init_app_state(client, app.state, arguments, tasks)
+        app.state.server = None
         yield app
