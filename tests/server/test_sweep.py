@@ -128,6 +128,13 @@ async def test_no_point_leaves_the_envelope(runtime: Runtime) -> None:
     assert sorted({point["safety"] for point in five}) == [0.5, 0.625, 0.75, 0.875, 1.0]
 
 
+async def test_no_level_of_its_own_is_rounded_out_of_the_envelope(runtime: Runtime) -> None:
+    envelope = Envelope("thirds", safety=DialRange(0.33334, 0.66666, 0.5), outside="reject")
+    async with client(replace(runtime, policy=Policy(envelope))) as http:
+        points = (await http.post(SWEEP, json=BODY)).json()["points"]
+    assert sorted({point["safety"] for point in points}) == [0.33334, 0.4167, 0.5, 0.5833, 0.66666]
+
+
 async def test_every_point_counts_for_the_callers_rates_and_one_over_them_says_so(runtime: Runtime) -> None:
     policy = Policy(Envelope(rates=Rates(requests_per_minute=3, parallel=1)))
     async with client(replace(runtime, policy=policy)) as http:

@@ -60,8 +60,10 @@ class SweepBlock(BaseModel):
 
 
 def _five_levels(allowed: DialRange) -> list[float]:
-    width = allowed.maximum - allowed.minimum
-    return list(dict.fromkeys(round(allowed.minimum + width * place / 4, 4) for place in range(5)))
+    """Rounded, and none of them rounded out of the range."""
+    least, most = allowed.minimum, allowed.maximum
+    levels = (round(least + (most - least) * place / 4, 4) for place in range(5))
+    return list(dict.fromkeys(min(max(level, least), most) for level in levels))
 
 
 @router.post(ROUTE, response_model=None, responses=SWEEP, openapi_extra=SWEEP_BODY)
