@@ -32,9 +32,9 @@ def answering(status: int) -> Iterator[int]:
         server.shutdown()
 
 
-def checked(port: int) -> subprocess.CompletedProcess[str]:
+def checked(port: int, **more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", str(ROOT / "docker" / "ready.py")]
-    environment = {**os.environ, "RHEOSTAT_PORT": str(port)}
+    environment = {**os.environ, "RHEOSTAT_PORT": str(port), **more}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -44,6 +44,11 @@ def test_it_ends_as_the_server_answers(status: int, code: int) -> None:
         ended = checked(port)
     assert (ended.returncode, bool(ended.stderr)) == (code, bool(code))
     assert "Traceback" not in ended.stderr
+
+
+def test_it_asks_no_proxy() -> None:
+    with answering(200) as port:
+        assert checked(port, HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9").returncode == 0
 
 
 def test_a_server_that_is_not_there_is_not_ready() -> None:

@@ -66,5 +66,7 @@ def test_what_it_does_not_take_is_noticed(line: str, said: str) -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_the_repositorys_files_that_it_names_are_there(block: Block) -> None:
-    named = re.findall(r"\b(?:training|operations|clients|docker|tools|benchmarks)/[\w./-]+", block.text)
+    named = re.findall(
+        r"\b(?:(?:training|operations|clients|docker|kubernetes|tools|benchmarks)/|compose\.)[\w./-]+", block.text
+    )
     assert [name for name in named if not (ROOT / name).exists()] == []

@@ -32,6 +32,17 @@ def test_every_page_is_in_it(site: Path) -> None:
     assert pages <= {page.stem for page in site.glob("*.html")}
 
 
+def test_every_link_of_it_leads_to_a_file_of_it(site: Path) -> None:
+    pages = [page for page in site.glob("*.html") if page.name != "404.html"]
+    dead = {
+        (page.name, link)
+        for page in pages
+        for link in re.findall(r"<a\b[^>]*?\bhref=[\"']?([^\"'\s>#]+)", page.read_text())
+        if not re.match(r"\w+:", link) and not (page.parent / link).exists()
+    }
+    assert dead == set()
+
+
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     pages = {page.name: page.read_text() for page in site.glob("**/*.html")}
     styles = {style.name: style.read_text() for style in site.glob("**/*.css")}

@@ -133,7 +133,7 @@ def stored_dtype(folder: Path, *, trust_remote_code: bool = False) -> torch.dtyp
 
 def _four_bits(quantize: Quantization, dtype: torch.dtype) -> BitsAndBytesConfig:
     if find_spec("bitsandbytes") is None:
-        raise ValueError(f"quantize is {quantize!r}, which needs bitsandbytes: pip install 'rheostat[qlora]'")
+        raise ValueError(f"quantize is {quantize!r}, which needs bitsandbytes: pip install '.[qlora]' in the checkout")
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=quantize,

@@ -86,7 +86,7 @@ def sampler_of(plan: Generate, base: BaseModel, load: Callable[[], LoadedModel])
     """
     if plan.engine == "vllm":
         if find_spec("vllm") is None:
-            raise BadConfig("generate.engine is 'vllm', which is not installed: pip install 'rheostat[vllm]'")
+            raise BadConfig("generate.engine is 'vllm', which is not installed: pip install '.[vllm]' in the checkout")
         folder = model_folder(base.model, base.revision)
         more = {"dtype": base.dtype, "trust_remote_code": base.trust_remote_code, **plan.vllm}
         return VllmSampler.load(folder, base_model_digest(folder), **more)

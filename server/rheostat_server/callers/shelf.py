@@ -121,7 +121,9 @@ def _issuer(part: OidcPart | None) -> "Issuer | None":
     try:
         from rheostat_server.callers.tokens import Issuer
     except ModuleNotFoundError as exc:
-        raise PolicyError(f"oidc needs {exc.name}, which is not installed; run: pip install 'rheostat[oidc]'") from exc
+        raise PolicyError(
+            f"oidc needs {exc.name}, which is not installed; run: pip install '.[oidc]' in the checkout"
+        ) from exc
     return Issuer(part)
 
 

@@ -131,7 +131,7 @@ BUILDERS: Final[dict[str, Build]] = {
 
 def _check_installed(*modules: str) -> None:
     if names := missing(*modules):
-        raise ScorersError(f"{', '.join(names)} is not installed: pip install 'rheostat[scorers]'")
+        raise ScorersError(f"{', '.join(names)} is not installed: pip install '.[scorers]' in the checkout")
 
 
 def _check_name(at: int, name: str, others: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ PROTOCOLS: Final[Mapping[str, str]] = {
 }
 """Modules of OpenTelemetry's exporters, of which the extra `otel` brings the first."""
 NEEDED: Final = "opentelemetry.sdk.trace"
-EXTRA: Final = "pip install 'rheostat[otel]'"
+EXTRA: Final = "pip install '.[otel]' in the checkout"
 
 
 def start_tracing(settings: Settings) -> Tracing:
