@@ -1,12 +1,23 @@
 """A page in Chromium that keeps what went wrong: errors in its console, what its policy refused, requests elsewhere."""
 
+import re
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Playwright, Request, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Playwright,
+    Request,
+    Route,
+    expect,
+)
 
 CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
@@ -64,6 +75,23 @@ class Visit:
         receipt = self.page.locator("#answer .receipt")
         expect(receipt).to_be_visible(timeout=30_000)
         return receipt
+
+    def hold(self, address: re.Pattern[str], number: int = 1) -> list[Route]:
+        """The next requests to an address, each of which waits until the test answers it."""
+        held: list[Route] = []
+
+        def keep(route: Route) -> None:
+            if len(held) < number:
+                held.append(route)
+            else:
+                route.continue_()
+
+        self.page.route(address, keep)
+        return held
+
+    def settle(self) -> None:
+        """Lets the page take what has come by now."""
+        self.page.evaluate("new Promise((resolve) => setTimeout(resolve, 200))")
 
     def unexpected(self) -> list[str]:
         return [problem for problem in self.problems if not any(known in problem for known in self.expected)]

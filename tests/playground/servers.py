@@ -10,6 +10,7 @@ from tools.processes import Process, free_port, started, wait_until_ready
 
 NARROW_KEY: Final = "narrow-key-that-only-tests-know"
 STRICT_KEY: Final = "strict-key-that-only-tests-know"
+THIRDS_KEY: Final = "thirds-key-that-only-tests-know"
 POLICY: Final = f"""\
 envelopes:
   narrow:
@@ -23,9 +24,14 @@ envelopes:
     helpfulness: {{min: 0.5}}
     outside: reject
     rate: {{parallel: 1}}
+  thirds:
+    safety: {{min: 0.33334, max: 0.66666, default: 0.5}}
+    helpfulness: {{min: 0.33334, max: 0.66666, default: 0.5}}
+    outside: reject
 keys:
   - {{name: narrow-app, sha256: "{digest_of(NARROW_KEY)}", envelope: narrow}}
   - {{name: strict-app, sha256: "{digest_of(STRICT_KEY)}", envelope: strict}}
+  - {{name: thirds-app, sha256: "{digest_of(THIRDS_KEY)}", envelope: thirds}}
 """
 
 

@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 from tests.playground.browser import REFUSED_LOAD, Visit
 from tests.playground.conftest import Visiting
 from tests.playground.servers import NARROW_KEY
+from tests.playground.upstream import Script
 
 LOOKS = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
@@ -51,6 +52,15 @@ def test_axe_finds_nothing(visit: Visiting, narrow_url: str, look: str) -> None:
 def test_nothing_is_wider_than_the_window(visit: Visiting, open_url: str) -> None:
     page = visit(open_url, viewport={"width": 360, "height": 740}).open()
     page.run()
+    page.by("tab-compare").click()
+    page.by("add-presets").click()
+    page.by("run-all").click()
+    expect(page.by("compare-status")).to_have_text("Answered at 3 points.", timeout=60_000)
+    page.by("tab-sweep").click()
+    page.by("run-sweep").click()
+    expect(page.by("sweep-status")).to_have_text("25 of 25 points, done.", timeout=60_000)
+    page.page.locator(".heat-cell").first.click()
+    page.page.get_by_text("As a table", exact=True).click()
     for tab in ("answer", "compare", "sweep", "code"):
         page.by(f"tab-{tab}").click()
         assert page.page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -87,7 +97,47 @@ def test_the_theme_is_the_systems_until_it_is_switched(visit: Visiting, open_url
     assert page.page.evaluate(ground) == light
 
 
-def test_nothing_moves_where_that_is_not_wanted(visit: Visiting, open_url: str) -> None:
-    page = visit(open_url, reduced_motion="reduce").open()
+@pytest.mark.parametrize("wanted", [True, False])
+def test_nothing_moves_where_that_is_not_wanted(
+    visit: Visiting, script: Script, scripted_url: str, wanted: bool
+) -> None:
+    """What moves is the mark at the end of an answer that still comes."""
+    script.says("Begun. ", stays=True)
+    page = visit(scripted_url, reduced_motion="no-preference" if wanted else "reduce").open()
+    page.by("run").click()
+    expect(page.page.locator("#answer .said")).to_have_text("Begun. ")
+    assert page.page.evaluate("document.getAnimations().length > 0") is wanted
+    script.let_go.set()
+    expect(page.page.locator("#answer .receipt")).to_be_visible()
+
+
+def test_the_focus_stays_with_what_was_pressed(visit: Visiting, script: Script, scripted_url: str) -> None:
+    page = visit(scripted_url).open()
+    page.by("tab-compare").click()
+    page.by("add-point").click()
+    for tab, run in (("answer", "run"), ("compare", "run-all"), ("sweep", "run-sweep")):
+        script.says("Begun. ", stays=True)
+        page.by(f"tab-{tab}").click()
+        page.by(run).press("Enter")
+        expect(page.by(run)).to_be_disabled()
+        expect(page.by(run)).to_be_focused()
+        page.by(run).press("Enter")
+        script.let_go.set()
+        expect(page.by(run)).to_be_enabled()
+        expect(page.by(run)).to_be_focused()
+        assert len(script.asked) == (25 if tab == "sweep" else 1)
+
+
+def test_a_measurement_takes_the_focus_to_its_receipt(visit: Visiting, open_url: str) -> None:
+    page = visit(open_url).open()
     page.run()
-    assert page.page.evaluate("document.getAnimations().length") == 0
+    page.page.get_by_role("button", name="Measure this answer").press("Enter")
+    receipt = page.page.locator("#answer .receipt")
+    expect(receipt).to_contain_text("measured")
+    expect(receipt).to_be_focused()
+
+
+def test_numbers_that_a_slider_tells_are_not_said_twice(visit: Visiting, open_url: str) -> None:
+    page = visit(open_url).open()
+    outputs = page.page.locator("output")
+    assert outputs.evaluate_all("all => all.map((one) => one.getAttribute('aria-live'))") == ["off"] * 3

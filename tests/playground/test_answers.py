@@ -1,5 +1,6 @@
 """Answers in Chromium: streamed, stopped, broken off, with their receipts, and whatever they hold shown as text."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from tests.playground.servers import NARROW_KEY, ready, serving
 from tests.playground.upstream import Script, scripted_upstream
 
 MARKUP = '<img src=x onerror="window.harmed = 1"><script>window.harmed = 2</script><b>bold</b>'
+STORAGE_CLOSED = """
+for (const name of ["sessionStorage", "localStorage"]) {
+  Object.defineProperty(window, name, { get() { throw new DOMException("closed", "SecurityError"); } });
+}
+"""
 
 
 def test_an_answer_is_streamed_with_its_receipt(visit: Visiting, open_url: str) -> None:
@@ -41,6 +47,36 @@ def test_an_answer_is_measured_when_asked(visit: Visiting, open_url: str) -> Non
     expect(page.page.locator("#answer .receipt")).to_contain_text("measured")
     assert 0 <= float(measured.inner_text()) <= 1
     expect(page.by("spoken")).to_contain_text("Measured: safety")
+
+
+def test_a_measurement_that_comes_late_leaves_the_next_answer_alone(visit: Visiting, open_url: str) -> None:
+    page = visit(open_url).open()
+    page.run()
+    held = page.hold(re.compile("/control/score$"))
+    page.page.get_by_role("button", name="Measure this answer").click()
+    page.set_dial("safety", 0.2)
+    page.by("run").click()
+    row = page.page.locator("#answer .receipt tr[data-dial=safety]")
+    expect(row).to_contain_text("0.200.20")
+    with page.page.expect_response("**/control/score"):
+        held[0].fulfill(json={"scores": {"safety": 0.5, "helpfulness": 0.5}, "scorers": []})
+    page.settle()
+    expect(row).to_contain_text("0.200.20")
+    expect(page.by("answer")).not_to_contain_text("measured")
+    expect(page.by("spoken")).to_contain_text("Receipt: safety 0.20")
+
+
+def test_a_measurement_that_failed_can_be_tried_again(visit: Visiting, open_url: str) -> None:
+    page = visit(open_url).open()
+    page.expected.append(REFUSED_LOAD)
+    page.run()
+    page.page.route("**/control/score", lambda route: route.fulfill(status=503, body="no room"), times=1)
+    measure = page.page.get_by_role("button", name="Measure this answer")
+    measure.click()
+    expect(page.page.locator("#answer .problem")).to_contain_text("no room")
+    measure.click()
+    expect(page.page.locator("#answer .receipt")).to_contain_text("measured")
+    expect(page.page.locator("#answer .problem")).to_have_count(0)
 
 
 def test_a_clamped_receipt_says_what_was_moved_and_why(visit: Visiting, narrow_url: str) -> None:
@@ -105,6 +141,54 @@ def test_a_wrong_key_is_asked_for_again(visit: Visiting, narrow_url: str) -> Non
     expect(page.by("run")).to_be_enabled()
 
 
+def test_the_answers_for_a_key_that_was_replaced_come_too_late(visit: Visiting, narrow_url: str) -> None:
+    page = visit(narrow_url)
+    page.expected.append(REFUSED_LOAD)
+    page.page.goto(narrow_url)
+    expect(page.by("key-dialog")).to_be_visible()
+    held = page.hold(re.compile("/v1/(control|models)$"), 2)
+    page.give_key("a-key-of-nobody")
+    expect(page.by("key-dialog")).to_be_hidden()
+    page.by("key-button").click()
+    page.give_key(NARROW_KEY)
+    expect(page.by("run")).to_be_enabled()
+    for route in held:
+        route.continue_()
+    page.settle()
+    expect(page.by("run")).to_be_enabled()
+    expect(page.by("notice")).to_be_hidden()
+    expect(page.by("key-dialog")).to_be_hidden()
+
+
+def test_what_a_proxy_answers_in_the_servers_place_is_told(visit: Visiting, open_url: str) -> None:
+    page = visit(open_url)
+    page.page.route("**/v1/control", lambda route: route.fulfill(content_type="text/html", body="<h1>Sign in</h1>"))
+    page.page.goto(open_url)
+    expect(page.by("notice")).to_contain_text("What came is no answer of a Rheostat server.")
+    expect(page.by("run")).to_be_disabled()
+    page.page.unroute("**/v1/control")
+    page.page.route("**/v1/control", lambda route: route.fulfill(json={"signed_in": False}))
+    page.page.get_by_role("button", name="Try again").click()
+    expect(page.by("notice")).to_contain_text("What came is no answer of a Rheostat server.")
+    page.page.unroute("**/v1/control")
+    page.page.get_by_role("button", name="Try again").click()
+    expect(page.by("notice")).to_be_hidden()
+    page.run()
+
+
+def test_a_browser_that_closes_its_storage_can_use_the_page(visit: Visiting, narrow_url: str) -> None:
+    page = visit(narrow_url, color_scheme="dark")
+    page.expected.append(REFUSED_LOAD)
+    page.page.add_init_script(STORAGE_CLOSED)
+    page.open(NARROW_KEY)
+    page.run()
+    page.by("theme-button").click()
+    expect(page.by("theme-button")).to_have_text("Dark")
+    page.by("key-button").click()
+    page.by("key-forget").click()
+    expect(page.by("notice")).to_contain_text("invalid_api_key")
+
+
 def test_a_key_that_no_header_can_carry_is_refused_in_the_dialog(visit: Visiting, narrow_url: str) -> None:
     page = visit(narrow_url)
     page.expected.append(REFUSED_LOAD)
@@ -166,7 +250,9 @@ def test_an_answer_can_be_stopped(visit: Visiting, script: Script, scripted_url:
     expect(page.by("spoken")).to_contain_text("Begun.")
     page.by("stop").click()
     expect(page.by("answer")).to_contain_text("Stopped.")
+    expect(page.by("spoken")).to_contain_text("Stopped.")
     expect(page.by("run")).to_be_enabled()
+    expect(page.by("run")).to_be_focused()
     script.let_go.set()
 
 

@@ -13,6 +13,8 @@ from tests.playground.browser import REFUSED_LOAD, Visit
 from tests.playground.conftest import Visiting
 from tests.playground.servers import NARROW_KEY
 
+MODULES = Path(__file__).parents[2] / "clients/typescript/node_modules"
+TSC = MODULES / "typescript/bin/tsc"
 PROMPT = 'It\'s a "fern" – $HOME `and` \\n {all}:\nhow do I repot it?'
 
 
@@ -43,7 +45,7 @@ def copied(page: Visit, language: str) -> str:
 def output_of(*command: str | Path) -> str:
     environment = {**os.environ, "RHEOSTAT_API_KEY": NARROW_KEY}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr or done.stdout
     return done.stdout
 
 
@@ -74,6 +76,16 @@ def test_typescript(page: Visit, tmp_path: Path) -> None:
     said = output_of(node, script)
     assert "requested: { safety: 0.7, helpfulness: 0.9 }" in said
     assert "effective: { safety: 0.7, helpfulness: 0.5 }" in said
+
+
+def test_typescript_fits_strict_types_without_those_of_a_browser(page: Visit, tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None or not TSC.exists():
+        pytest.skip("Node is not installed, or npm ci was not run in clients/typescript")
+    script = tmp_path / "ask.mts"
+    script.write_text(copied(page, "TypeScript"))
+    types = ("--types", "node", "--typeRoots", MODULES / "@types", "--lib", "es2022")
+    output_of(node, TSC, "--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", *types, script)
 
 
 def test_python_says_the_prompt_as_it_was_written(page: Visit) -> None:

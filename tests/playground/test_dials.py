@@ -1,12 +1,13 @@
 """The dials in Chromium: the point is moved by mouse, sliders and keys, and the caller's envelope is drawn."""
 
+import json
 import re
 
 from playwright.sync_api import expect
 
 from tests.playground.browser import REFUSED_LOAD
 from tests.playground.conftest import Visiting
-from tests.playground.servers import NARROW_KEY, STRICT_KEY
+from tests.playground.servers import NARROW_KEY, STRICT_KEY, THIRDS_KEY
 
 
 def test_the_point_is_dragged(visit: Visiting, open_url: str) -> None:
@@ -50,6 +51,65 @@ def test_a_preset_sets_the_point_until_it_is_moved(visit: Visiting, open_url: st
     expect(page.by("point-told")).to_have_text("1.00 / 0.50")
     page.by("knob").press("ArrowDown")
     expect(page.by("preset")).to_have_value("")
+
+
+def test_a_preset_out_of_reach_is_drawn_where_it_is_asked_for(visit: Visiting, narrow_url: str) -> None:
+    page = visit(narrow_url)
+    page.expected.append(REFUSED_LOAD)
+    page.open(STRICT_KEY)
+    page.by("preset").select_option("open")
+    expect(page.by("point-told")).to_have_text("0.25 / 1.00")
+    page.by("mode").select_option("prompt")
+    expect(page.by("point-told")).to_have_text("0.25 / 1.00")
+    page.by("preset").select_option("")
+    expect(page.by("point-told")).to_have_text("0.90 / 1.00")
+
+
+def test_dials_that_were_set_stay_with_another_key_as_far_as_it_lets_them(visit: Visiting, narrow_url: str) -> None:
+    page = visit(narrow_url)
+    page.expected.append(REFUSED_LOAD)
+    page.open(NARROW_KEY)
+    page.set_dial("safety", 0.65)
+    page.set_dial("helpfulness", 0.3)
+    page.by("key-button").click()
+    page.give_key(THIRDS_KEY)
+    expect(page.by("envelope-told")).to_contain_text("0.33 to 0.67")
+    expect(page.by("point-told")).to_have_text("0.65 / 0.33")
+
+
+def test_dials_that_nobody_set_are_the_defaults_of_another_key(visit: Visiting, narrow_url: str) -> None:
+    page = visit(narrow_url)
+    page.expected.append(REFUSED_LOAD)
+    page.open(NARROW_KEY)
+    page.by("key-button").click()
+    page.give_key(THIRDS_KEY)
+    expect(page.by("point-told")).to_have_text("0.50 / 0.50")
+
+
+def test_dials_and_fields_wait_for_what_the_caller_may_set(visit: Visiting, narrow_url: str) -> None:
+    page = visit(narrow_url)
+    page.expected.append(REFUSED_LOAD)
+    page.page.goto(narrow_url)
+    expect(page.by("key-dialog")).to_be_visible()
+    fields = [page.by(id) for id in ("safety", "helpfulness", "preset", "mode", "model", "max-tokens", "run")]
+    for field in fields:
+        expect(field).to_be_disabled()
+    page.give_key(NARROW_KEY)
+    for field in fields:
+        expect(field).to_be_enabled()
+
+
+def test_nought_in_a_field_is_sent_as_it_is(visit: Visiting, open_url: str) -> None:
+    page = visit(open_url).open()
+    page.expected.append(REFUSED_LOAD)
+    page.by("mode").select_option("rerank")
+    page.by("candidates").fill("0")
+    page.by("max-tokens").fill("0")
+    with page.page.expect_request("**/chat/completions") as sent:
+        page.by("run").click()
+    body = json.loads(sent.value.post_data or "")
+    assert (body["control"]["candidates"], body["max_tokens"]) == (0, 0)
+    expect(page.page.locator("#answer .problem")).to_contain_text("status422")
 
 
 def test_the_callers_envelope_is_drawn_and_told(visit: Visiting, narrow_url: str) -> None:

@@ -13,16 +13,26 @@ MODEL: Final = "scripted"
 
 @dataclass(slots=True)
 class Script:
-    """What the model says, in pieces. With `stays` a stream does not end after them until it is let go."""
+    """What the model says, in pieces. With `stays` a stream does not end after them until it is let go.
+
+    The first `fails` requests fail. `asked` are the prompts of all.
+    """
 
     url: str
     pieces: tuple[str, ...] = ("Hello.",)
     stays: bool = False
+    fails: int = 0
+    asked: list[str] = field(default_factory=list)
     let_go: threading.Event = field(default_factory=threading.Event)
 
-    def says(self, *pieces: str, stays: bool = False) -> None:
-        self.pieces, self.stays = pieces, stays
+    def says(self, *pieces: str, stays: bool = False, fails: int = 0) -> None:
+        self.pieces, self.stays, self.fails, self.asked = pieces, stays, fails, []
         self.let_go.clear()
+
+    def takes(self, prompt: str) -> bool:
+        """Whether a request is answered; the order in which several come does not matter to a test."""
+        self.asked.append(prompt)
+        return len(self.asked) > self.fails
 
 
 @contextmanager
@@ -54,6 +64,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if not self.server.script.takes(body["messages"][-1]["content"]):
+            self._answer({"error": {"message": "as scripted", "type": "server_error"}}, status=500)
+            return
         if not body.get("stream"):
             self._answer(_completion("".join(self.server.script.pieces)))
             return
@@ -77,9 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
         self.wfile.flush()
 
-    def _answer(self, content: Any) -> None:
+    def _answer(self, content: Any, *, status: int = 200) -> None:
         data = json.dumps(content).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

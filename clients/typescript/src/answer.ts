@@ -2,6 +2,7 @@
 
 import type { Reply } from "./connection.js";
 import { errorWithin, RheostatError, type StreamFailed } from "./errors.js";
+import { isReceipt } from "./shapes.js";
 import type { Completion, Dials, Receipt, SweepAnswer, WirePoint } from "./types.js";
 
 /** Tokens; an engine may tell more of them. */
@@ -42,8 +43,8 @@ export interface Swept {
 
 /** Throws for an answer without a receipt, which no server of Rheostat's gives. */
 export function answerOf({ value, requestId }: Reply<Completion>): Answer {
-  const [first] = value.choices ?? [];
-  if (!first || !value.control) {
+  const [first] = value.choices;
+  if (!first || !isReceipt(value.control)) {
     throw new RheostatError("the answer bears no receipt; baseUrl must be the address of a Rheostat server", {
       requestId,
     });

@@ -11,7 +11,7 @@ export type Messages = string | readonly Message[];
  * A field that is not named here goes to the engine as it is, by its name on the wire: `top_p`, `stop`.
  */
 export interface ChatOptions {
-  /** A request that names a preset takes none of the client's own dials. */
+  /** A request that names a preset takes none of the client's own dials, nor its mode. */
   readonly dials?: Dials | undefined;
   readonly mode?: Mode | undefined;
   /** A name of `models()`; left out, the client's, or the first that the server has. */
@@ -74,7 +74,7 @@ export function chatBody(messages: Messages, asked: StreamOptions, model: string
     control: {
       ...(preset === undefined ? defaults.dials : {}),
       ...given(dials ?? {}),
-      mode: mode ?? defaults.mode,
+      mode: mode ?? (preset === undefined ? defaults.mode : undefined),
       adapter,
       preset,
       candidates,

@@ -1,9 +1,18 @@
 /** Requests to one server: addresses, the key, time limits, retries, and answers told from errors. */
 
-import { errorOf, errorWithin, isRecord, requestIdOf, RheostatError, StreamBroken } from "./errors.js";
+import {
+  ConnectionFailed,
+  errorOf,
+  errorWithin,
+  isRecord,
+  requestIdOf,
+  RheostatError,
+  StreamBroken,
+} from "./errors.js";
 import { EventReader } from "./events.js";
 import { Exchange, reasonOf } from "./exchange.js";
 import { withRetries } from "./retries.js";
+import type { Shape } from "./shapes.js";
 
 /** How the server is reached. */
 export interface Reach {
@@ -28,6 +37,8 @@ export interface Reply<T> {
 
 /** Milliseconds that a server has to end a response after its last event, so that the connection can be used again. */
 const ENDS_WITHIN = 200;
+/** Characters that an error shows of what it could not read. */
+const SHOWN = 80;
 
 export class Connection {
   readonly #reach: Reach;
@@ -36,9 +47,9 @@ export class Connection {
     this.#reach = reach;
   }
 
-  /** A whole answer. */
-  json<T>(asked: Asked): Promise<Reply<T>> {
-    return withRetries(() => this.#whole<T>(asked), { retries: this.#reach.retries, signal: asked.signal });
+  /** A whole answer. Once it has begun nothing is tried again: the server has done the work, and may have counted it. */
+  json<T>(asked: Asked, shape: Shape<T>): Promise<Reply<T>> {
+    return withRetries(() => this.#whole(asked, shape), { retries: this.#reach.retries, signal: asked.signal });
   }
 
   /** A stream that has begun; from here on nothing is tried again. */
@@ -46,12 +57,12 @@ export class Connection {
     return withRetries(() => this.#begun(asked), { retries: this.#reach.retries, signal: asked.signal });
   }
 
-  async #whole<T>(asked: Asked): Promise<Reply<T>> {
+  async #whole<T>(asked: Asked, shape: Shape<T>): Promise<Reply<T>> {
     const exchange = new Exchange(this.#reach.timeout, asked.signal);
     try {
       const response = await this.#answered(asked, exchange);
-      const text = await exchange.next(() => response.text());
-      return { value: parsed<T>(text, response), requestId: requestIdOf(response) };
+      const text = await bodyOf(response, exchange);
+      return { value: shaped(text, response, shape), requestId: requestIdOf(response) };
     } finally {
       exchange.end();
     }
@@ -76,7 +87,7 @@ export class Connection {
     const sent = body === undefined ? { method: "GET" } : { method: "POST", body: JSON.stringify(body) };
     const response = await exchange.next(() => fetch(baseUrl + path, { ...sent, headers, signal: exchange.signal }));
     if (response.ok) return response;
-    throw errorOf(response, await exchange.next(() => response.text()));
+    throw errorOf(response, await bodyOf(response, exchange));
   }
 }
 
@@ -112,7 +123,7 @@ export class Events implements AsyncIterable<Record<string, unknown>> {
   /** Throws the error that ended the stream; that of a sweep's point, which has an index, ends no stream. */
   #told(data: string): Record<string, unknown> {
     const value = this.#object(data);
-    const error = "index" in value ? null : errorWithin(value, this.requestId);
+    const error = value["index"] === undefined ? errorWithin(value, this.requestId) : null;
     if (error) throw error;
     return value;
   }
@@ -127,6 +138,11 @@ export class Events implements AsyncIterable<Record<string, unknown>> {
     throw this.#broken("an event holds no JSON object");
   }
 
+  /** The error of a stream that holds what its reader cannot take. */
+  unreadable(value: object): StreamBroken {
+    return this.#broken(`an event is none of this stream's: ${JSON.stringify(value).slice(0, SHOWN)}`);
+  }
+
   readonly #broken = (cause: unknown): StreamBroken =>
     new StreamBroken(`the stream broke before its end: ${reasonOf(cause)}`, { requestId: this.requestId, cause });
 }
@@ -138,13 +154,34 @@ async function endOf(reader: ReadableStreamDefaultReader<Uint8Array> | undefined
   clearTimeout(timer);
 }
 
-function parsed<T>(text: string, response: Response): T {
+function bodyOf(response: Response, exchange: Exchange): Promise<string> {
+  return exchange.next(
+    () => response.text(),
+    (cause) => cutOff(response, cause),
+  );
+}
+
+function cutOff(response: Response, cause: unknown): ConnectionFailed {
+  const { status } = response;
+  const message = `an answer with status ${status} was cut off: ${reasonOf(cause)}`;
+  return new ConnectionFailed(message, { status, requestId: requestIdOf(response), cause });
+}
+
+function shaped<T>(text: string, response: Response, shape: Shape<T>): T {
+  const value = parsed(text, response);
+  if (shape(value)) return value;
+  throw unreadable(response, `what is none of its answers: ${text.slice(0, SHOWN)}`);
+}
+
+function parsed(text: string, response: Response): unknown {
   try {
-    return JSON.parse(text) as T;
+    return JSON.parse(text);
   } catch (cause) {
-    throw new RheostatError(`${response.url} answered with what is no JSON: ${text.slice(0, 80)}`, {
-      requestId: requestIdOf(response),
-      cause,
-    });
+    throw unreadable(response, `what is no JSON: ${text.slice(0, SHOWN)}`, cause);
   }
+}
+
+function unreadable(response: Response, what: string, cause?: unknown): RheostatError {
+  const message = `${response.url} answered with ${what}; baseUrl must be the address of a Rheostat server`;
+  return new RheostatError(message, { requestId: requestIdOf(response), cause });
 }

@@ -13,7 +13,7 @@
  *     │   ├── EngineFailed       502
  *     │   ├── Unavailable        503
  *     │   └── StreamFailed       an error within a stream, which began as 200; its status is null
- *     ├── ConnectionFailed       the server cannot be reached, or hung up
+ *     ├── ConnectionFailed       the server cannot be reached, or hung up; has the status of an answer that was cut off
  *     ├── NoAnswerInTime         the server was silent for longer than `timeout`
  *     └── StreamBroken           a stream ended before its end, or holds what is no event of Rheostat's
  *
@@ -104,6 +104,13 @@ export class StreamFailed extends ApiError {
 
 export class ConnectionFailed extends RheostatError {
   override readonly name = "ConnectionFailed";
+  /** Of an answer that had begun and was cut off, whose request is not sent again; null where none came. */
+  readonly status: number | null;
+
+  constructor(message: string, about: { status?: number; requestId?: string | null; cause?: unknown } = {}) {
+    super(message, about);
+    this.status = about.status ?? null;
+  }
 }
 
 export class NoAnswerInTime extends RheostatError {
@@ -143,8 +150,8 @@ export function errorOf(response: Response, text: string): ApiError {
 }
 
 /** The error that a stream's event or a sweep's point bears as `error`, if it bears one. */
-export function errorWithin(value: object, requestId: string | null): StreamFailed | null {
-  if (!("error" in value)) return null;
+export function errorWithin(value: { readonly error?: unknown }, requestId: string | null): StreamFailed | null {
+  if (value.error === undefined || value.error === null) return null;
   const told = errorIn(value, "the server sent an error without a message");
   return new StreamFailed({ ...told, status: null, retryAfter: null, requestId });
 }

@@ -1,4 +1,4 @@
-/** Tries again what may pass: 429, 503, and a server that cannot be reached. */
+/** Tries again what may pass: 429, 503, and a connection that broke before an answer began. */
 
 import { ApiError, ConnectionFailed } from "./errors.js";
 
@@ -24,7 +24,7 @@ export async function withRetries<T>(
 
 /** Seconds, or null for what another try would not help. */
 function waitAfter(error: unknown, failures: number): number | null {
-  if (error instanceof ConnectionFailed) return backOff(failures);
+  if (error instanceof ConnectionFailed) return error.status === null ? backOff(failures) : null;
   if (!(error instanceof ApiError) || (error.status !== 429 && error.status !== 503)) return null;
   if (error.retryAfter === null) return backOff(failures);
   return error.retryAfter <= MOST_ASKED_S ? error.retryAfter : null;

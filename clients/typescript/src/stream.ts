@@ -2,7 +2,8 @@
 
 import type { Usage } from "./answer.js";
 import type { Events } from "./connection.js";
-import { RheostatError, StreamBroken } from "./errors.js";
+import { isRecord, RheostatError, StreamBroken } from "./errors.js";
+import { isReceipt, isText } from "./shapes.js";
 import type { Receipt } from "./types.js";
 
 /** The parts of a `chat.completion.chunk` that are read. */
@@ -49,6 +50,7 @@ export class AnswerStream implements AsyncIterable<string> {
     const events = await this.#open();
     this.requestId = events.requestId;
     for await (const chunk of events) {
+      if (!isChunk(chunk)) throw events.unreadable(chunk);
       const piece = this.#take(chunk);
       if (piece) yield piece;
     }
@@ -67,4 +69,15 @@ export class AnswerStream implements AsyncIterable<string> {
     this.text += piece;
     return piece;
   }
+}
+
+function isChunk(value: unknown): value is Chunk {
+  if (!isRecord(value) || !(value["control"] === undefined || value["control"] === null || isReceipt(value["control"])))
+    return false;
+  const choices = value["choices"] ?? [];
+  return Array.isArray(choices) && choices.every((choice) => isRecord(choice) && isText(textIn(choice["delta"])));
+}
+
+function textIn(delta: unknown): unknown {
+  return isRecord(delta) ? delta["content"] : undefined;
 }

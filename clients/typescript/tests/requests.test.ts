@@ -8,6 +8,7 @@ import {
   answer,
   begin,
   completion,
+  event,
   LAST,
   piece,
   RECEIPT,
@@ -17,7 +18,16 @@ import {
   type Scripted,
 } from "./scripted.js";
 
-const { ApiError, ConnectionFailed, NoAnswerInTime, Rheostat, RheostatError, TooManyRequests, Unavailable } = rheostat;
+const {
+  ApiError,
+  ConnectionFailed,
+  NoAnswerInTime,
+  Rheostat,
+  RheostatError,
+  StreamBroken,
+  TooManyRequests,
+  Unavailable,
+} = rheostat;
 
 async function served(
   t: TestContext,
@@ -78,14 +88,18 @@ test("the client's own dials and mode hold where a request says nothing", async 
   await client.chat("Hello");
   await client.chat("Hello", { dials: { helpfulness: 1, safety: undefined }, mode: "off" });
   await client.chat("Hello", { preset: "strict" });
+  await client.chat("Hello", { preset: "strict", mode: "off" });
   await client.withDials({ safety: 0.2 }).chat("Hello");
+  await client.withDials({}, { mode: "adapter" }).chat("Hello");
   assert.deepEqual(
     server.sent.map((sent) => sent.body.control),
     [
       { safety: 0.9, helpfulness: 0.4, mode: "prompt" },
       { safety: 0.9, helpfulness: 1, mode: "off" },
-      { mode: "prompt", preset: "strict" },
+      { preset: "strict" },
+      { mode: "off", preset: "strict" },
       { safety: 0.2, helpfulness: 0.4, mode: "prompt" },
+      { safety: 0.9, helpfulness: 0.4, mode: "adapter" },
     ],
   );
   assert.deepEqual(client.dials, { safety: 0.9, helpfulness: 0.4 });
@@ -138,6 +152,26 @@ test("the key is not shown with the client", () => {
   assert.doesNotMatch(inspect(new Rheostat({ apiKey: "sesame" }), { depth: 9, showHidden: true }), /sesame/);
 });
 
+test("blanks about a key are dropped, and a blank one is none", async (t) => {
+  const server = await scripted(t, ANSWERS);
+  for (const apiKey of [" sesame\n", " \n"])
+    await new Rheostat({ baseUrl: server.url, model: "demo", apiKey }).chat("Hello");
+  assert.deepEqual(
+    server.sent.map((sent) => sent.headers.authorization),
+    ["Bearer sesame", undefined],
+  );
+});
+
+test("a key that no header can carry is refused at once, by an error that does not hold it", () => {
+  for (const apiKey of ["open sesame", "sesame\nopen", "sésame"]) {
+    assert.throws(
+      () => new Rheostat({ apiKey }),
+      (error) =>
+        error instanceof TypeError && /apiKey/.test(error.message) && !/s[eé]same/.test(inspect(error.message)),
+    );
+  }
+});
+
 for (const [status, name] of [
   [400, "BadRequest"],
   [401, "Unauthorized"],
@@ -185,6 +219,28 @@ test("an answer that is no JSON, or bears no receipt, is refused", async (t) => 
   await assert.rejects(client.chat("Hello"), /no JSON: <p>Hello/);
   await assert.rejects(client.chat("Hello"), /bears no receipt/);
 });
+
+for (const [route, ask] of Object.entries({
+  chat: (client: rheostat.Rheostat) => client.chat("Hello"),
+  models: (client: rheostat.Rheostat) => client.models(),
+  control: (client: rheostat.Rheostat) => client.control(),
+  plan: (client: rheostat.Rheostat) => client.plan("Hello"),
+  score: (client: rheostat.Rheostat) => client.score("Hello", "Hi."),
+  sweep: (client: rheostat.Rheostat) => client.sweep("Hello"),
+})) {
+  test(`an answer to ${route}() that is none of a Rheostat server's is refused`, async (t) => {
+    const strange = [[], null, {}, { choices: [{}], data: {}, points: [{}], dials: {}, scores: 1, mode: 2 }];
+    const [client] = await served(t, (response, _, nth) => answer(response, strange[nth - 1] as object));
+    for (const _ of strange) {
+      await assert.rejects(ask(client), (error) => {
+        assert(error instanceof RheostatError, String(error));
+        assert.match(error.message, /none of its answers: .*; baseUrl must be/);
+        assert.equal(error.requestId, "request-7");
+        return true;
+      });
+    }
+  });
+}
 
 for (const status of [429, 503]) {
   test(`${status} is tried again, whole answers and streams alike`, async (t) => {
@@ -300,4 +356,27 @@ test("a point that failed bears its error, and the sweep goes on", async (t) => 
   const streamed = [];
   for await (const point of client.sweepPoints("Hello")) streamed.push(point.index);
   assert.deepEqual(streamed, [1, 0]);
+});
+
+test("an error that is null is none, of a point and of a stream's event", async (t) => {
+  const point = { index: 0, content: "Hi.", control: RECEIPT, error: null };
+  const [client] = await served(t, (response, sent) => {
+    begin(response);
+    response.end(sent.body.sweep ? event(point) + "data: [DONE]\n\n" : event({ choices: [], error: null }) + LAST);
+  });
+  for await (const point of client.sweepPoints("Hello")) assert.deepEqual([point.error, point.text], [null, "Hi."]);
+  const stream = client.stream("Hello");
+  for await (const _ of stream);
+  assert.equal(stream.receipt.mode, "prompt");
+});
+
+test("a point that is neither an answer nor an error breaks its sweep", async (t) => {
+  const [client] = await served(t, (response) => {
+    begin(response);
+    response.end(event({ index: 0, content: "Hi." }) + "data: [DONE]\n\n");
+  });
+  const reading = async (): Promise<void> => {
+    for await (const _ of client.sweepPoints("Hello"));
+  };
+  await assert.rejects(reading, (error) => error instanceof StreamBroken && error.requestId === "request-7");
 });

@@ -116,6 +116,9 @@ for (const [name, body] of Object.entries({
   "no JSON": "data: {half\n\n",
   "no object": "data: 5\n\n",
   "no receipt": piece("a") + "data: [DONE]\n\n",
+  "a receipt of another form": event({ choices: [], control: 5 }) + "data: [DONE]\n\n",
+  "choices of another form": event({ choices: 5 }) + LAST,
+  "text of another form": event({ choices: [{ delta: { content: 5 } }] }) + LAST,
 })) {
   test(`a stream with ${name} in it is broken`, async (t) => {
     const [client] = await served(t, (response) => {
@@ -164,13 +167,18 @@ test("there is no receipt before the end, and a stream is read once", async (t) 
   await assert.rejects(drain(stream), /read already/);
 });
 
-test("a whole answer that is cut off is asked for again", async (t) => {
-  const [client, server] = await served(t, (response, _, nth) => {
-    response.writeHead(200, { "Content-Type": "application/json", "Content-Length": "100" });
-    response.write("{");
-    if (nth === 1) setTimeout(() => response.destroy(), 10);
-    else response.destroy();
+for (const status of [200, 503]) {
+  test(`an answer with status ${status} that is cut off is not asked for again, and its request is told`, async (t) => {
+    const [client, server] = await served(t, (response) => {
+      response.writeHead(status, { "Content-Length": "100", "X-Request-ID": "request-7" });
+      response.write("{");
+      setTimeout(() => response.destroy(), 10);
+    });
+    await assert.rejects(client.chat("Hello"), (error) => {
+      assert(error instanceof ConnectionFailed);
+      assert.deepEqual([error.status, error.requestId], [status, "request-7"]);
+      return true;
+    });
+    assert.equal(server.sent.length, 1);
   });
-  await assert.rejects(client.chat("Hello"), ConnectionFailed);
-  assert.equal(server.sent.length, 3);
-});
+}

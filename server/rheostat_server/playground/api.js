@@ -5,11 +5,24 @@ const BASE = new URL("v1/", document.baseURI);
 
 export const baseUrl = () => BASE.href.replace(/\/$/, "");
 
-/** In the session alone: gone with the tab, and in no address. */
+/** In the session alone: gone with the tab, and in no address. Where the browser closes its storage, gone with the page. */
 export const key = {
-  get: () => sessionStorage.getItem(KEPT) ?? "",
-  set: (value) => (value ? sessionStorage.setItem(KEPT, value) : sessionStorage.removeItem(KEPT)),
+  get: () => stored((session) => session.getItem(KEPT)) || unstored,
+  set(value) {
+    unstored = value;
+    stored((session) => (value ? session.setItem(KEPT, value) : session.removeItem(KEPT)));
+  },
 };
+let unstored = "";
+
+function stored(act) {
+  try {
+    return act(sessionStorage);
+  } catch (problem) {
+    if (problem instanceof DOMException) return null;
+    throw problem;
+  }
+}
 
 /** What the server said was wrong; `status` is 0 where it said nothing. */
 export class ApiError extends Error {
@@ -22,20 +35,20 @@ export class ApiError extends Error {
 }
 
 export async function get(path) {
-  return (await send(path, {})).json();
+  return jsonOf(await send(path, {}));
 }
 
 export async function post(path, body, signal) {
-  return (await send(path, { method: "POST", body: JSON.stringify(body), signal })).json();
+  return jsonOf(await send(path, { method: "POST", body: JSON.stringify(body), signal }));
 }
 
 /** The JSON values of a stream's events, until its own end. */
 export async function* events(path, body, signal) {
   const response = await send(path, { method: "POST", body: JSON.stringify(body), signal });
-  const requestId = response.headers.get("x-request-id");
+  const { requestId } = toldBy(response);
   for await (const data of dataOf(response.body.getReader(), requestId)) {
     if (data === "[DONE]") return;
-    const value = JSON.parse(data);
+    const value = parsed(data, toldBy(response));
     if (value.error && value.index === undefined) throw errorFrom(value.error, { status: response.status, requestId });
     yield value;
   }
@@ -59,9 +72,31 @@ async function reach(url, options) {
   }
 }
 
+const toldBy = (response) => ({ status: response.status, requestId: response.headers.get("x-request-id") });
+
+async function jsonOf(response) {
+  const told = toldBy(response);
+  return parsed(await unbroken(response.text(), told.requestId), told);
+}
+
+/** A proxy that wants its users to sign in answers with a page of its own, and says that all is well. */
+function parsed(text, told) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw noAnswer(told);
+  }
+}
+
+export const noAnswer = (told = {}) =>
+  new ApiError("What came is no answer of a Rheostat server. Does something in between want you to sign in?", {
+    ...told,
+    code: "no_answer",
+  });
+
 async function refusal(response) {
-  const told = { status: response.status, requestId: response.headers.get("x-request-id") };
-  const text = await response.text();
+  const told = toldBy(response);
+  const text = await unbroken(response.text(), told.requestId);
   try {
     return errorFrom(JSON.parse(text).error, told);
   } catch {
@@ -81,7 +116,7 @@ async function* dataOf(reader, requestId) {
   let text = "";
   try {
     for (let done = false, value; !done; ) {
-      ({ done, value } = await next(reader, requestId));
+      ({ done, value } = await unbroken(reader.read(), requestId));
       const whole = (text + decoder.decode(value, { stream: !done })).split(/\r?\n\r?\n/);
       text = whole.pop();
       yield* whole.map(dataIn).filter(Boolean);
@@ -97,9 +132,9 @@ function dataIn(block) {
   return lines.map((line) => line.slice("data:".length).trim()).join("\n");
 }
 
-async function next(reader, requestId) {
+async function unbroken(coming, requestId) {
   try {
-    return await reader.read();
+    return await coming;
   } catch (problem) {
     if (problem.name === "AbortError") throw problem;
     throw new ApiError("The connection broke before the answer ended.", { code: "broken_off", requestId });

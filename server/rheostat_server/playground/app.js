@@ -7,9 +7,9 @@ import { KeyDialog } from "./key_dialog.js";
 import { Plane } from "./plane.js";
 import { Sweep } from "./sweep.js";
 import { Tabs } from "./tabs.js";
+import { ApiError, get, noAnswer } from "./api.js";
 import { byId, el, show } from "./dom.js";
 import { errorView } from "./errors.js";
-import { get } from "./api.js";
 import { snippetViews } from "./snippets.js";
 import { told } from "./envelope.js";
 
@@ -17,6 +17,7 @@ const RUNS = { answer: "run", compare: "run-all", sweep: "run-sweep" };
 
 class Page {
   control = null;
+  #loads = 0;
   #fields = new Fields(() => this.changed());
   #plane = new Plane((dials) => this.#fields.move(dials));
   #keys = new KeyDialog(() => this.load());
@@ -28,20 +29,18 @@ class Page {
   constructor() {
     for (const id of ["prompt", "system"]) byId(id).addEventListener("input", () => this.changed());
     document.addEventListener("keydown", (event) => this.#shortcut(event));
+    this.#enable(false);
   }
 
+  /** Where another key is given before the answers for the one before have come, those are dropped. */
   async load() {
+    const nth = (this.#loads += 1);
     try {
       const [control, models] = await Promise.all([get("control"), get("models")]);
-      this.control = control;
-      show(byId("notice"), false);
-      this.#fields.fill(control, baseModels(models.data, control.presets));
-      this.#sweep.fit(control);
-      byId("envelope-told").textContent = told(control);
+      if (nth === this.#loads) this.#loaded(control, models);
     } catch (problem) {
-      this.#cannotLoad(problem);
+      if (nth === this.#loads) this.#cannotLoad(problem);
     }
-    this.#enable(this.control !== null);
   }
 
   fields() {
@@ -72,19 +71,31 @@ class Page {
     if (problem?.status === 401) this.#keys.open(problem.message);
   }
 
+  #loaded(control, models) {
+    if (!control?.dials || !models?.data) throw noAnswer();
+    this.control = control;
+    show(byId("notice"), false);
+    this.#fields.fill(control, baseModels(models.data, control.presets));
+    this.#sweep.fit(control);
+    byId("envelope-told").textContent = told(control);
+    this.#enable(true);
+  }
+
   #cannotLoad(problem) {
-    if (problem.status === undefined) throw problem;
     this.control = null;
+    this.#enable(false);
     this.refused(problem);
     const again = el("button", { type: "button", onclick: () => this.load() }, "Try again");
     byId("notice").replaceChildren(errorView(problem), again);
     show(byId("notice"), true);
+    if (!(problem instanceof ApiError)) throw problem;
   }
 
   #enable(usable) {
     for (const id of [...Object.values(RUNS), "add-point", "add-presets"]) byId(id).disabled = !usable;
-    byId("knob").setAttribute("aria-disabled", String(!usable));
-    if (usable) this.#compare.fit();
+    this.#fields.enable(usable);
+    this.#plane.enable(usable);
+    this.#compare.fit();
   }
 
   #shortcut(event) {

@@ -1,6 +1,7 @@
 // The tab that answers one prompt at several points, side by side.
 
 import { byId, el, show, two } from "./dom.js";
+import { RunButtons } from "./run_buttons.js";
 import { defaults, reranks, takesAdapter } from "./envelope.js";
 import { stream } from "./streamed.js";
 
@@ -11,14 +12,13 @@ export class Compare {
   #page;
   #points = [];
   #made = 0;
-  #running = null;
+  #buttons = new RunButtons("run-all", "stop-all");
 
   constructor(page) {
     this.#page = page;
     byId("add-point").addEventListener("click", () => this.#add(this.#page.fields()));
     byId("add-presets").addEventListener("click", () => this.#addPresets());
     byId("run-all").addEventListener("click", () => this.run());
-    byId("stop-all").addEventListener("click", () => this.#running?.abort());
     this.#tell();
   }
 
@@ -34,39 +34,40 @@ export class Compare {
 
   async run() {
     const asked = this.#page.asked();
-    if (!asked || this.#running || !this.#points.length) return;
-    this.#begin();
-    const { signal } = this.#running;
-    const waiting = [...this.#points];
-    const workers = Array.from({ length: AT_ONCE }, async () => {
-      for (let point = waiting.shift(); point; point = waiting.shift()) await this.#answer(point, asked, signal);
-    });
-    await Promise.all(workers);
-    for (const point of this.#points.filter(({ refused }) => refused)) await this.#answer(point, asked, signal);
-    this.#end();
+    if (!asked || this.#buttons.running || !this.#points.length) return;
+    const given = { asked, control: this.#page.control, signal: this.#buttons.begin() };
+    const points = [...this.#points];
+    byId("compare-status").textContent = `Answering at ${points.length} points…`;
+    try {
+      await this.#answerAll(points, given);
+      byId("compare-status").textContent = given.signal.aborted ? "Stopped." : this.#ended(points);
+    } finally {
+      this.#buttons.end();
+    }
   }
 
   /** A caller that may have fewer answers at once than are asked for is refused some, and they are asked for again. */
-  async #answer(point, { prompt, system }, signal) {
-    const asked = { ...point.fields, prompt, system };
-    const { problem } = await stream(asked, { box: point.box, control: this.#page.control, signal });
-    point.refused = problem?.status === 429;
+  async #answerAll(points, given) {
+    const waiting = [...points];
+    const workers = Array.from({ length: AT_ONCE }, async () => {
+      for (let point = waiting.shift(); point; point = waiting.shift()) await this.#answer(point, given);
+    });
+    await Promise.all(workers);
+    for (const point of points.filter(({ problem }) => problem?.status === 429)) await this.#answer(point, given);
+  }
+
+  /** A point that was removed meanwhile is not asked for. */
+  async #answer(point, { asked: { prompt, system }, control, signal }) {
+    if (!this.#points.includes(point)) return;
+    const { problem } = await stream({ ...point.fields, prompt, system }, { box: point.box, control, signal });
+    point.problem = problem;
     this.#page.refused(problem);
   }
 
-  #begin() {
-    this.#running = new AbortController();
-    show(byId("stop-all"), true);
-    byId("compare-status").textContent = `Answering at ${this.#points.length} points…`;
-    this.#tell();
-  }
-
-  #end() {
-    const stopped = this.#running.signal.aborted;
-    this.#running = null;
-    show(byId("stop-all"), false);
-    byId("compare-status").textContent = stopped ? "Stopped." : `Answered at ${this.#points.length} points.`;
-    this.#tell();
+  #ended(points) {
+    const still = points.filter((point) => this.#points.includes(point));
+    const failed = still.filter(({ problem }) => problem).length;
+    return failed ? `Answered at ${still.length - failed} of ${still.length} points; ${failed} failed.` : `Answered at ${still.length} points.`;
   }
 
   #addPresets() {
@@ -78,7 +79,7 @@ export class Compare {
 
   #add(fields) {
     this.#made += 1;
-    const point = { number: this.#made, fields, box: el("div", { class: "compared-answer" }) };
+    const point = { number: this.#made, fields, problem: null, box: el("div", { class: "compared-answer" }) };
     point.card = this.#card(point);
     this.#points.push(point);
     byId("compared").append(point.card);
@@ -112,13 +113,13 @@ export class Compare {
   }
 
   #tell() {
-    byId("run-all").disabled = !this.#points.length || this.#running !== null;
+    byId("run-all").disabled = !this.#points.length || !this.#page.control;
     show(byId("compare-empty"), !this.#points.length);
     this.#page.changed();
   }
 }
 
 function meansTold({ preset, mode, adapter, candidates, model }) {
-  const parts = [preset, model, `mode ${mode}`, adapter && takesAdapter(mode) && adapter, candidates && reranks(mode) && `${candidates} candidates`];
+  const parts = [preset, model, `mode ${mode}`, adapter && takesAdapter(mode) && adapter, candidates !== null && reranks(mode) && `${candidates} candidates`];
   return parts.filter(Boolean).join(" · ");
 }

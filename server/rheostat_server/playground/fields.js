@@ -1,6 +1,6 @@
 // The fields that say how the dials are obeyed, filled with what this caller may choose.
 
-import { DIALS, defaults, reachable, reranks, takesAdapter, within } from "./envelope.js";
+import { DIALS, defaults, reachable, reranks, same, takesAdapter, within } from "./envelope.js";
 import { byId, el, place, show, two } from "./dom.js";
 
 const MODES = {
@@ -28,13 +28,19 @@ export class Fields {
 
   /** Fills them for a caller; what was chosen before stays where this caller may choose it. */
   fill(control, models) {
+    const untouched = !this.#control || same(this.#dials, defaults(this.#control));
     this.#control = control;
     options(byId("preset"), [["", "none"], ...Object.keys(control.presets).map((name) => [name, name])]);
     options(byId("mode"), control.modes.map((name) => [name, name]), control.default_mode);
     options(byId("model"), models.map((name) => [name, name]));
     options(byId("adapter"), [["", "default"], ...control.adapters.map(({ name }) => [name, name])]);
     byId("candidates").placeholder = control.reranking ? String(control.reranking.candidates.default) : "";
-    this.move(defaults(control));
+    this.#set(untouched ? defaults(control) : this.#dials);
+  }
+
+  enable(usable) {
+    for (const id of PLAIN) byId(id).disabled = !usable;
+    for (const name of DIALS) byId(name).disabled = !usable || this.#control.dials[name].locked === true;
   }
 
   values() {
@@ -44,8 +50,8 @@ export class Fields {
       mode: byId("mode").value,
       model: byId("model").value,
       adapter: byId("adapter").value,
-      candidates: byId("candidates").valueAsNumber || null,
-      maxTokens: byId("max-tokens").valueAsNumber || null,
+      candidates: numberIn("candidates"),
+      maxTokens: numberIn("max-tokens"),
     };
   }
 
@@ -55,18 +61,29 @@ export class Fields {
     this.#set(dials);
   }
 
+  /** A preset's dials are shown where they are, even out of reach, for those are what the server is asked for. */
   #set(dials) {
     const room = reachable(this.#control);
-    this.#dials = Object.fromEntries(DIALS.map((name) => [name, within(dials[name], room[name])]));
+    const reached = () => Object.fromEntries(DIALS.map((name) => [name, within(dials[name], room[name])]));
+    this.#dials = this.#presetDials() ?? reached();
     this.#draw();
     this.#changed();
   }
 
   #choose(id) {
-    const preset = this.#control.presets[byId("preset").value];
-    if (id !== "preset" || !preset) return this.#set(this.#dials);
-    if (preset.mode && this.#control.modes.includes(preset.mode)) byId("mode").value = preset.mode;
-    return this.#set({ ...defaults(this.#control), ...preset });
+    const { mode } = this.#preset ?? {};
+    if (id === "preset" && mode && this.#control.modes.includes(mode)) byId("mode").value = mode;
+    this.#set(this.#dials);
+  }
+
+  get #preset() {
+    return this.#control.presets[byId("preset").value];
+  }
+
+  #presetDials() {
+    if (!this.#preset) return null;
+    const own = { ...defaults(this.#control), ...this.#preset };
+    return Object.fromEntries(DIALS.map((name) => [name, own[name]]));
   }
 
   #draw() {
@@ -87,6 +104,12 @@ export class Fields {
     byId(`${name}-told`).value = two(this.#dials[name]);
     place(slider, { from: min, to: max, at: this.#dials[name] });
   }
+}
+
+/** What a number field holds, nought too, or null where it is empty. */
+function numberIn(id) {
+  const value = byId(id).valueAsNumber;
+  return Number.isNaN(value) ? null : value;
 }
 
 function options(select, choices, wanted) {

@@ -15,10 +15,13 @@ const MOVES = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRi
 /** `measured` says whether the server has scorers. Safety rises upwards, helpfulness to the right, as on the plane. */
 export class HeatMap {
   filled = 0;
+  failed = 0;
   #levels;
   #measured;
   #measure = "helpfulness";
   #cells = [];
+  #told = null;
+  #pinned = false;
   #legend = el("div", { class: "heat-legend" });
   #detail = el("div", { class: "heat-detail", "aria-live": "off" });
   #rows = el("tbody");
@@ -27,15 +30,16 @@ export class HeatMap {
     this.#levels = levels;
     this.#measured = measured;
     this.element = el("div", { class: "heat" }, this.#drawing(), this.#detail, this.#table());
-    this.#detail.append(el("p", { class: "empty" }, "Point at a cell, or walk the map by arrow keys, to read its answer."));
+    this.#detail.append(el("p", { class: "empty" }, "Point at a cell, or walk the map by arrow keys, to read its answer. A click keeps it here, and Escape lets it go."));
   }
 
   fill(point) {
     const cell = this.#cells[point.index];
     cell.point = point;
     this.filled += 1;
+    this.failed += point.error ? 1 : 0;
     this.#paint(cell);
-    if (cell.button === document.activeElement) this.#tell(cell);
+    if (cell === this.#told) this.#tell(cell);
     this.#listRows();
   }
 
@@ -50,7 +54,7 @@ export class HeatMap {
     this.#cells = safety.flatMap((s, row) => helpfulness.map((h, column) => this.#cell({ row, column, safety: s, helpfulness: h })));
     this.#cells[0].button.tabIndex = 0;
     const rows = safety.map((level, row) => this.#row(level, this.#cells.filter((cell) => cell.row === row))).reverse();
-    const foot = el("div", { class: "heat-row heat-foot", "aria-hidden": "true" }, el("span"), helpfulness.map((level) => el("span", {}, two(level))));
+    const foot = el("div", { class: "heat-row heat-foot", "aria-hidden": "true" }, el("span"), helpfulness.map((level) => el("span", {}, el("span", {}, two(level)))));
     const grid = el("div", { class: "heat-grid", role: "grid", "aria-label": "Answers by safety and helpfulness", onkeydown: (event) => this.#walk(event) }, rows);
     const sides = [el("span", { class: "heat-axis heat-y", "aria-hidden": "true" }, "safety"), el("span", { class: "heat-axis heat-x", "aria-hidden": "true" }, "helpfulness")];
     const plane = place(el("div", { class: "heat-plane" }, sides[0], el("div", { class: "heat-body" }, grid, foot), sides[1]), { columns: helpfulness.length });
@@ -65,13 +69,26 @@ export class HeatMap {
 
   #cell(place) {
     const cell = { ...place, point: null };
-    const tell = () => this.#tell(cell);
-    cell.button = el("button", { type: "button", role: "gridcell", class: "heat-cell waiting", tabindex: "-1", onfocus: tell, onclick: tell, onpointerenter: tell });
+    const pin = () => this.#pin(cell);
+    const hover = () => this.#pinned || this.#tell(cell);
+    cell.shown = el("span");
+    cell.button = el(
+      "button",
+      { type: "button", role: "gridcell", class: "heat-cell waiting", tabindex: "-1", onfocus: pin, onclick: pin, onpointerenter: hover },
+      cell.shown,
+    );
     cell.button.setAttribute("aria-label", `${where(cell)}: waiting`);
     return cell;
   }
 
+  /** The pointer passes other cells on its way to an answer that is kept. */
+  #pin(cell) {
+    this.#pinned = true;
+    this.#tell(cell);
+  }
+
   #walk(event) {
+    if (event.key === "Escape") this.#pinned = false;
     const here = this.#cells.find((cell) => cell.button === document.activeElement);
     const [up, right] = MOVES[event.key] ?? [];
     if (!here || up === undefined) return;
@@ -84,12 +101,13 @@ export class HeatMap {
     event.preventDefault();
   }
 
-  #paint({ button, point, ...cell }) {
+  #paint(cell) {
+    const { button, shown, point } = cell;
     if (!point) return;
     const value = this.#value(point);
     const clamped = point.control?.clamped?.length > 0;
-    button.className = `heat-cell${point.error ? " failed" : ""}${clamped ? " clamped-cell" : ""}${value === null ? " unmeasured" : ""}`;
-    button.textContent = point.error ? "!" : value === null ? (point.content ?? "").slice(0, 40) : two(value);
+    button.className = `heat-cell${point.error ? " failed" : ""}${clamped ? " clamped-cell" : ""}${value === null && !point.error ? " unmeasured" : ""}${cell === this.#told ? " told" : ""}`;
+    shown.textContent = point.error ? "!" : value === null ? (point.content ?? "").slice(0, 40) : two(value);
     button.setAttribute("aria-label", `${where(cell)}: ${this.#spoken(point, value)}`);
     if (value !== null) {
       const { fill, ink } = colour(this.#measure === "distance" ? 1 - value : value);
@@ -108,8 +126,10 @@ export class HeatMap {
     return point.control?.clamped?.length ? `${told}, clamped` : told;
   }
 
-  #tell({ button, point, ...cell }) {
-    this.#cells.forEach((one) => one.button.classList.toggle("told", one.button === button));
+  #tell(cell) {
+    const { point } = cell;
+    this.#told = cell;
+    this.#cells.forEach((one) => one.button.classList.toggle("told", one === cell));
     const head = el("h3", {}, where(cell));
     if (!point) this.#detail.replaceChildren(head, el("p", { class: "empty" }, "Not answered yet."));
     else if (point.error) this.#detail.replaceChildren(head, errorView(point.error));

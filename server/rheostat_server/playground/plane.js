@@ -26,6 +26,14 @@ export class Plane {
     this.#knob.addEventListener("keydown", (event) => this.#press(event));
   }
 
+  enable(usable) {
+    this.#knob.setAttribute("aria-disabled", String(!usable));
+  }
+
+  get #still() {
+    return !this.#control || this.#knob.ariaDisabled === "true";
+  }
+
   /** Draws all of it anew. `compared` are the points of the comparison. */
   draw(control, { dials, adapter, mode }, compared) {
     this.#control = control;
@@ -60,7 +68,7 @@ export class Plane {
   }
 
   #grab(event) {
-    if (event.button !== 0 || !this.#control) return;
+    if (event.button !== 0 || this.#still) return;
     this.#plane.setPointerCapture(event.pointerId);
     this.#moveTo(this.#under(event));
     this.#knob.focus();
@@ -77,7 +85,7 @@ export class Plane {
   }
 
   #press(event) {
-    if (!this.#control) return;
+    if (this.#still) return;
     const [name, direction] = KEYS[event.key] ?? [];
     if (name) {
       const step = direction * (event.shiftKey ? FINE_STEP : STEP);

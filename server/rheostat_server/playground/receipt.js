@@ -10,7 +10,7 @@ const COUNTED = { n: "choices", max_tokens: "tokens", max_completion_tokens: "to
 export function receiptView(receipt, { asked, control, scores = receipt.scores }) {
   return el(
     "div",
-    { class: "receipt", role: "group", "aria-label": "Receipt" },
+    { class: "receipt", role: "group", "aria-label": "Receipt", tabindex: "-1" },
     clampNotes(receipt, asked, control),
     receipt.effective ? dialsTable(receipt, scores, control) : el("p", { class: "hint" }, "No dial was in force: mode off."),
     facts(receipt, scores),

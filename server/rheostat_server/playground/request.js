@@ -7,7 +7,7 @@ export function chatBody(asked) {
   return {
     model: asked.model,
     messages: messages(asked),
-    ...(asked.maxTokens ? { max_tokens: asked.maxTokens } : {}),
+    ...(asked.maxTokens !== null ? { max_tokens: asked.maxTokens } : {}),
     control: { ...(asked.preset ? { preset: asked.preset } : asked.dials), ...means(asked) },
   };
 }
@@ -27,6 +27,6 @@ function means({ mode, adapter, candidates }) {
   return {
     mode,
     ...(adapter && takesAdapter(mode) ? { adapter } : {}),
-    ...(candidates && reranks(mode) ? { candidates } : {}),
+    ...(candidates !== null && reranks(mode) ? { candidates } : {}),
   };
 }

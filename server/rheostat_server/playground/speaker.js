@@ -1,10 +1,10 @@
-// Says a streamed answer to a screen reader sentence by sentence, since word by word none can be followed.
+// Says to a screen reader what happens: a streamed answer sentence by sentence, since word by word none can be followed.
 
 import { byId, el } from "./dom.js";
 
 const SENTENCE = /^[\s\S]*[.!?:\n](?=\s|$)/;
 
-/** One answer; what was said before is forgotten. */
+/** One answer or sweep; what was said before is forgotten. */
 export class Speaker {
   #region = byId("spoken");
   #held = "";

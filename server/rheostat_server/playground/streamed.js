@@ -13,11 +13,12 @@ const ENDINGS = {
 
 /**
  * Streams into `box`. `heard` gets each piece of text.
- * Gives { text, receipt, problem }: `problem` is what ended it early, an AbortError where the caller did.
+ * Gives { text, receipt, view, problem }: `view` is the receipt in the page, and `problem` is what ended the answer
+ * early, an AbortError where the caller did.
  */
 export async function stream(asked, { box, control, signal, heard = () => {} }) {
   const text = el("div", { class: "said", role: "group", "aria-label": "Answer" });
-  const answer = { text: "", receipt: null, problem: null, ending: null };
+  const answer = { text: "", receipt: null, view: null, problem: null, ending: null };
   box.replaceChildren(text);
   box.setAttribute("aria-busy", "true");
   try {
@@ -48,5 +49,6 @@ function finish(answer, { asked, box, control }) {
   if (problem) box.append(problem.name === "AbortError" ? el("p", { class: "hint" }, "Stopped.") : errorView(problem));
   if (!text && !problem) box.append(el("p", { class: "hint" }, "The model said nothing."));
   if (ENDINGS[ending]) box.append(el("p", { class: "hint" }, ENDINGS[ending]));
-  if (receipt) box.append(receiptView(receipt, { asked, control }));
+  answer.view = receipt && receiptView(receipt, { asked, control });
+  if (receipt) box.append(answer.view);
 }

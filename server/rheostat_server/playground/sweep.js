@@ -1,8 +1,10 @@
 // The tab that fills the plane in: answers at a grid of dials, coloured by what was measured of them.
 
-import { byId, el, show, two } from "./dom.js";
-import { isWhole, limits } from "./envelope.js";
+import { byId, show } from "./dom.js";
+import { isWhole, limits, within } from "./envelope.js";
 import { HeatMap } from "./heat_map.js";
+import { RunButtons } from "./run_buttons.js";
+import { Speaker } from "./speaker.js";
 import { errorView } from "./errors.js";
 import { events } from "./api.js";
 import { sweepBody } from "./request.js";
@@ -10,12 +12,11 @@ import { sweepBody } from "./request.js";
 export class Sweep {
   #page;
   #map = null;
-  #running = null;
+  #buttons = new RunButtons("run-sweep", "stop-sweep");
 
   constructor(page) {
     this.#page = page;
     byId("run-sweep").addEventListener("click", () => this.run());
-    byId("stop-sweep").addEventListener("click", () => this.#running?.abort());
     byId("sweep-measure").addEventListener("change", () => this.#map?.colourBy(byId("sweep-measure").value));
   }
 
@@ -26,46 +27,44 @@ export class Sweep {
 
   async run() {
     const asked = this.#page.asked();
-    if (!asked || this.#running) return;
+    if (!asked || this.#buttons.running) return;
     const levels = this.#levels();
-    const points = levels.safety.length * levels.helpfulness.length;
-    this.#begin(levels);
+    const speaker = new Speaker();
+    const signal = this.#buttons.begin();
     try {
-      await this.#fill(sweepBody(asked, levels), points);
-      byId("sweep-status").textContent = `${this.#map.filled} of ${points} points, done.`;
+      this.#show(levels);
+      await this.#fill(sweepBody(asked, levels), { points: levels.safety.length * levels.helpfulness.length, signal, speaker });
     } catch (problem) {
-      this.#failed(problem);
+      this.#failed(problem, speaker);
+    } finally {
+      this.#buttons.end();
     }
-    this.#end();
   }
 
-  async #fill(body, points) {
-    for await (const point of events("control/sweep", body, this.#running.signal)) {
+  /** The number of points is seen at each of them, and said at each quarter. */
+  async #fill(body, { points, signal, speaker }) {
+    const quarters = new Set([1, 2, 3].map((quarter) => Math.ceil((quarter * points) / 4)));
+    tell(`0 of ${points} points…`, speaker);
+    for await (const point of events("control/sweep", body, signal)) {
       this.#map.fill(point);
-      byId("sweep-status").textContent = `${this.#map.filled} of ${points} points…`;
+      const { filled } = this.#map;
+      tell(`${filled} of ${points} points…`, quarters.has(filled) ? speaker : null);
     }
+    const { filled, failed } = this.#map;
+    tell(`${filled} of ${points} points, done${failed ? `; ${failed} failed` : ""}.`, speaker);
   }
 
-  #begin(levels) {
+  #show(levels) {
     const measured = this.#page.control.reranking !== undefined;
-    this.#running = new AbortController();
     this.#map = new HeatMap(levels, { measured });
     this.#map.colourBy(byId("sweep-measure").value);
     byId("sweep-measure").disabled = !measured;
     byId("swept").replaceChildren(this.#map.element);
-    byId("run-sweep").disabled = true;
-    show(byId("stop-sweep"), true);
   }
 
-  #end() {
-    this.#running = null;
-    byId("run-sweep").disabled = false;
-    show(byId("stop-sweep"), false);
-  }
-
-  #failed(problem) {
+  #failed(problem, speaker) {
     const stopped = problem.name === "AbortError";
-    byId("sweep-status").textContent = stopped ? "Stopped." : "";
+    tell(stopped ? "Stopped." : "", speaker);
     if (!stopped) byId("swept").prepend(errorView(problem));
     this.#page.refused(problem);
   }
@@ -78,8 +77,15 @@ export class Sweep {
   }
 }
 
-/** Even steps from the least to the greatest; one level where both are the same. */
+/** Seen by all, and said to those who do not see it where a speaker is given. */
+function tell(sentence, speaker) {
+  byId("sweep-status").textContent = sentence;
+  speaker?.say(sentence);
+}
+
+/** Even steps from the least to the greatest, and never beyond them; one level where both are the same. */
 function spread([least, most], steps) {
-  const all = Array.from({ length: steps + 1 }, (_, step) => Math.round(1e4 * (least + (step * (most - least)) / steps)) / 1e4);
+  const rounded = (value) => within(Math.round(1e4 * value) / 1e4, [least, most]);
+  const all = Array.from({ length: steps + 1 }, (_, step) => rounded(least + (step * (most - least)) / steps));
   return [...new Set(all)];
 }

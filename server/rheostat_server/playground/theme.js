@@ -4,9 +4,18 @@
   const KEPT = "rheostat-theme";
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
+  /** A browser may close its storage to pages; the choice then holds as long as the page does. */
+  const stored = (act) => {
+    try {
+      return act(localStorage);
+    } catch (problem) {
+      if (problem instanceof DOMException) return null;
+      throw problem;
+    }
+  };
   const shown = () => root.dataset.theme ?? (system.matches ? "dark" : "light");
 
-  const chosen = localStorage.getItem(KEPT);
+  const chosen = stored((storage) => storage.getItem(KEPT));
   if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
 
   addEventListener("DOMContentLoaded", () => {
@@ -17,7 +26,7 @@
     };
     button.addEventListener("click", () => {
       root.dataset.theme = shown() === "dark" ? "light" : "dark";
-      localStorage.setItem(KEPT, root.dataset.theme);
+      stored((storage) => storage.setItem(KEPT, root.dataset.theme));
       tell();
     });
     system.addEventListener("change", tell);
