@@ -297,6 +297,11 @@ def test_without_its_packages_the_command_line_says_what_to_install(missing: str
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["chat", "sweep", "score"])
+def test_help_names_the_address_that_is_asked_where_none_is_given(command: str) -> None:
+    assert "Left out, http://127.0.0.1:8000." in rheostat("", command, "--help", COLUMNS="200").stdout
+
+
 def test_the_version_is_shown() -> None:
     assert rheostat("", "--version").stdout == f"rheostat {version('rheostat')}\n"
 

@@ -19,7 +19,7 @@ FAILED = 1
 
 Url = Annotated[
     str | None,
-    typer.Option(envvar="RHEOSTAT_BASE_URL", help="Address of the server. [default: http://127.0.0.1:8000]"),
+    typer.Option(envvar="RHEOSTAT_BASE_URL", help="Address of the server. Left out, http://127.0.0.1:8000."),
 ]
 Key = Annotated[
     str | None,
