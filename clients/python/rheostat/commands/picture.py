@@ -75,6 +75,6 @@ def _line(axes: Axes, points: Sequence[Point], swept: str, name: str) -> None:
     pairs = sorted((asked(point, swept) or 0.0, _level(point, name)) for point in points)
     axes.plot([pair[0] for pair in pairs], [pair[1] for pair in pairs], marker="o")
     for point in points:
-        if (level := judged(point, name)) is not None:
-            axes.text(asked(point, swept) or 0.0, level, f" {_mark(point)}")
+        if (level := judged(point, name)) is not None and was_clamped(point):
+            axes.text(asked(point, swept) or 0.0, level, f" {CLAMPED}")
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel=f"{swept} asked", ylabel="level")
