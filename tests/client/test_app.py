@@ -128,6 +128,8 @@ def test_a_stream_over_a_real_connection_comes_piece_by_piece(url: str, engine: 
             came = [(time.perf_counter(), piece) for piece in stream]
         assert stream.answer.content == "".join(piece for _, piece in came)
         assert (len(came), stream.receipt.mode) == (10, "prompt")
+        assert stream.answer.usage
+        assert stream.answer.usage.completion_tokens == 10
         assert came[-1][0] - came[0][0] > 0.1
 
 

@@ -2,19 +2,28 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from rheostat import Client
 from rheostat.commands.terminal import in_one_line, plain
+from rheostat.dials import DIALS
 from rheostat.receipt import Receipt
 from rheostat_server.adapters import AdapterStore
 from rheostat_server.engines.fake import FakeEngine, Orders
+from rheostat_server.policy import DialRange, Envelope
 from tests.clients.test_command_line import WITHOUT
-from tests.engines.app_server import app_server
+from tests.engines.app_server import app_server, runtime_server
+from tests.reranking.rigs import Rig
 
 Result = subprocess.CompletedProcess[str]
 FERN = "How do I repot a fern?"
@@ -117,12 +126,13 @@ def test_scores_are_a_table_of_dials(demo_url: str) -> None:
         (["chat", "Hi", "--safety", "2"], 2, "rheostat chat: safety is 2.0; a dial is a number from 0 to 1"),
         (["chat", "Hi", "--safety", "much"], 2, "Invalid value for '--safety'"),
         (["chat", "Hi", "--mode", "magic"], 2, "'magic'"),
-        (["chat", "--json"], 2, "rheostat chat: --json is for one answer"),
         (["chat", "Hi", "--model", "m"], 1, "rheostat chat: model_not_found: Unknown model 'm'"),
         (["chat", "Hi", "--url", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1/v1/models did not answer: "),
         (["chat", "Hi", "--url", "nowhere"], 2, "rheostat chat: base_url is 'nowhere'"),
         (["sweep", "Hi", "--safety", "0;1"], 2, "rheostat sweep: --safety is '0;1'; it must be levels"),
         (["sweep", "Hi", "--safety", "0,2"], 2, "rheostat sweep: safety is 2.0"),
+        (["sweep", "Hi", "--png", "/nowhere/a.png"], 2, "--png is /nowhere/a.png; /nowhere is no folder that may be"),
+        (["chat", "Hi", "--key", "sk secret"], 2, "rheostat chat: api_key is no key"),
         (["score", "-"], 2, "rheostat score: standard input holds one text"),
     ],
 )
@@ -130,9 +140,125 @@ def test_what_is_wrong_is_told_in_one_line(url: str, arguments: list[str], statu
     result = rheostat(url, *arguments)
     assert result.returncode == status
     assert said in result.stderr
-    assert (result.stdout, "Traceback" in result.stderr) == ("", False)
+    assert (result.stdout, "Traceback" in result.stderr, "secret" in result.stderr) == ("", False, False)
     if said.startswith("rheostat"):
         assert result.stderr.count("\n") == 1
+
+
+def test_a_picture_without_a_folder_is_refused_before_anything_is_sent(
+    url: str, engine: FakeEngine, tmp_path: Path
+) -> None:
+    for path in (tmp_path / "no" / "a.png", tmp_path):
+        result = rheostat(url, "sweep", "Hi", "--png", str(path))
+        assert (result.returncode, engine.asked) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["chat", "Hi", "--model", "m"], 1, {"code": "model_not_found", "param": "model", "status": 404}),
+        (["chat", "Hi", "--url", "http://127.0.0.1:1", "--model", "m"], 1, {"code": None, "status": None}),
+        (["chat", "Hi", "--safety", "2"], 2, {"message": "safety is 2.0; a dial is a number from 0 to 1"}),
+        (["chat"], 2, {"message": "--json is for one answer; give a TEXT, or - for standard input"}),
+        (["sweep", "Hi", "--safety", "0;1"], 2, {"code": None}),
+        (["sweep", "Hi", "--model", "m"], 1, {"code": "model_not_found"}),
+        (["score", "-"], 2, {"request_id": None}),
+    ],
+)
+def test_with_json_an_error_is_json_too(url: str, arguments: list[str], status: int, told: dict[str, object]) -> None:
+    result = rheostat(url, *arguments, "--json")
+    assert result.returncode == status
+    error = json.loads(result.stdout)["error"]
+    assert set(error) == {"message", "code", "param", "status", "request_id"}
+    assert {name: error[name] for name in told} == told
+    assert bool(error["request_id"]) == (error["status"] is not None)
+
+
+def test_a_text_after_two_dashes_may_begin_with_one(url: str, engine: FakeEngine) -> None:
+    assert rheostat(url, "chat", "--mode", "off", "--", "-5 degrees?").returncode == 0
+    assert rheostat(url, "sweep", "--mode", "off", "--safety", "0", "--", "--help").returncode == 0
+    assert [request.body["messages"][-1]["content"] for request in engine.asked] == ["-5 degrees?", "--help"]
+    assert rheostat(url, "score", "--response", "-1", "--", "-5 degrees?").returncode == 0
+
+
+def test_dials_and_a_mode_go_before_a_preset(url: str) -> None:
+    asked = ["chat", "Hi", "--preset", "strict", "--helpfulness", "0.3", "--mode", "prompt", "--json"]
+    control = json.loads(rheostat(url, *asked).stdout)["control"]
+    assert (control["requested"], control["mode"]) == ({"safety": 1.0, "helpfulness": 0.3}, "prompt")
+
+
+def test_dials_turned_in_a_conversation_go_before_its_preset(url: str, engine: FakeEngine) -> None:
+    lines = ["/dials", "One", "/helpfulness 0.3", "/safety 0.2", "/mode prompt", "Two"]
+    result = rheostat(url, "chat", "--preset", "strict", said="\n".join(lines))
+    *_, turned, receipt = result.stderr.splitlines()
+    assert "\npreset strict\n" in result.stderr
+    assert turned == "preset strict · safety 0.20, helpfulness 0.30 · prompt"
+    assert receipt.startswith("safety 0.20, helpfulness 0.30 · prompt · ")
+
+
+@pytest.fixture
+def narrow_url() -> Iterator[str]:
+    """A server whose callers may set safety from 0.6 alone."""
+    envelope = Envelope(safety=DialRange(0.6, 1, 1))
+    with runtime_server(Rig(envelope=envelope).runtime()) as running:
+        yield running.url
+
+
+def test_points_that_were_clamped_are_marked(narrow_url: str) -> None:
+    sweep = ["sweep", "Hi", "--safety", "0,0.6,1", "--helpfulness", "0.5", "--mode", "prompt"]
+    result = rheostat(narrow_url, *sweep)
+    rows = [[cell.strip() for cell in line.split("│")] for line in result.stdout.splitlines() if line.startswith("│")]
+    assert [row[1:3] for row in rows] == [["0.00 → 0.60", "0.50"], ["0.60", "0.50"], ["1.00", "0.50"]]
+    assert result.stderr == "rheostat sweep: 1 of 3 points were clamped to what may be set: asked → in force\n"
+    assert "clamped" not in rheostat(narrow_url, *[each.replace("0,", "1,") for each in sweep]).stderr
+
+
+@pytest.mark.parametrize("helpfulness", [[0, 1], None])
+def test_points_that_were_clamped_are_marked_in_the_picture(narrow_url: str, helpfulness: list[float] | None) -> None:
+    drawing = pytest.importorskip("rheostat.commands.picture", reason="matplotlib is not installed")
+    with Client(narrow_url) as client:
+        wide = client.sweep("Hi", safety=[0, 1], helpfulness=helpfulness, mode="prompt").points
+        narrow = client.sweep("Hi", safety=[0.6, 1], helpfulness=helpfulness, mode="prompt").points
+    for points, clamped in ((wide, len(wide) // 2), (narrow, 0)):
+        figure = drawing.picture(points)
+        texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+        assert sum(text.endswith("*") for text in texts) == clamped * sum(
+            points[0].raw["scores"][d] is not None for d in DIALS
+        )
+        assert figure.get_supxlabel().startswith("* clamped" if clamped else "")
+        assert bool(figure.get_supxlabel()) == bool(clamped)
+
+
+class Scarce(BaseHTTPRequestHandler):
+    """Has no room for the first request, and answers the next with one point of a sweep and no more."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked.append(self.path)
+        first = len(self.asked) == 1
+        point = {"index": 0, "safety": 0, "content": "Yes.", "control": {"requested": {"safety": 0}, "mode": "off"}}
+        refusal = {"error": {"message": "too many", "type": "t", "param": None, "code": "rate_limit_exceeded"}}
+        body = json.dumps(refusal) if first else f"data: {json.dumps(point)}\n\n"
+        self.send_response(429 if first else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+def test_a_pause_is_told_and_of_a_sweep_that_is_cut_off_what_came_is_shown() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Scarce) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        result = rheostat(f"http://127.0.0.1:{server.server_port}", "sweep", "Hi", "--safety", "0,1", "--model", "m")
+        server.shutdown()
+    waited, failed = result.stderr.splitlines()
+    assert re.fullmatch(r"rheostat sweep: /v1/control/sweep: rate_limit_exceeded; asking again in 0\.[56] s", waited)
+    assert failed.startswith("rheostat sweep: the stream was cut off before its end")
+    assert (result.returncode, result.stdout.count("│ Yes.")) == (1, 1)
 
 
 def test_points_that_failed_are_shown_and_the_status_tells(url: str, engine: FakeEngine) -> None:
@@ -169,6 +295,11 @@ def test_without_its_packages_the_command_line_says_what_to_install(missing: str
     assert result.returncode == 2
     assert f"needs the module {missing}, which is not installed; run: pip install 'rheostat[" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["chat", "sweep", "score"])
+def test_help_names_the_address_that_is_asked_where_none_is_given(command: str) -> None:
+    assert "Left out, http://127.0.0.1:8000." in rheostat("", command, "--help", COLUMNS="200").stdout
 
 
 def test_the_version_is_shown() -> None:

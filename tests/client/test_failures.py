@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from email.utils import formatdate
 from inspect import isclass
 from time import time
@@ -30,7 +32,7 @@ from rheostat import (
     UnreadableAnswer,
     errors,
 )
-from tests.client.twins import COMPLETION, Handler, Twin
+from tests.client.twins import COMPLETION, Body, Handler, Twin
 
 REFUSED = {"message": "no", "type": "t", "param": "control.safety", "code": "c"}
 
@@ -191,6 +193,48 @@ async def test_a_request_that_the_server_may_be_at_work_on_is_not_sent_again(
     with pytest.raises(kind, match=cause.__name__):
         await twin.ask(handle, "models")
     assert (asked(), pauses) == (1, [])
+
+
+@pytest.mark.parametrize(("cause", "kind"), [(httpx.ReadError, ConnectionFailed), (httpx.ReadTimeout, TimedOut)])
+@pytest.mark.parametrize("status", [200, 503])
+async def test_an_answer_that_breaks_off_is_not_asked_for_again_and_its_request_is_told(
+    twin: Twin, cause: type[httpx.RequestError], kind: type[ConnectionFailed], status: int, pauses: list[float]
+) -> None:
+    body = Body([b'{"object": '], breaks=cause("broken"))
+    handle, asked = answering(httpx.Response(status, stream=body, headers={"X-Request-ID": "r-3"}))
+    with pytest.raises(kind, match="http://server/v1/control/sweep did not answer to the end: broken") as raised:
+        await twin.ask(handle, "sweep", "Hello", model="m")
+    assert (type(raised.value), raised.value.status, raised.value.request_id) == (kind, status, "r-3")
+    assert (asked(), pauses, body.closed) == (1, [], True)
+    assert isinstance(raised.value.__cause__, cause)
+
+
+@pytest.mark.parametrize("status", [200, 404])
+async def test_every_answer_is_closed(twin: Twin, status: int) -> None:
+    body = Body([b'{"data": []}'])
+    handle, _ = answering(httpx.Response(status, stream=body))
+    with suppress(NotFound):
+        await twin.ask(handle, "models")
+    assert body.closed
+
+
+@pytest.mark.parametrize("key", ["sk secret", "sk-secret\nHost: other", "sk-s\u00e9cret", "\x00secret"])
+async def test_a_key_that_is_none_is_refused_and_not_shown(twin: Twin, key: str) -> None:
+    twin.settings = {"api_key": key}
+    with pytest.raises(ValueError, match="api_key is no key") as raised:
+        await twin.ask(answering()[0], "models")
+    assert "cret" not in str(raised.value)
+
+
+async def test_a_pause_is_logged_without_what_was_asked(
+    twin: Twin, pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    handle, _ = answering(refusal(429, "rate_limit_exceeded"), httpx.Response(200, json=COMPLETION))
+    twin.settings = {"api_key": "sk-secret"}
+    with caplog.at_level("INFO", "rheostat"):
+        await twin.ask(handle, "chat", "Hello", model="m")
+    [told] = caplog.messages
+    assert re.fullmatch(r"/v1/chat/completions: rate_limit_exceeded; asking again in 0\.[56] s", told)
 
 
 async def test_an_error_does_not_tell_the_password_of_an_address(pauses: list[float]) -> None:

@@ -26,6 +26,18 @@ def test_every_request_has_the_dials_and_the_client_given_has_none(url: str) -> 
     assert Receipt.of(bare.control).requested.as_dict() == {}
 
 
+def test_the_receipt_of_a_stream_is_on_its_last_chunk_and_the_helpers_final_completion_has_none(url: str) -> None:
+    with (
+        rheostat.openai(openai.OpenAI(base_url=f"{url}/v1", api_key="none"), safety=0.9, mode="prompt") as dialled,
+        dialled.chat.completions.stream(model="demo", messages=HELLO) as stream,
+    ):
+        chunks = [event.chunk for event in stream if event.type == "chunk"]
+        final = stream.get_final_completion()
+    assert Receipt.of(chunks[-1].control).requested.safety == 0.9
+    assert [chunk for chunk in chunks[:-1] if "control" in chunk.to_dict()] == []
+    assert (bool(final.choices[0].message.content), "control" in final.to_dict()) == (True, False)
+
+
 def test_a_requests_own_dials_go_before_them(url: str) -> None:
     with rheostat.openai(openai.OpenAI(base_url=f"{url}/v1", api_key="none"), safety=0.9, mode="prompt") as dialled:
         own = {"control": {"safety": 0.1, "mode": "rerank", "candidates": 2}}

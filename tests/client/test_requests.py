@@ -1,5 +1,6 @@
 """What the clients send, both of them alike, and what they refuse to send."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from inspect import signature
@@ -8,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from rheostat import MODES, AsyncClient, Client, Control, Dials, control_headers
+from rheostat import MODES, AsyncClient, Client, Control, Dials, ServerError, control_headers
 from rheostat_server.api.control_block import ControlBlock, read_control
 from rheostat_server.modes import KNOWN_MODES
 from tests.client.twins import COMPLETION, Twin
@@ -106,6 +107,34 @@ async def test_a_model_that_is_not_named_is_the_servers_first_which_is_asked_for
     assert [request.url.path for request in server.got[2:]] == ["/v1/models", *["/v1/chat/completions"] * 2]
 
 
+async def test_calls_at_the_same_time_ask_for_the_model_once_though_one_of_them_is_cancelled() -> None:
+    server = Server()
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.02)
+        return server(request)
+
+    async with AsyncClient("http://server", transport=httpx.MockTransport(handle)) as client:
+        asking = [asyncio.ensure_future(client.chat("Hello")) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        asking[0].cancel()
+        await asyncio.gather(*asking[1:])
+    assert [request.url.path for request in server.got] == ["/v1/models", *["/v1/chat/completions"] * 4]
+
+
+async def test_a_model_that_could_not_be_asked_for_is_asked_for_anew() -> None:
+    server = Server()
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(500, json={}) if not server.got else server(request)
+
+    async with AsyncClient("http://server", transport=httpx.MockTransport(handle)) as client:
+        failed = await asyncio.gather(client.chat("Hello"), client.chat("Hello"), return_exceptions=True)
+        assert [type(each) for each in failed] == [ServerError, ServerError]
+        server.got.append(httpx.Request("GET", "http://server"))
+        assert (await client.chat("Hello")).content == "Yes."
+
+
 async def test_a_key_and_an_address_come_from_the_environment(twin: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RHEOSTAT_API_KEY", "key-of-the-environment")
     server = Server()
@@ -114,6 +143,9 @@ async def test_a_key_and_an_address_come_from_the_environment(twin: Twin, monkey
     twin.settings = {"api_key": "given"}
     await twin.ask(server, "models")
     assert server.got[1].headers["Authorization"] == "Bearer given"
+    twin.settings = {"api_key": " read-from-a-file\n"}
+    await twin.ask(server, "models")
+    assert server.got.pop().headers["Authorization"] == "Bearer read-from-a-file"
     monkeypatch.setenv("RHEOSTAT_BASE_URL", "http://elsewhere:1/v1/")
     with Client(transport=httpx.MockTransport(server)) as client:
         client.models()
@@ -188,6 +220,11 @@ def test_a_header_says_a_level_in_the_form_that_the_server_reads(level: float) -
     read = read_control(None, headers, None)
     assert read.dials["safety"] == pytest.approx(level, abs=1e-20)
     assert (read.mode, set(read.dials)) == ("prompt", {"safety"})
+
+
+def test_a_header_says_a_level_that_numpy_made() -> None:
+    level = pytest.importorskip("numpy").linspace(0, 1, 3)[1]
+    assert control_headers(safety=level) == {"X-Control-Safety": "0.5"}
 
 
 def test_a_number_of_retries_that_is_none_is_refused() -> None:

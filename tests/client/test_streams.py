@@ -1,8 +1,7 @@
 """Streams: wherever they are cut, their pieces are whole; and none ends in silence."""
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -10,7 +9,7 @@ import pytest
 
 from rheostat import InvalidValue, OutsideEnvelope, StreamFailed, UnreadableAnswer, Usage
 from tests.client.test_failures import answering, refusal
-from tests.client.twins import Handler, Twin
+from tests.client.twins import Body, Handler, Twin
 
 RECEIPT = {"requested": {"safety": 1}, "effective": {"safety": 1, "helpfulness": 0.5}, "mode": "prompt"}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -35,30 +34,6 @@ CHUNKS: Sequence[Mapping[str, Any]] = [
 def wire(chunks: Sequence[Mapping[str, Any]] = CHUNKS, end: str = "data: [DONE]\n\n", newline: str = "\n") -> bytes:
     events = [f"data: {json.dumps(each, ensure_ascii=False)}\n\n" for each in chunks]
     return ("".join([": a comment\n\n", *events]) + end).replace("\n", newline).encode()
-
-
-@dataclass
-class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body in parts, after which the connection may break; tells whether it was closed."""
-
-    parts: Sequence[bytes]
-    breaks: bool = False
-    closed: bool = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self.parts
-        if self.breaks:
-            raise httpx.ReadError("broken")
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for part in self:
-            yield part
-
-    def close(self) -> None:
-        self.closed = True
-
-    async def aclose(self) -> None:
-        self.closed = True
 
 
 def serving(body: Body) -> Handler:
@@ -93,7 +68,11 @@ async def test_what_is_asked_is_a_stream(twin: Twin) -> None:
 
     await twin.read(handle, "stream", "Hello", model="m", dials={"safety": 1})
     messages = [{"role": "user", "content": "Hello"}]
-    assert asked == [{"model": "m", "messages": messages, "stream": True, "control": {"safety": 1}}]
+    counted = {"include_usage": True}
+    body = {"model": "m", "messages": messages, "stream": True, "stream_options": counted, "control": {"safety": 1}}
+    assert asked == [body]
+    await twin.read(handle, "stream", "Hello", model="m", stream_options={"include_usage": False})
+    assert asked[1]["stream_options"] == {"include_usage": False}
 
 
 async def test_leaving_a_stream_closes_its_connection_and_it_has_no_receipt(twin: Twin) -> None:
@@ -108,7 +87,7 @@ async def test_leaving_a_stream_closes_its_connection_and_it_has_no_receipt(twin
 @pytest.mark.parametrize("breaks", [True, False])
 @pytest.mark.parametrize("kept", [0, 40, 400, len(wire()) - 20])
 async def test_a_stream_that_is_cut_off_fails_and_is_not_asked_again(twin: Twin, kept: int, breaks: bool) -> None:
-    body = Body([wire()[:kept]], breaks=breaks)
+    body = Body([wire()[:kept]], breaks=httpx.ReadError("broken") if breaks else None)
     with pytest.raises(StreamFailed, match="cut off before its end: " + ("broken" if breaks else "the conn")) as raised:
         await twin.read(serving(body), "stream", "Hello", model="m")
     assert raised.value.request_id == "r-1"
@@ -116,7 +95,9 @@ async def test_a_stream_that_is_cut_off_fails_and_is_not_asked_again(twin: Twin,
 
 
 async def test_a_connection_that_breaks_after_the_end_does_no_harm(twin: Twin) -> None:
-    pieces, stream = await twin.read(serving(Body([wire()], breaks=True)), "stream", "Hello", model="m")
+    pieces, stream = await twin.read(
+        serving(Body([wire()], breaks=httpx.ReadError("broken"))), "stream", "Hello", model="m"
+    )
     assert pieces == PIECES
     assert stream.receipt.mode == "prompt"
 
@@ -138,6 +119,33 @@ async def test_a_stream_without_a_receipt_is_none_of_a_rheostat_server(twin: Twi
 async def test_an_event_of_another_kind_is_told(twin: Twin, text: str) -> None:
     with pytest.raises(UnreadableAnswer, match="which is none of its events"):
         await twin.read(serving(Body([f"data: {text}\n\n".encode()])), "stream", "Hello", model="m")
+
+
+@pytest.mark.parametrize(
+    "control", [{}, {"mode": "off"}, {**RECEIPT, "requested": {"safety": 3}}, {**RECEIPT, "requested": {"other": 1}}, 3]
+)
+async def test_a_receipt_of_another_kind_is_told_at_the_end(twin: Twin, control: object) -> None:
+    body = wire([*CHUNKS[:-1], {"id": "c-1", "model": "demo", "choices": [], "control": control}])
+    with pytest.raises(UnreadableAnswer, match="which is none of its events") as raised:
+        await twin.read(serving(Body([body])), "stream", "Hello", model="m")
+    assert raised.value.request_id == "r-1"
+
+
+async def test_a_stream_that_was_left_early_has_no_answer_whatever_it_told(twin: Twin) -> None:
+    wrong = {**CHUNKS[1], "control": {}}
+    _, stream = await twin.read(serving(Body(cut(wire([wrong, *CHUNKS[2:]]), 5))), "stream", "Hello", model="m", most=1)
+    with pytest.raises(StreamFailed):
+        assert stream.receipt
+
+
+async def test_an_error_that_is_null_is_none(twin: Twin) -> None:
+    pieces, _ = await twin.read(
+        serving(Body([wire([{**each, "error": None} for each in CHUNKS])])), "stream", "Hi", model="m"
+    )
+    assert pieces == PIECES
+    point = {"index": 0, "safety": 0, "content": "Yes.", "control": RECEIPT, "error": None}
+    [reached], _ = await twin.read(serving(Body([wire([point])])), "sweep_stream", "Hi", model="m")
+    assert (reached.error, reached.content, reached.receipt.mode) == (None, "Yes.", "prompt")
 
 
 async def test_a_refusal_before_the_first_event_has_its_own_status_and_may_be_tried_again(

@@ -1,7 +1,7 @@
 """Client and AsyncClient behind one way to use them, so that a test holds them both."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,6 +20,30 @@ COMPLETION: Final[Mapping[str, Any]] = {
     "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
     "control": {"requested": {"safety": 1}, "mode": "off", "timing_ms": {"total": 2.5}},
 }
+
+
+@dataclass
+class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body in parts, after which the connection may break; tells whether it was closed."""
+
+    parts: Sequence[bytes]
+    breaks: httpx.RequestError | None = None
+    closed: bool = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.parts
+        if self.breaks:
+            raise self.breaks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self:
+            yield part
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def aclose(self) -> None:
+        self.closed = True
 
 
 @dataclass

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("curl")
 
 
 def run(name: str, url: str, *arguments: str, key: str = "none") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "BASE_URL": url, "API_KEY": key}
+    environment = {**os.environ, "RHEOSTAT_BASE_URL": url, "RHEOSTAT_API_KEY": key}
     command = [str(FOLDER / name), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WITHIN_S)
 
@@ -111,6 +111,10 @@ def test_an_example_prints_what_it_shows(name: str, demo_url: str) -> None:
 
 def test_another_preset_is_an_argument(demo_url: str) -> None:
     assert json.loads(printed("preset.sh", demo_url, "demo:open"))["control"]["effective"]["helpfulness"] == 1.0
+
+
+def test_the_address_may_end_as_openais_clients_want_it(demo_url: str) -> None:
+    an_envelope(printed("what-may-i-set.sh", f"{demo_url}/v1"))
 
 
 def test_every_example_is_tested_told_and_short() -> None:

@@ -107,7 +107,7 @@ class Point:
     @classmethod
     def of(cls, reply: Reply) -> "Point":
         data = reply.data
-        failed = "error" in data
+        failed = data.get("error") is not None
         return cls(
             index=data["index"],
             safety=data.get("safety"),

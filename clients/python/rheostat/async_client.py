@@ -43,7 +43,7 @@ class AsyncClient:
     @asynccontextmanager
     async def stream(self, messages: Messages, **options: Unpack[Options]) -> AsyncIterator[AsyncChatStream]:
         """The same in pieces of text: `async with client.stream(…) as pieces`. Its receipt comes last."""
-        call = calls.chat(messages, options, self._defaults).with_field("stream", True)
+        call = calls.stream(messages, options, self._defaults)
         async with self._connection.open(call) as response:
             yield AsyncChatStream(response, ChatReading(calls.request_id(response)))
 

@@ -82,6 +82,13 @@ def chat(messages: Messages, options: Mapping[str, Any], defaults: Control) -> C
     return Call("POST", "/v1/chat/completions", Answer.of, chat_body(messages, options, defaults), takes_model=True)
 
 
+def stream(messages: Messages, options: Mapping[str, Any], defaults: Control) -> Call[Answer]:
+    """The tokens are counted unless the caller's own `stream_options` say otherwise."""
+    call = chat(messages, options, defaults).with_field("stream", True)
+    asked = "stream_options" in (call.body or {})
+    return call if asked else call.with_field("stream_options", {"include_usage": True})
+
+
 def plan(messages: Messages, options: Mapping[str, Any], defaults: Control) -> Call[Plan]:
     return Call("POST", "/v1/control/plan", Plan.of, chat_body(messages, options, defaults), takes_model=True)
 

@@ -11,11 +11,13 @@ EXTRA_OF: Final[Mapping[str, str]] = {"serve": "embedded", "keys": "server", "de
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; what stands after `--` is handed to `serve` as it is, as `ctx.obj`."""
+    """Runs the command line.
+
+    What stands after `--` is handed to `serve` as it is, as `ctx.obj`. To the other commands it is an argument, which
+    may begin with a dash.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    ours, passed_on = _split_at_double_dash(arguments)
-    if passed_on and ours[:1] != [TAKES_FLAGS]:
-        _refuse(f"{' '.join(passed_on)!r} stands after --, and only `rheostat {TAKES_FLAGS}` takes flags there")
+    ours, passed_on = _split_at_double_dash(arguments) if arguments[:1] == [TAKES_FLAGS] else (arguments, [])
     try:
         from rheostat.command_line import command_line
 

@@ -43,7 +43,7 @@ class Client:
     @contextmanager
     def stream(self, messages: Messages, **options: Unpack[Options]) -> Iterator[ChatStream]:
         """The same in pieces of text: `with client.stream(…) as pieces`. Its receipt comes last."""
-        call = calls.chat(messages, options, self._defaults).with_field("stream", True)
+        call = calls.stream(messages, options, self._defaults)
         with self._connection.open(call) as response:
             yield ChatStream(response, ChatReading(calls.request_id(response)))
 

@@ -109,4 +109,4 @@ def control_headers(
 
 def _decimal(level: float) -> str:
     """Without an exponent, which the server takes for no number."""
-    return format(round(Decimal(repr(level)), _PLACES).normalize(), "f")
+    return format(round(Decimal(repr(float(level))), _PLACES).normalize(), "f")

@@ -12,7 +12,7 @@ RheostatError
 │   └── ServerError 5xx
 │       ├── NoScorers 501           an answer is to be judged, and the server has no scorers
 │       └── Unavailable 503         the engine, a scorer or the queue has no room now
-├── ConnectionFailed          no answer came
+├── ConnectionFailed          no answer came, or not the whole of one
 │   └── TimedOut              not in time
 ├── StreamFailed              an error event in a stream, or a stream cut off before its end
 └── UnreadableAnswer          an answer that is none of a Rheostat server
@@ -103,18 +103,20 @@ class Unavailable(ServerError):
 
 
 class ConnectionFailed(RheostatError):
-    """No answer came."""
+    """No answer came; or it broke off, and then it has a status and is not asked for again."""
 
-    def __init__(self, message: str, *, passing: bool = True) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, passing: bool = True, status: int | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(message, status=status, request_id=request_id)
         self.passing = passing
 
 
 class TimedOut(ConnectionFailed):
     """The server may be at work on it still, so it is not asked again."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, passing=False)
+    def __init__(self, message: str, *, status: int | None = None, request_id: str | None = None) -> None:
+        super().__init__(message, passing=False, status=status, request_id=request_id)
 
 
 class StreamFailed(RheostatError):

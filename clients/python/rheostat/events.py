@@ -37,7 +37,7 @@ class Reading(Generic[T]):
         """
         for text in self._texts(data):
             chunk = self._parsed(text)
-            if "error" in chunk and not self._is_value(chunk):
+            if chunk.get("error") is not None and not self._is_value(chunk):
                 raise stream_failed(chunk, self.request_id)
             try:
                 value = self._read(chunk)
@@ -99,20 +99,26 @@ class ChatReading(Reading[str]):
         self._finish_reason: str | None = None
 
     def finish(self) -> None:
-        super().finish()
-        if "control" not in self._told:
-            raise self.cut_off("it bears no receipt, as a Rheostat server's does")
+        """Raises UnreadableAnswer too, where what was told beside the pieces makes no answer."""
+        self.answer()
 
     def answer(self) -> Answer:
         """The pieces as one answer; calls of tools are in `chunks` alone. Raises StreamFailed before the end."""
-        self.finish()
+        super().finish()
+        if "control" not in self._told:
+            raise self.cut_off("it bears no receipt, as a Rheostat server's does")
+        try:
+            return Answer.of(Reply(self._whole(), self.request_id))
+        except _UNREADABLE as exc:
+            raise self._unreadable(json.dumps(self._told).encode()) from exc
+
+    def _whole(self) -> Mapping[str, Any]:
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": "".join(self._pieces)},
             "finish_reason": self._finish_reason,
         }
-        whole = {**self._told, "object": "chat.completion", "choices": [choice]}
-        return Answer.of(Reply(whole, self.request_id))
+        return {**self._told, "object": "chat.completion", "choices": [choice]}
 
     def _read(self, chunk: Chunk) -> str | None:
         self.chunks.append(chunk)

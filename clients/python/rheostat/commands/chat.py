@@ -20,20 +20,26 @@ from rheostat.commands.options import (
     Url,
     connected,
     given,
-    refuse,
     text_of,
 )
 from rheostat.commands.spoken import spoken
+from rheostat.dials import Dials
 
 
 def chat(
     text: Annotated[
-        str | None, typer.Argument(help="What to say; - reads it from standard input. Left out, a conversation begins.")
+        str | None,
+        typer.Argument(
+            help="What to say; - reads it from standard input. After -- it may begin with -. Left out, a conversation "
+            "begins."
+        ),
     ] = None,
     safety: Annotated[float | None, typer.Option(help="How safe answers must be, from 0 to 1.")] = None,
     helpfulness: Annotated[float | None, typer.Option(help="How helpful answers must be, from 0 to 1.")] = None,
     mode: ModeName = None,
-    preset: Annotated[str | None, typer.Option(help="Name of a preset, in the place of dials.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Name of a preset. What is said of dials and mode goes before it.")
+    ] = None,
     adapter: Adapter = None,
     candidates: Candidates = None,
     model: Model = None,
@@ -47,16 +53,15 @@ def chat(
     key: Key = None,
 ) -> None:
     """Answers TEXT at the dials, or holds a conversation. Answers go to standard output, receipts to standard error."""
-    options = given(
-        preset=preset, adapter=adapter, candidates=candidates, model=model, max_tokens=max_tokens,
-        temperature=temperature, seed=seed,
-    )  # fmt: skip
-    with connected("chat", url, key) as client:
-        client = client.with_dials(safety=safety, helpfulness=helpfulness, mode=mode)
+    with connected("chat", url, key, as_json=as_json) as client:
+        options = given(
+            dials=Dials(safety, helpfulness), mode=mode, preset=preset, adapter=adapter, candidates=candidates,
+            model=model, max_tokens=max_tokens, temperature=temperature, seed=seed,
+        )  # fmt: skip
         messages = [{"role": "system", "content": system}] if system else []
         if text is None:
             if as_json:
-                refuse("chat", "--json is for one answer; give a TEXT, or - for standard input")
+                raise ValueError("--json is for one answer; give a TEXT, or - for standard input")
             Conversation(client, messages, options, streamed=stream).hold()
         else:
             _once(client, [*messages, {"role": "user", "content": text_of(text)}], options, stream, as_json)

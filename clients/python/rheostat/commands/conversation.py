@@ -12,7 +12,7 @@ from rheostat.client import Client
 from rheostat.commands.options import one_line
 from rheostat.commands.spoken import spoken
 from rheostat.commands.terminal import dials_in_words
-from rheostat.dials import as_mode
+from rheostat.dials import Dials, as_mode
 from rheostat.errors import RheostatError
 
 PROMPT: Final = "> "
@@ -25,11 +25,14 @@ class Ended(Exception):
 
 @dataclass(slots=True)
 class Conversation:
-    """`messages` are what was said so far; those that it begins with stay when it begins anew."""
+    """`messages` are what was said so far; those that it begins with stay when it begins anew.
+
+    Dials and mode are among the `options` of each request, where they go before a preset.
+    """
 
     client: Client
     messages: list[dict[str, Any]]
-    options: Mapping[str, Any]
+    options: dict[str, Any]
     streamed: bool = True
     _beginning: list[dict[str, Any]] = field(init=False)
 
@@ -74,20 +77,21 @@ class Conversation:
         _COMMANDS[name](self, value.strip())
 
     def _set_safety(self, value: str) -> None:
-        self.client = self.client.with_dials(safety=_level("safety", value))
-        self._show_dials("")
+        self._turn(Dials(safety=_level("safety", value)))
 
     def _set_helpfulness(self, value: str) -> None:
-        self.client = self.client.with_dials(helpfulness=_level("helpfulness", value))
-        self._show_dials("")
+        self._turn(Dials(helpfulness=_level("helpfulness", value)))
 
     def _set_mode(self, value: str) -> None:
-        self.client = self.client.with_dials(mode=as_mode(value))
+        self.options = {**self.options, "mode": as_mode(value)}
+        self._show_dials("")
+
+    def _turn(self, dials: Dials) -> None:
+        self.options = {**self.options, "dials": dials.over(Dials.of(self.options.get("dials")))}
         self._show_dials("")
 
     def _show_dials(self, _: str) -> None:
-        asked = self.client.defaults
-        _tell(f"{dials_in_words(asked.dials)} · {asked.mode or 'default mode'}")
+        _tell(asked_in_words(self.options))
 
     def _reset(self, _: str) -> None:
         self.messages = list(self._beginning)
@@ -109,6 +113,15 @@ _COMMANDS: Final[Mapping[str, Callable[[Conversation, str], None]]] = {
     "help": Conversation._help,
     "quit": Conversation._quit,
 }
+
+
+def asked_in_words(options: Mapping[str, Any]) -> str:
+    """What a request with these options says of the dials; the server's receipt tells what comes of it."""
+    dials, mode, preset = Dials.of(options.get("dials")), options.get("mode"), options.get("preset")
+    if not preset:
+        return f"{dials_in_words(dials)} · {mode or 'default mode'}"
+    own = dials_in_words(dials) if dials.as_dict() else None
+    return " · ".join(part for part in (f"preset {preset}", own, mode) if part)
 
 
 def _level(name: str, text: str) -> float:

@@ -8,21 +8,23 @@ from rich.console import Console
 from rich.table import Table
 
 from rheostat.answers import Judgement
-from rheostat.commands.options import AsJson, Key, Url, connected, refuse, text_of
+from rheostat.commands.options import AsJson, Key, Url, connected, text_of
 from rheostat.commands.terminal import level_in_words
 
 
 def score(
-    text: Annotated[str, typer.Argument(help="What was asked; - reads it from standard input.")],
+    text: Annotated[
+        str, typer.Argument(help="What was asked; - reads it from standard input. After -- it may begin with -.")
+    ],
     response: Annotated[str, typer.Option(help="The answer to be judged; - reads it from standard input.")] = "-",
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
 ) -> None:
     """Has the server's scorers judge an answer to TEXT. Nothing is generated."""
-    if text == response == "-":
-        refuse("score", "standard input holds one text; give TEXT or --response in words")
-    with connected("score", url, key) as client:
+    with connected("score", url, key, as_json=as_json) as client:
+        if text == response == "-":
+            raise ValueError("standard input holds one text; give TEXT or --response in words")
         judgement = client.score(text_of(text), text_of(response))
         if as_json:
             typer.echo(json.dumps(judgement.raw, ensure_ascii=False))

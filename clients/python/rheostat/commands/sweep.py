@@ -1,6 +1,7 @@
 """`rheostat sweep`: one text at a grid of dials, as a table, a picture or JSON."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from rheostat.answers import Point
 from rheostat.client import Client
-from rheostat.commands.levels import asked, judged
+from rheostat.commands.levels import asked, clamped_to, judged, was_clamped
 from rheostat.commands.options import (
     FAILED,
     Adapter,
@@ -32,7 +33,6 @@ from rheostat.commands.options import (
     connected,
     given,
     levels,
-    refuse,
     tell,
     text_of,
 )
@@ -46,12 +46,16 @@ FIVE: Final = 5
 
 
 def sweep(
-    text: Annotated[str, typer.Argument(help="What to say; - reads it from standard input.")],
+    text: Annotated[
+        str, typer.Argument(help="What to say; - reads it from standard input. After -- it may begin with -.")
+    ],
     safety: Annotated[
         str | None, typer.Option(help="Levels, such as 0,0.5,1. With none of either dial, five of both.")
     ] = None,
     helpfulness: Annotated[str | None, typer.Option(help="Levels; left out, the dial stays at its default.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Draw the scores into this file.", dir_okay=False)] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Draw the scores into this file.", dir_okay=False, writable=True)
+    ] = None,
     mode: ModeName = None,
     adapter: Adapter = None,
     candidates: Candidates = None,
@@ -64,13 +68,13 @@ def sweep(
     key: Key = None,
 ) -> None:
     """Answers TEXT at a grid of dials and shows what the server's scorers say of each answer."""
-    draw = _drawing() if png is not None else None
-    options = given(
-        mode=mode, adapter=adapter, candidates=candidates, model=model, max_tokens=max_tokens,
-        temperature=temperature, seed=seed, safety=levels("sweep", safety, "safety"),
-        helpfulness=levels("sweep", helpfulness, "helpfulness"),
-    )  # fmt: skip
-    with connected("sweep", url, key) as client:
+    with connected("sweep", url, key, as_json=as_json) as client:
+        draw = _drawing(png) if png is not None else None
+        options = given(
+            mode=mode, adapter=adapter, candidates=candidates, model=model, max_tokens=max_tokens,
+            temperature=temperature, seed=seed, safety=levels(safety, "safety"),
+            helpfulness=levels(helpfulness, "helpfulness"),
+        )  # fmt: skip
         if as_json:
             swept = client.sweep(text_of(text), **options)
             typer.echo(json.dumps(swept.raw, ensure_ascii=False))
@@ -85,18 +89,30 @@ def sweep(
 
 
 def _shown(client: Client, text: str, options: dict[str, Any]) -> Sequence[Point]:
-    """The points, with a bar on standard error while they come where that is a terminal."""
+    """The points, with a bar on standard error while they come where that is a terminal.
+
+    Where they do not all come, those that did are shown before what went wrong.
+    """
     points: list[Point] = []
     bar = Progress()
     task = bar.add_task("points", total=_count(options))
     watched = Console(stderr=True, quiet=not sys.stderr.isatty())
-    with client.sweep_stream(text, **options) as stream, Live(bar, console=watched, transient=True) as live:
-        for point in stream:
-            points = sorted([*points, point], key=lambda each: each.index)
-            bar.advance(task)
-            live.update(Group(_table(points), bar))
-    Console().print(_table(points))
+    try:
+        with client.sweep_stream(text, **options) as stream, Live(bar, console=watched, transient=True) as live:
+            for point in stream:
+                points = sorted([*points, point], key=lambda each: each.index)
+                bar.advance(task)
+                live.update(Group(_table(points), bar))
+    finally:
+        _show(points)
     return points
+
+
+def _show(points: Sequence[Point]) -> None:
+    if points:
+        Console().print(_table(points))
+    if clamped := sum(was_clamped(point) for point in points):
+        tell("sweep", f"{clamped} of {len(points)} points were clamped to what may be set: asked → in force")
 
 
 def _count(options: Mapping[str, Any]) -> int:
@@ -109,10 +125,15 @@ def _table(points: Sequence[Point]) -> Table:
     swept = [name for name in DIALS if all(asked(point, name) is not None for point in points)]
     table = Table(*swept, *(f"judged {name}" for name in DIALS), "answer")
     for point in points:
-        levels = [*(asked(point, name) for name in swept), *(judged(point, name) for name in DIALS)]
         said = _failure(point.error) if point.error else _beginning(point)
-        table.add_row(*(level_in_words(level) for level in levels), said)
+        scores = (level_in_words(judged(point, name)) for name in DIALS)
+        table.add_row(*(_setting(point, name) for name in swept), *scores, said)
     return table
+
+
+def _setting(point: Point, dial: str) -> str:
+    taken = clamped_to(point, dial)
+    return level_in_words(asked(point, dial)) + ("" if taken is None else f" → {level_in_words(taken)}")
 
 
 def _failure(error: APIError) -> Text:
@@ -123,11 +144,16 @@ def _beginning(point: Point) -> Text:
     return Text(plain(" ".join((point.content or "").split())), no_wrap=True, overflow="ellipsis")
 
 
-def _drawing() -> Draw:
+def _drawing(path: Path) -> Draw:
+    """Raises ValueError where nothing could be drawn, before a sweep is run for it."""
+    folder = path.absolute().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ValueError(f"--png is {path}; {folder} is no folder that may be written to")
     try:
         from rheostat.commands.picture import draw
     except ModuleNotFoundError as exc:
-        refuse("sweep", f"--png needs the module {exc.name}, which is not installed; run: pip install 'rheostat[plot]'")
+        told = f"--png needs the module {exc.name}, which is not installed; run: pip install 'rheostat[plot]'"
+        raise ValueError(told) from exc
     return draw
 
 
@@ -135,5 +161,9 @@ def _draw(draw: Draw, points: Sequence[Point], path: Path) -> None:
     if not any(point.scores for point in points):
         tell("sweep", f"no answer was judged, so there is nothing to draw into {path}")
         raise typer.Exit(FAILED)
-    draw(points, path)
+    try:
+        draw(points, path)
+    except OSError as exc:
+        tell("sweep", f"{path} cannot be written: {exc.strerror}")
+        raise typer.Exit(FAILED) from exc
     tell("sweep", f"drawn into {path}")
