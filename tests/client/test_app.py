@@ -133,6 +133,17 @@ def test_a_stream_over_a_real_connection_comes_piece_by_piece(url: str, engine: 
         assert came[-1][0] - came[0][0] > 0.1
 
 
+def test_a_second_loop_goes_on_where_the_first_was_left(url: str, engine: FakeEngine) -> None:
+    engine.words = 10
+    with Client(url) as client, client.stream("Hello", mode="prompt", max_tokens=10) as stream:
+        pieces = [next(stream)]
+        for piece in stream:
+            pieces.append(piece)
+            break
+        pieces.extend(stream)
+        assert "".join(pieces) == stream.answer.content
+
+
 def test_leaving_a_stream_frees_the_engine(url: str, engine: FakeEngine) -> None:
     engine.words, engine.orders = 400, Orders(seconds_per_token=0.05)
     with Client(url) as client:

@@ -13,13 +13,23 @@ T = TypeVar("T")
 
 
 class Stream(Generic[T]):
-    """Raises StreamFailed where it is cut off or ends with an error: it never ends in silence."""
+    """Raises StreamFailed where it is cut off or ends with an error: it never ends in silence.
+
+    A second loop over it goes on where the first one was left.
+    """
 
     def __init__(self, response: httpx.Response, reading: Reading[T]) -> None:
         self._response = response
         self._reading = reading
+        self._values = self._read()
 
     def __iter__(self) -> Iterator[T]:
+        return self._values
+
+    def __next__(self) -> T:
+        return next(self._values)
+
+    def _read(self) -> Iterator[T]:
         try:
             for data in self._response.iter_bytes():
                 yield from self._reading.take(data)
@@ -35,8 +45,15 @@ class AsyncStream(Generic[T]):
     def __init__(self, response: httpx.Response, reading: Reading[T]) -> None:
         self._response = response
         self._reading = reading
+        self._values = self._read()
 
-    async def __aiter__(self) -> AsyncIterator[T]:
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._values
+
+    async def __anext__(self) -> T:
+        return await anext(self._values)
+
+    async def _read(self) -> AsyncIterator[T]:
         try:
             async for data in self._response.aiter_bytes():
                 for value in self._reading.take(data):
