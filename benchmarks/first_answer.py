@@ -35,10 +35,10 @@ BODY: Final[dict[str, Any]] = {
 }
 PROGRAM: Final = f"""
 import sys
-from rheostat import Client
+from rheostat import Client, Dials
 with Client(sys.argv[1], dials={CONTROL}) as client:
     answer = client.chat({QUESTION!r})
-    assert answer.content and answer.receipt.effective == {CONTROL}, answer.receipt
+    assert answer.content and answer.receipt.effective == Dials(**{CONTROL}), answer.receipt
 """
 LONGEST_S: Final = 1800
 WITHIN_S: Final = 120
@@ -87,7 +87,9 @@ def served(command: Sequence[str], folder: Path, port: int | None = None) -> flo
                 continue
             if answer.raise_for_status().json()["control"]["effective"] != CONTROL:
                 raise RuntimeError(f"other dials were in force: {answer.text}")
-            return time.monotonic() - began
+            taken = time.monotonic() - began
+            print(f"{taken:.1f} s: {shlex.join(command)}", file=sys.stderr)
+            return taken
     raise RuntimeError(f"{shlex.join(command)} did not serve: {(folder / 'log').read_text()[-2000:]}")
 
 
