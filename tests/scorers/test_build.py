@@ -72,5 +72,5 @@ def test_a_package_that_is_missing_is_told_with_the_extra_that_brings_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "sklearn" else find_spec(name))
-    with pytest.raises(ScorersError, match=r"sklearn is not installed: pip install 'rheostat\[scorers\]'"):
+    with pytest.raises(ScorersError, match=r"sklearn is not installed: pip install '\.\[scorers\]'"):
         load(tmp_path, {"kind": "refusal", "model": str(tmp_path)})

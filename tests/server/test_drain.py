@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tools.processes import free_port, started, wait_until_ready
+from tools.processes import BIN, free_port, started, wait_until_ready
 
 LONG = {"model": "demo", "messages": [{"role": "user", "content": "How do I repot a fern?"}], "max_tokens": 150}
 
@@ -69,7 +69,7 @@ def test_a_server_that_leaves_is_not_ready_and_still_answers(tmp_path: Path) -> 
 
 def test_standard_output_is_the_audit_logs_alone(tmp_path: Path) -> None:
     out, log, url = tmp_path / "out", tmp_path / "server.log", f"http://127.0.0.1:{(port := free_port())}"
-    command = f"exec rheostat serve --port {port} >{out}"
+    command = f"exec {BIN / 'rheostat'} serve --port {port} >{out}"
     with started(["/bin/sh", "-c", command], log=log, environment={"RHEOSTAT_AUDIT": "/dev/stdout"}) as process:
         wait_until_ready(process, f"{url}/ready", log=log)
         httpx.post(f"{url}/v1/chat/completions", json={**LONG, "max_tokens": 1}, timeout=60)

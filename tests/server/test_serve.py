@@ -46,7 +46,7 @@ def test_an_engine_that_is_not_installed_names_its_extra(
     monkeypatch: pytest.MonkeyPatch, engine: Any, module: str
 ) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda name: None if name == module else find_spec(name))
-    with pytest.raises(CannotStart, match=rf"pip install 'rheostat\[{engine}\]'"):
+    with pytest.raises(CannotStart, match=rf"pip install '\.\[{engine}\]'"):
         serve.start(Settings(engine=engine), engine_flags=[])
 
 

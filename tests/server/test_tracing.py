@@ -464,7 +464,7 @@ def test_what_is_not_installed_stops_the_start(monkeypatch: pytest.MonkeyPatch, 
         return importlib.util.find_spec(name)
 
     monkeypatch.setattr(packages, "find_spec", find)
-    with pytest.raises(CannotStart, match=r"pip install 'rheostat\[otel\]'"):
+    with pytest.raises(CannotStart, match=r"pip install '\.\[otel\]'"):
         start(Settings(tracing=True), engine_flags=[])
 
 

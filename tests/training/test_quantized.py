@@ -62,5 +62,5 @@ def test_four_bits_without_bitsandbytes_are_refused_with_what_to_install(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs bitsandbytes: pip install 'rheostat\[qlora\]'"):
+    with pytest.raises(ValueError, match=r"needs bitsandbytes: pip install '\.\[qlora\]'"):
         load_base(folder, quantize="nf4")
