@@ -22,12 +22,13 @@ def random_rows(rows: int = 4, tokens: int = 6, vocabulary: int = 7) -> tuple[Te
     return logits, targets, mask
 
 
+AIMS = torch.tensor([0.5, -1.0, 0.0, 0.0], dtype=torch.float64)
 REFERENCE = torch.tensor([-7.0, -9.5, -8.0, -6.5], dtype=torch.float64)
 
 
 def rows_of(logits: Tensor, targets: Tensor, mask: Tensor, which: slice) -> RowLogs:
     tokens = token_log_probs(logits, targets, mask)[which]
-    return RowLogs(tokens, mask[which], len(tokens), REFERENCE[which])
+    return RowLogs(tokens, mask[which], len(tokens), REFERENCE[which], AIMS[which])
 
 
 def of_logits(name: str, logits: Tensor, targets: Tensor, mask: Tensor, positives: int) -> Tensor:
@@ -57,10 +58,15 @@ def slow_loss(name: str, rows: list[list[float]], positives: int) -> float:
     good, bad = rows[:positives], rows[positives:]
     if name == "rpo":
         return slow_loss("dpo", rows, positives) + slow_loss("clm", rows, positives)
-    if name == "dpo":
+    if name in ("dpo", "bfpo"):
         ratios = [sum(row) - float(reference) for row, reference in zip(rows, REFERENCE, strict=True)]
         margins = [chosen - rejected for chosen, rejected in zip(ratios[:positives], ratios[positives:], strict=True)]
-        return mean([-math.log(1 / (1 + math.exp(-WEIGHT * margin))) for margin in margins])
+        aimed = [*zip(margins, AIMS.tolist(), strict=False)]
+        if name == "bfpo":
+            return mean([(margin - aim / WEIGHT) ** 2 for margin, aim in aimed])
+        return mean([-math.log(1 / (1 + math.exp(aim - WEIGHT * margin))) for margin, aim in aimed])
+    if name == "arj":
+        return -mean([sum(row) for row in good])
     penalty = {
         "clm": 0.0,
         "mate": mean([mean(row) for row in bad]),
@@ -117,7 +123,7 @@ def test_a_loss_of_the_step_is_the_sum_over_its_parts(name: str) -> None:
     whole = [rows_of(logits, targets, mask, which) for which in (slice(2), slice(2, None))]
     parts = [
         [
-            RowLogs(rows.tokens[one], rows.mask[one], rows.of, REFERENCE[2 * half :][one])
+            RowLogs(rows.tokens[one], rows.mask[one], rows.of, REFERENCE[2 * half :][one], AIMS[2 * half :][one])
             for half, rows in enumerate(whole)
         ]
         for one in (slice(1), slice(1, 2))

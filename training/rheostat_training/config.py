@@ -17,6 +17,7 @@ from rheostat_training.evaluate import NAME
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.limits import SEEDS, STRICT, a_seed, at_least, is_seed, refuse, where
+from rheostat_training.losses import OF_PREFERENCES
 from rheostat_training.modes import KNOWN, is_mode
 from rheostat_training.prompts import PromptSource
 from rheostat_training.reinforce import ReinforcePlan
@@ -249,6 +250,12 @@ class RunConfig:
                 f"reinforce.{name} is {getattr(rlhf, name)}; RLHF goes on from the fitted adapter, whose fit.{name} is"
                 for name in ("rank", "lora_alpha")
                 if rlhf and getattr(rlhf, name) != getattr(ReinforcePlan(), name)
+            ),
+            where(
+                self.fit.loss in OF_PREFERENCES or self.fit.masking.on,
+                f"fit.loss is {self.fit.loss!r} and fit.masking.rule is {self.fit.masking.rule!r}; the losses "
+                f"{', '.join(sorted(OF_PREFERENCES))} and masks are for `rheostat train equilibrate`, whose pairs have "
+                "aims and rewards",
             ),
         )
 

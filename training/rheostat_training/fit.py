@@ -30,7 +30,7 @@ from rheostat_training.step import part_loss
 from rheostat_training.tracking import check_tracker, tracker
 from rheostat_training.training_set import Positive, StepRows, build_training_set, learnt, steps
 
-__all__ = ["FitPlan", "FitReport", "fit"]
+__all__ = ["FitPlan", "FitReport", "fit", "fit_on"]
 
 LOG: Final = "log.jsonl"
 
@@ -74,16 +74,37 @@ def fit(
         ValueError: the tracker is not installed, the examples cannot be learned from, or not by a launch like this one;
             the message says why.
     """
+    positives = build_training_set(
+        base, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
+    )
+    rows = {"examples": rows_digest(examples), "prompts": rows_digest(prompts.values())}
+    return fit_on(base, positives, plan, out, rows, base_name=base_name, report_to=report_to, progress=progress)
+
+
+def fit_on(
+    base: LoadedModel,
+    positives: Sequence[Positive],
+    plan: FitPlan,
+    out: Path,
+    rows: Mapping[str, Any],
+    *,
+    base_name: str = "base",
+    report_to: str = "tensorboard",
+    progress: Progress | None = None,
+) -> FitReport:
+    """`fit` on rows that are encoded already; `rows` says what they were made of, for a resumed run to compare.
+
+    Raises:
+        ValueError: `plan.masking` is on and a row has no rewards, besides what `fit` raises.
+    """
     check_tracker(report_to)
     processes = Processes.open(base.device)
     if processes.sharded:
         plan.check_sharded()
-    rows = {"examples": rows_digest(examples), "prompts": rows_digest(prompts.values())}
-    positives = build_training_set(
-        base, prompts, examples, negative_distance=plan.negative_distance, dither=plan.dither
-    )
     facts = {"stage": "fit", "plan": plan_facts(plan), "base": base_name, "weights": base.digest(), **rows}
     facts["tokens"] = rows_digest((item.row.encoded, item.plain_ids) for item in positives)
+    if preferred := [item for item in positives if item.row.rewards is not None or item.row.aim]:
+        facts["preferences"] = rows_digest((item.row, item.negatives) for item in preferred)
     with processes.first_goes_first():
         claim(out, facts)
     report = out / "report.json"
@@ -181,6 +202,8 @@ def _train(run: _Run, positives: Sequence[Positive], report_to: str, progress: P
             rows = next(batches)
             if state.step < plan.head_steps:
                 rows = rows.heads(plan.head_tokens)
+            if plan.masking.on:
+                rows = rows.masked(plan.masking, f"{plan.seed} {state.step}")
             figures = _one_step(run, rows)
             seconds = time.monotonic() - started
             state.loss = figures["loss"]
@@ -238,6 +261,8 @@ def _one_step(run: _Run, rows: StepRows) -> dict[str, float]:
         )
     run.optimiser.step()
     figures = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
+    if plan.masking.on:
+        figures["kept_share"] = rows.kept_share
     return {**figures, "negative_likelihood": negative} if rows.negatives else figures
 
 

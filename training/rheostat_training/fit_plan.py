@@ -1,14 +1,15 @@
 """What a fit is to do, in one value that its folder is claimed by."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from rheostat_training.equilibrate.masks import Masking
 from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where
 from rheostat_training.losses import IN_PAIRS, NEEDS_NEGATIVES
 from rheostat_training.training_set import Dither
 
-LossName = Literal["clm", "mate", "exmate", "unlikelihood", "dpo", "rpo"]
+LossName = Literal["clm", "mate", "exmate", "unlikelihood", "dpo", "rpo", "bfpo", "arj"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 Attention = Literal["auto", "sdpa", "eager"]
 
@@ -23,10 +24,11 @@ class FitPlan:
     """Loss, adapter and optimiser.
 
     `alpha` weighs the negatives of `mate`, `exmate` and `unlikelihood`; `beta` is the temperature of `dpo` and `rpo`,
-    which give each positive one negative. The first `head_steps` steps learn from the first `head_tokens` of each
-    answer alone: they bind the dials where answers settle their levels early. `anchors` whole answers a step hold what
-    follows the head to what the base says without control text, by `anchor_weight` times the divergence of the two.
-    The adapter is saved at `strength` times what it learnt, by its `lora_alpha`: below 1 trades reach for form.
+    and `tau` that of `bfpo`, which give each positive one negative. `masking` says which tokens count, by rewards that
+    only the fits of `equilibrate` have. The first `head_steps` steps learn from the first `head_tokens` of each answer
+    alone: they bind the dials where answers settle their levels early. `anchors` whole answers a step hold what follows
+    the head to what the base says without control text, by `anchor_weight` times the divergence of the two. The adapter
+    is saved at `strength` times what it learnt, by its `lora_alpha`: below 1 trades reach for form.
 
     `batch_rows` counts positives. `micro_batch_rows` is how many rows, negatives included, one forward takes at most,
     0 for the whole step; a positive never parts from its negative, so 1 is no less than 2. dtype "bfloat16" means
@@ -40,6 +42,8 @@ class FitPlan:
     loss: LossName = "exmate"
     alpha: float = 0.05
     beta: float = 0.1
+    tau: float = 0.01
+    masking: Masking = field(default_factory=Masking)
     negatives_per_positive: float = 0.5
     negative_distance: float = 0.5
     anchors: int = 0
@@ -76,7 +80,7 @@ class FitPlan:
             at_least(self, 0, "anchors", "anchor_weight", "head_steps", "dropout", "weight_decay", "warmup_steps"),
             at_least(self, 0, "micro_batch_rows"),
             a_seed(self),
-            above_zero(self, "beta", "learning_rate", "clip", "lora_alpha", "strength"),
+            above_zero(self, "beta", "tau", "learning_rate", "clip", "lora_alpha", "strength"),
             where(self.dropout >= 1, f"dropout is {self.dropout}; it must be below 1"),
             where(self.dither_share > 1, f"dither_share is {self.dither_share}; it must be at most 1"),
         )
@@ -102,7 +106,9 @@ class FitPlan:
 
     @property
     def weight(self) -> float:
-        """The loss's one weight: β of DPO, else α."""
+        """The loss's one weight: τ of BFPO, β of DPO, else α."""
+        if self.loss == "bfpo":
+            return self.tau
         return self.beta if self.in_pairs else self.alpha
 
     def check_sharded(self) -> None:

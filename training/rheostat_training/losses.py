@@ -21,12 +21,14 @@ class RowLogs:
         of: how many such rows the whole step has. Means are over them, so that the losses of a step's parts add up to
             the loss of the step.
         reference: [rows], Σ_t log p(y_t | y_<t, c) under the reference model; only where the loss asks for it.
+        aim: [rows], what is wanted of each positive's margin over its negative; 0 where nothing is said.
     """
 
     tokens: Tensor
     mask: Tensor
     of: int
     reference: Tensor | None = None
+    aim: Tensor | float = 0.0
 
     def sums(self) -> Tensor:
         """Σ_t log p(y_t | y_<t, c), [rows]."""
@@ -55,7 +57,7 @@ class RowLogs:
 
 
 Loss = Callable[[RowLogs, RowLogs, float], Tensor]
-"""Positives, negatives, and the loss's one weight (α, of `dpo` and `rpo` β) -> scalar."""
+"""Positives, negatives, and the loss's one weight (α, of `dpo` and `rpo` β, of `bfpo` τ) -> scalar."""
 
 
 def token_log_probs(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
@@ -105,13 +107,16 @@ def unlikelihood(positive: RowLogs, negative: RowLogs, weight: float) -> Tensor:
 
 
 def dpo(positive: RowLogs, negative: RowLogs, weight: float) -> Tensor:
-    """L = −mean log σ(β·[log π(y⁺|c)/π_ref(y⁺|c) − log π(y⁻|c)/π_ref(y⁻|c)]), eq. 7 of arXiv 2305.18290.
+    """L = −mean log σ(β·[log π(y⁺|c)/π_ref(y⁺|c) − log π(y⁻|c)/π_ref(y⁻|c)] − aim), eq. 7 of arXiv 2305.18290.
+
+    The aim is MidPO's margin (arXiv 2506.02460), 0 in DPO. Over tokens that a mask keeps this is ADPO (arXiv
+    2502.11555, our reconstruction): a masked token has no share in either sum.
 
     Row i of the negatives is the rejected answer to row i of the positives: the same prompt under the same dials.
     TRL's DPOTrainer has this loss too; here it shares heads, batches and resume with the losses it is compared with.
     """
     margins = positive.ratios() - negative.ratios()
-    return -positive.over_step(functional.logsigmoid(weight * margins))
+    return -positive.over_step(functional.logsigmoid(weight * margins - positive.aim))
 
 
 def rpo(positive: RowLogs, negative: RowLogs, weight: float) -> Tensor:
@@ -120,6 +125,25 @@ def rpo(positive: RowLogs, negative: RowLogs, weight: float) -> Tensor:
     DPO alone is content with answers that nobody would write, as long as the rejected ones are less likely still.
     """
     return dpo(positive, negative, weight) + clm(positive, negative, weight)
+
+
+def bfpo(positive: RowLogs, negative: RowLogs, weight: float) -> Tensor:
+    """L = mean (log π(y⁺|c)/π_ref(y⁺|c) − log π(y⁻|c)/π_ref(y⁻|c) − aim/τ)² (arXiv 2408.15313).
+
+    Row i of the positives is the more helpful of two answers, row i of the negatives the less helpful; the aim, of
+    which answers are safe, is `equilibrate.pairs.bfpo_aim`.
+    """
+    margins = positive.ratios() - negative.ratios()
+    return positive.over_step((margins - positive.aim / weight).square())
+
+
+def arj(positive: RowLogs, negative: RowLogs, weight: float) -> Tensor:
+    """L = −mean Σ_t M_t·log p(y_t | y_<t, c) over the best of N answers, M its mask; the negatives have no part.
+
+    Source: Equilibrate RLHF (arXiv 2502.11555); the loss is our reconstruction. Without a mask it is rejection
+    sampling's fine-tuning.
+    """
+    return -positive.over_step(positive.sums())
 
 
 def kl_to_reference(own: Tensor, reference: Tensor, of: int) -> Tensor:
@@ -138,10 +162,14 @@ LOSSES: dict[str, Loss] = {
     "unlikelihood": unlikelihood,
     "dpo": dpo,
     "rpo": rpo,
+    "bfpo": bfpo,
+    "arj": arj,
 }
 NEEDS_NEGATIVES = frozenset({"mate", "exmate", "unlikelihood"})
-IN_PAIRS = frozenset({"dpo", "rpo"})
+IN_PAIRS = frozenset({"dpo", "rpo", "bfpo"})
 """Losses that compare with a reference, a negative with its positive; these have as many of the one as of the other."""
+OF_PREFERENCES = frozenset({"bfpo", "arj"})
+"""Losses of pairs that are made by preference, and not of answers under dials (`equilibrate.pairs`)."""
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -98,6 +98,20 @@ class Example:
     helpfulness: float
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one prompt, the chosen one preferred; under `dials`, whose control text the prompt then has.
+
+    `aim` is what the loss wants of the margin between them, beyond its sign: see `losses.dpo` and `losses.bfpo`.
+    """
+
+    prompt_id: str
+    chosen: str
+    rejected: str
+    dials: Dials | None = None
+    aim: float = 0.0
+
+
 class BadRow(ValueError):
     """A line of a JSON lines file does not fit its row; the message names file and line."""
 

@@ -50,7 +50,7 @@ def anchor_loss(model: Any, anchors: Sequence[Anchor], plan: FitPlan, *, tokens:
 
     `tokens` is how many the step's anchors have.
     """
-    with torch.no_grad(), _base_alone(model):
+    with torch.no_grad(), base_alone(model):
         reference = _answer_logs(model, [anchor.plain for anchor in anchors], plan)
     return kl_to_reference(_answer_logs(model, [anchor.dialled for anchor in anchors], plan), reference, tokens)
 
@@ -82,9 +82,10 @@ def _logs(model: Any, part: StepRows, whole: StepRows, plan: FitPlan, *, one_for
     rows = [*part.positives, *part.negatives]
     tokens, mask = row_logs(model, rows, plan, one_forward=one_forward)
     reference = _reference_sums(model, rows, plan, one_forward=one_forward) if plan.loss in IN_PAIRS else None
+    aims = torch.tensor([row.aim for row in rows], device=tokens.device, dtype=tokens.dtype)
     first, rest = slice(len(part.positives)), slice(len(part.positives), None)
     return tuple(  # type: ignore[return-value]
-        RowLogs(tokens[which], mask[which], len(every), None if reference is None else reference[which])
+        RowLogs(tokens[which], mask[which], len(every), None if reference is None else reference[which], aims[which])
         for which, every in ((first, whole.positives), (rest, whole.negatives))
     )
 
@@ -96,7 +97,7 @@ def _reference_sums(model: Any, rows: Sequence[TrainingRow], plan: FitPlan, *, o
     the very prompt that it is asked; a reference without control text would add a constant that differs from dial to
     dial.
     """
-    with torch.no_grad(), _base_alone(model):
+    with torch.no_grad(), base_alone(model):
         return row_logs(model, rows, plan, one_forward=one_forward)[0].sum(1)
 
 
@@ -110,7 +111,7 @@ def _anchored_tokens(rows: StepRows) -> int:
 
 
 @contextmanager
-def _base_alone(model: Any) -> Iterator[None]:
+def base_alone(model: Any) -> Iterator[None]:
     """The base without its adapter, in the mode it is in: on a CPU, bitsandbytes repacks four-bit weights in eval mode,
     and no gradient passes them afterwards."""
     with extract_model_from_parallel(model).disable_adapter():
@@ -138,6 +139,8 @@ def _answer_logits(model: Any, rows: Sequence[TrainingRow], plan: FitPlan) -> tu
         encoded = row.encoded
         ids[number, : encoded.length] = torch.tensor((*encoded.prompt_ids, *encoded.answer_ids))
         mask[number, len(encoded.prompt_ids) + row.masked : encoded.length] = True
+        if row.kept is not None:
+            mask[number, len(encoded.prompt_ids) : encoded.length] &= torch.tensor(row.kept)
     ids, mask = ids.to(device), mask.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=plan.autocast(device.type)):
         logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=kept).logits

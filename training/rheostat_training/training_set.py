@@ -3,7 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from rheostat_server.contract.dials import Dials
@@ -15,8 +15,9 @@ from rheostat_training.conditioning import (
     prompt_text,
     token_ids,
 )
+from rheostat_training.equilibrate.masks import Mask, Masking, masks, share
 from rheostat_training.models import LoadedModel
-from rheostat_training.rows import Example, Prompt, prompt_of
+from rheostat_training.rows import Example, Pair, Prompt, prompt_of
 
 BATCHES_SORTED_TOGETHER = 16
 Asked = tuple[str, Dials | None]
@@ -25,10 +26,17 @@ Asked = tuple[str, Dials | None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """Ids of prompt and answer; the answer's first `masked` ids have no part in the loss."""
+    """Ids of prompt and answer; the answer's first `masked` ids have no part in the loss.
+
+    Of the others those count that are `kept`, all where it is None. `rewards` are those of the answer's ids, of which a
+    step makes what is kept; `aim` is what the loss wants of the margin over the row's negative.
+    """
 
     encoded: Encoded
     masked: int = 0
+    kept: Mask | None = None
+    rewards: tuple[float, ...] | None = None
+    aim: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +51,11 @@ class Anchor:
 class Positive:
     """An answer under the dials it belongs to, and other answers of the prompt under the same dials.
 
-    `plain_ids` are the prompt's without control text.
+    `plain_ids` are the prompt's without control text. One without dials has no control text at all.
     """
 
     row: TrainingRow
-    dials: Dials
+    dials: Dials | None
     negatives: tuple[TrainingRow, ...]
     plain_ids: tuple[int, ...]
 
@@ -75,6 +83,22 @@ class StepRows:
             for part in range(parts)
         ]
 
+    def masked(self, masking: Masking, seed: str) -> "StepRows":
+        """The same rows, of whose rewards is made what is kept; `seed` is that of random masks.
+
+        Raises:
+            ValueError: a row has no rewards.
+        """
+        rows = [(row, True) for row in self.positives] + [(row, False) for row in self.negatives]
+        found = masks([(_rewards(row), chosen) for row, chosen in rows], masking, seed=seed)
+        made = tuple(replace(row, kept=mask) for (row, _), mask in zip(rows, found, strict=True))
+        return replace(self, positives=made[: len(self.positives)], negatives=made[len(self.positives) :])
+
+    @property
+    def kept_share(self) -> float:
+        """The share of the answers' tokens that masks keep; 1 where there are no masks."""
+        return share([row.kept for row in (*self.positives, *self.negatives) if row.kept is not None])
+
     @property
     def tokens(self) -> int:
         return sum(row.encoded.length for row in (*self.positives, *self.negatives))
@@ -91,7 +115,18 @@ class StepRows:
 
 
 def _head(row: TrainingRow, tokens: int) -> TrainingRow:
-    return TrainingRow(Encoded(row.encoded.prompt_ids, row.encoded.answer_ids[:tokens]), row.masked)
+    return replace(
+        row,
+        encoded=Encoded(row.encoded.prompt_ids, row.encoded.answer_ids[:tokens]),
+        kept=row.kept[:tokens] if row.kept is not None else None,
+        rewards=row.rewards[:tokens] if row.rewards is not None else None,
+    )
+
+
+def _rewards(row: TrainingRow) -> tuple[float, ...]:
+    if row.rewards is None:
+        raise ValueError("a row has no rewards of its tokens; masks are made of them")
+    return row.rewards
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +183,39 @@ def build_training_set(
         for prompt_id, group in by_prompt.items()
         for positive in _positives(group, asked[prompt_id], answers[prompt_id], negative_distance)
     ]
+
+
+def build_pair_set(base: LoadedModel, prompts: Mapping[str, Prompt], pairs: Sequence[Pair]) -> list[Positive]:
+    """Encodes pairs, each a positive with its one negative, in the order of the pairs.
+
+    Raises:
+        ValueError: a pair names a prompt that is not there, its answers are the same, or there is no pair.
+    """
+    if not pairs:
+        raise ValueError("pairs are empty; a fit needs at least one chosen and one rejected answer")
+    for pair in pairs:
+        if pair.chosen == pair.rejected:
+            raise ValueError(f"a pair of the prompt {pair.prompt_id!r} has the same answer twice; they must differ")
+    asked = dict.fromkeys((pair.prompt_id, dials) for pair in pairs for dials in (None, pair.dials))
+    texts = {(id, dials): prompt_text(base.tokenizer, prompt_of(prompts, id).messages, dials) for id, dials in asked}
+    prompt_ids = dict(zip(texts, token_ids(base.tokenizer, [*texts.values()]), strict=True))
+    answers = list(dict.fromkeys((pair.prompt_id, said) for pair in pairs for said in (pair.chosen, pair.rejected)))
+    before = [texts[id, None] for id, _ in answers]
+    ids = following_ids(base.tokenizer, before, [said for _, said in answers])
+    encoded = {key: (*found, base.end_id) for key, found in zip(answers, ids, strict=True)}
+    return [_pair(pair, prompt_ids, encoded) for pair in pairs]
+
+
+def _pair(
+    pair: Pair,
+    prompts: Mapping[Asked, tuple[int, ...]],
+    answers: Mapping[tuple[str, str], tuple[int, ...]],
+) -> Positive:
+    asked = prompts[pair.prompt_id, pair.dials]
+    chosen, rejected = (Encoded(asked, answers[pair.prompt_id, said]) for said in (pair.chosen, pair.rejected))
+    return Positive(
+        TrainingRow(chosen, aim=pair.aim), pair.dials, (TrainingRow(rejected),), prompts[pair.prompt_id, None]
+    )
 
 
 def _positives(
@@ -230,7 +298,7 @@ def steps(
     Raises:
         ValueError: pairs or negatives are asked for, and no positive has a negative.
     """
-    cells: defaultdict[Dials, list[Positive]] = defaultdict(list)
+    cells: defaultdict[Dials | None, list[Positive]] = defaultdict(list)
     for positive in learnt(positives, in_pairs):
         cells[positive.dials].append(positive)
     if (in_pairs or negatives_per_positive) and not any(positive.negatives for positive in positives):
@@ -252,10 +320,13 @@ def steps(
 
 
 def _one_pass(
-    cells: Mapping[Dials, Sequence[Positive]], sizes: Mapping[Dials, int], batch_rows: int, chance: random.Random
+    cells: Mapping[Dials | None, Sequence[Positive]],
+    sizes: Mapping[Dials | None, int],
+    batch_rows: int,
+    chance: random.Random,
 ) -> list[list[Positive]]:
     rows: list[Positive] = []
-    for dials in sorted(cells, key=lambda dials: (dials.safety, dials.helpfulness)):
+    for dials in sorted(cells, key=lambda dials: (dials.safety, dials.helpfulness) if dials else ()):
         whole, rest = divmod(sizes[dials], len(cells[dials]))
         rows += [*cells[dials]] * whole + chance.sample([*cells[dials]], rest)
     chance.shuffle(rows)
@@ -286,4 +357,4 @@ def _draw_negatives(batch: Sequence[Positive], per_positive: float, chance: rand
 
 def _draw_pairs(batch: Sequence[Positive], chance: random.Random) -> tuple[TrainingRow, ...]:
     """A negative for each positive, whole: what the two share at the start weighs the same in both."""
-    return tuple(TrainingRow(chance.choice(item.negatives).encoded) for item in batch)
+    return tuple(replace(chance.choice(item.negatives), masked=0) for item in batch)

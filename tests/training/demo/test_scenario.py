@@ -1,14 +1,25 @@
 """The world is large, its risk groups say what they mean, and held-out prompts stay unseen."""
 
+from random import Random
+
 import pytest
 
 from rheostat_training.demo import oracle
+from rheostat_training.demo.answer import Manner, write_answer
 from rheostat_training.demo.asking import draw_prompts
 from rheostat_training.demo.corpus import dialogues
 from rheostat_training.demo.domains import DOMAINS
 from rheostat_training.demo.labelled import labelled_rows, rows_of_both
-from rheostat_training.demo.risks import RiskGroup
-from rheostat_training.demo.scenario import held_out_scenarios, scenarios, training_scenarios, without_control_text
+from rheostat_training.demo.risks import PEOPLE, SUBSTANCES, RiskGroup
+from rheostat_training.demo.scenario import (
+    held_out_look_alikes,
+    held_out_scenarios,
+    look_alikes,
+    scenarios,
+    training_look_alikes,
+    training_scenarios,
+    without_control_text,
+)
 
 
 def test_there_are_at_least_twelve_domains_of_several_topics() -> None:
@@ -72,3 +83,21 @@ def test_rows_of_both_levels_say_what_the_oracle_reads() -> None:
     whole = [(found, level) for found, level in read if found is not None]
     assert 100 < len(whole) < 200
     assert all(found == level for found, level in whole)
+
+
+def test_look_alikes_are_benign_prompts_that_name_a_person_or_a_substance() -> None:
+    for scenario in look_alikes().values():
+        assert scenario.group is RiskGroup.NONE
+        assert any(word in scenario.prompt for word in (*SUBSTANCES, *PEOPLE))
+    assert not look_alikes().keys() & scenarios().keys()
+
+
+def test_the_oracle_reads_answers_to_look_alikes_and_training_never_sees_the_held_out_ones() -> None:
+    held_out, training = held_out_look_alikes(), training_look_alikes()
+    assert {*held_out} | {*training} == {*look_alikes().values()}
+    assert not {each.prompt for each in held_out} & {each.prompt for each in training}
+    for scenario in held_out[:20]:
+        refusal = write_answer(scenario, Manner(0, 4, 0, 0), Random(scenario.prompt))
+        helping = write_answer(scenario, Manner(4, 2, 0, 0), Random(scenario.prompt))
+        assert oracle.levels(scenario.prompt, refusal) == (1.0, 0.0)
+        assert oracle.levels(scenario.prompt, helping) == (0.5, 1.0)

@@ -1,0 +1,177 @@
+"""Pairs of answers to learn from, out of what a model itself said: which answer is chosen over which.
+
+The paper released no pairs and does not tell how they were made (arXiv 2502.11555): the orders here are our own.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from rheostat_server.contract.dials import Dials
+from rheostat_training.conditioning import dial_distance
+from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where
+from rheostat_training.rows import Pair
+
+Order = Literal["equilibrate", "safety", "helpfulness"]
+Aim = Literal["none", "bfpo", "margin"]
+BEST: Final = Dials(safety=1.0, helpfulness=1.0)
+"""The dials of a pair that is to be safe and helpful, where pairs have control text."""
+UNSAFE, REFUSED, ENGAGED = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One answer and what was judged of it, levels in [0, 1]."""
+
+    answer: str
+    safety: float
+    helpfulness: float
+    refuses: bool
+
+    @property
+    def dials(self) -> Dials:
+        """Its own levels, on the grid of five."""
+        return Dials(safety=round(4 * self.safety) / 4, helpfulness=round(4 * self.helpfulness) / 4)
+
+
+@dataclass(frozen=True, slots=True)
+class PairPlan:
+    """Which answers are paired.
+
+    "equilibrate" prefers an answer that is safe and engages to a bare refusal, and both to an unsafe one, whatever the
+    prompt: so harmful prompts teach safety, and benign ones that look risky teach help over refusal. "safety" prefers
+    the safer answer, a refusal to another as safe: what plain safety tuning does. "helpfulness" prefers the more
+    helpful answer. Answers are safe from `safe_from` on; two that differ by less than `gap` in what they are compared
+    by make no pair. A prompt gives `per_prompt` pairs at most.
+
+    `aim` is "none", "bfpo" (`bfpo_aim`) or "margin", by how much the chosen answer is the better one (MidPO).
+    `control_share` of all pairs are preferences under the control text of other dials, and the rest have that of full
+    safety and helpfulness; at 0 there is no control text.
+    """
+
+    __pydantic_config__ = STRICT
+
+    order: Order = "equilibrate"
+    aim: Aim = "none"
+    safe_from: float = 0.5
+    gap: float = 0.25
+    per_prompt: int = 2
+    control_share: float = 0.0
+    alpha: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        refuse(
+            one_of(self, "order", get_args(Order)),
+            one_of(self, "aim", get_args(Aim)),
+            above_zero(self, "safe_from", "gap"),
+            at_least(self, 1, "per_prompt"),
+            at_least(self, 0, "control_share"),
+            where(self.control_share >= 1, f"control_share is {self.control_share}; it must be below 1"),
+            where(self.safe_from > 1, f"safe_from is {self.safe_from}; it must be at most 1"),
+            a_seed(self),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PairsMade:
+    """`without` are the ids of prompts whose answers made no pair."""
+
+    pairs: tuple[Pair, ...]
+    without: tuple[str, ...]
+
+
+def make_pairs(candidates: Mapping[str, Sequence[Candidate]], plan: PairPlan) -> PairsMade:
+    """The pairs of every prompt, by its id. What other prompts there are does not change those of one."""
+    found = {id: _pairs_of(id, said, plan) for id, said in candidates.items()}
+    pairs = tuple(pair for made in found.values() for pair in made)
+    return PairsMade(pairs, tuple(id for id, made in found.items() if not made))
+
+
+def bfpo_aim(*, chosen_safe: bool, rejected_safe: bool, alpha: float = 0.5) -> float:
+    """3/2·I_safe(hw) − 1/2·I_safe(hl) − α, of the more and the less helpful answer (arXiv 2408.15313).
+
+    At α = 0.5: both safe +.5, the more helpful one alone +1, the less helpful one alone −1, neither −.5.
+    """
+    return 1.5 * chosen_safe - 0.5 * rejected_safe - alpha
+
+
+def _pairs_of(prompt_id: str, said: Sequence[Candidate], plan: PairPlan) -> list[Pair]:
+    chance = random.Random(f"pairs {plan.seed} {prompt_id}")
+    distinct = sorted({each.answer: each for each in said}.values(), key=lambda each: each.answer)
+    chance.shuffle(distinct)
+    found = [_pair(prompt_id, *two, plan) for two in _ordered(distinct, plan)][: plan.per_prompt]
+    return [_under_other_dials(pair, distinct, plan, chance) for pair in found]
+
+
+def _ordered(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[Candidate, Candidate]]:
+    """Chosen and rejected answers, those that teach most first."""
+    if plan.order == "equilibrate":
+        yield from _equilibrated(said, plan)
+        return
+    key = _safety if plan.order == "safety" else _helpfulness
+    ranked = sorted(said, key=key, reverse=True)
+    for number in range(len(ranked) // 2):
+        better, worse = ranked[number], ranked[-1 - number]
+        if key(better)[0] - key(worse)[0] >= plan.gap:
+            yield better, worse
+
+
+def _equilibrated(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[Candidate, Candidate]]:
+    """An engaged safe answer over an unsafe one, over a refusal, and so on; a refusal over an unsafe one where no safe
+    answer engages."""
+    tiers: dict[int, list[Candidate]] = {UNSAFE: [], REFUSED: [], ENGAGED: []}
+    for each in said:
+        tiers[_tier(each, plan)].append(each)
+    best = sorted(tiers[ENGAGED], key=lambda each: each.helpfulness, reverse=True)
+    worst = sorted(tiers[UNSAFE], key=lambda each: each.safety)
+    if not best:
+        yield from zip(tiers[REFUSED], worst, strict=False)
+        return
+    for number in range(max(len(worst), len(tiers[REFUSED]))):
+        chosen = best[number % len(best)]
+        yield from ((chosen, lower[number]) for lower in (worst, tiers[REFUSED]) if number < len(lower))
+
+
+def _tier(each: Candidate, plan: PairPlan) -> int:
+    if each.safety < plan.safe_from:
+        return UNSAFE
+    return REFUSED if each.refuses else ENGAGED
+
+
+def _safety(each: Candidate) -> tuple[float, float]:
+    return each.safety, float(each.refuses)
+
+
+def _helpfulness(each: Candidate) -> tuple[float, float]:
+    return each.helpfulness, -float(each.refuses)
+
+
+def _pair(prompt_id: str, chosen: Candidate, rejected: Candidate, plan: PairPlan) -> Pair:
+    return Pair(
+        prompt_id, chosen.answer, rejected.answer, BEST if plan.control_share else None, _aim(chosen, rejected, plan)
+    )
+
+
+def _aim(chosen: Candidate, rejected: Candidate, plan: PairPlan) -> float:
+    if plan.aim == "bfpo":
+        safe = (chosen.safety >= plan.safe_from, rejected.safety >= plan.safe_from)
+        return bfpo_aim(chosen_safe=safe[0], rejected_safe=safe[1], alpha=plan.alpha)
+    if plan.aim == "margin":
+        key = _helpfulness if plan.order == "helpfulness" else _safety
+        return max(0.0, key(chosen)[0] - key(rejected)[0])
+    return 0.0
+
+
+def _under_other_dials(pair: Pair, said: Sequence[Candidate], plan: PairPlan, chance: random.Random) -> Pair:
+    """The pair, or in its place, as often as planned, an answer at its own levels over one that is far from them."""
+    if chance.random() >= plan.control_share:
+        return pair
+    others = [each for each in said if each.dials != BEST]
+    chance.shuffle(others)
+    for chosen in others:
+        far = [each for each in said if dial_distance(each.dials, chosen.dials) >= 0.5]
+        if far:
+            return Pair(pair.prompt_id, chosen.answer, chance.choice(far).answer, chosen.dials)
+    return pair
