@@ -39,7 +39,7 @@ def test_a_second_run_makes_nothing_anew_and_another_method_fits_alone(made: Pat
     said.clear()
     config = read_equilibrate(MINIATURE, ["method=dpo", "fit.masking.rule=none"])
     run(config, made, progress=Progress.silent(), say=said.append)
-    assert [line.split(":")[0] for line in said if "unchanged" in line] == ["answers", "judge"]
+    assert [line.split(":")[0] for line in said if "unchanged" in line] == ["answers", "judge", "base"]
     run(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
 
 

@@ -1,4 +1,4 @@
-"""`rheostat train equilibrate` and `masks`."""
+"""`rheostat train equilibrate`, `masks` and `study-equilibrate`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -61,3 +61,35 @@ def masks(
     )
     if html:
         typer.echo(f"page: {html}")
+
+
+def study(
+    config: Annotated[
+        Path, typer.Argument(help="YAML file, like training/configs/study-equilibrate.yaml.", metavar="CONFIG")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the study; a second run goes on.")] = Path(
+        "runs/study-equilibrate"
+    ),
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option("--seed", help="Only this seed, or these: processes may share a folder, each with its own seeds."),
+    ] = None,
+    groups: Annotated[list[str] | None, typer.Option("--group", help="Only the cells of this group, or these.")] = None,
+) -> None:
+    """Compare safety methods, mixtures and masks: many runs side by side, hours long.
+
+    Prints the tables, and writes them with their pictures: tables.md, plane.png, scaling.png.
+    """
+    quiet_libraries()
+    from rheostat_training.equilibrate.study import only, read_study, run_study
+    from rheostat_training.equilibrate.study_report import plane, rows_of, scaling, table
+    from rheostat_training.progress import Progress
+
+    with refusing():
+        done = run_study(only(read_study(config), seeds, groups), out, progress=Progress.auto(), say=typer.echo)
+        rows = rows_of(done, out)
+        if not seeds and not groups:
+            (out / "tables.md").write_text(table(rows), encoding="utf-8")
+            (out / "plane.png").write_bytes(plane(rows))
+            (out / "scaling.png").write_bytes(scaling(rows))
+    typer.echo(table(rows))

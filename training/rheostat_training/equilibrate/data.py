@@ -1,6 +1,6 @@
 """Grouped prompts for a run: nested draws from the demo world or from files."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -24,11 +24,15 @@ class Kinds:
     of: Mapping[str, str]
 
     @property
-    def counts(self) -> dict[str, int]:
-        found: defaultdict[str, int] = defaultdict(int)
-        for kind in self.of.values():
-            found[kind] += 1
+    def by_kind(self) -> dict[str, list[Prompt]]:
+        found: defaultdict[str, list[Prompt]] = defaultdict(list)
+        for id, prompt in self.prompts.items():
+            found[self.of[id]].append(prompt)
         return dict(found)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(self.of.values()))
 
 
 def draw(texts: Mapping[str, Sequence[Prompt]], mix: Mapping[str, int], seed: int) -> tuple[Kinds, dict[str, int]]:

@@ -4,6 +4,7 @@
 and is skipped when nothing that it depends on has changed.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +22,11 @@ from rheostat_training.equilibrate.answers import (
     refusals_by,
 )
 from rheostat_training.equilibrate.config import EquilibrateConfig, as_values
-from rheostat_training.equilibrate.data import Kinds, held_out_prompts, training_prompts
+from rheostat_training.equilibrate.data import Kinds, draw, held_out_prompts, training_prompts
 from rheostat_training.equilibrate.measure import BENIGN, Measures, measure, perplexity
 from rheostat_training.equilibrate.methods import Made, Material, make
 from rheostat_training.generate import generate
+from rheostat_training.limits import refuse, where
 from rheostat_training.materials import loading
 from rheostat_training.models import LoadedModel, load_base, merged
 from rheostat_training.progress import Progress
@@ -35,12 +37,13 @@ from rheostat_training.samplers.local import LocalSampler
 from rheostat_training.score import ShownJudge
 from rheostat_training.sources import is_here, judge_of, model_folder, sampler_of
 from rheostat_training.stage import Say, StageResult, Workshop
-from rheostat_training.training_set import TrainingRow, build_pair_set
+from rheostat_training.training_set import build_pair_set
 from rheostat_training.work_folder import working_in
 
-STAGES: Final = ("answers", "judge", "fit", "measure", "export")
+STAGES: Final = ("answers", "judge", "base", "fit", "measure", "export")
 FIGURES: Final = "figures.json"
 WRITTEN: Final = (*STAGES, "config.yaml", FIGURES, "components")
+JUDGED: Final = "judged.jsonl"
 PERPLEXITY_ROWS: Final = 100
 
 Done = dict[str, StageResult]
@@ -48,10 +51,20 @@ Done = dict[str, StageResult]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A model's figures, and its perplexity on the safe answers of the base to the prompts trained on."""
+    """A model's figures, and its perplexity on answers of the base to benign prompts that no training saw."""
 
     measures: Measures
     perplexity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Judged answers of a base, which several runs draw from."""
+
+    config: EquilibrateConfig
+    base_folder: Path
+    prompts: Kinds
+    done: Mapping[str, StageResult]
 
 
 def run(config: EquilibrateConfig, out: Path, *, progress: Progress | None = None, say: Say = print) -> Done:
@@ -65,9 +78,28 @@ def run(config: EquilibrateConfig, out: Path, *, progress: Progress | None = Non
         BadConfig, ValueError: something that the configuration names cannot be found, or cannot be learned from.
     """
     with working_in(out, WRITTEN, what="run", option="--out"):
-        text = yaml.safe_dump(as_values(config), sort_keys=False, allow_unicode=True)
-        (out / "config.yaml").write_text(text, encoding="utf-8")
-        return _Run.begin(config, Workshop(out, progress or Progress.auto(), say)).all()
+        _write_config(config, out)
+        return _Run.begin(config, Workshop(out, progress or Progress.auto(), say)).until("export")
+
+
+def run_pool(config: EquilibrateConfig, out: Path, *, progress: Progress, say: Say) -> Pool:
+    """The answers of the base alone, judged, and its figures, for `run_cell`. Raises what `run` raises."""
+    with working_in(out, WRITTEN, what="run", option="--out"):
+        _write_config(config, out)
+        begun = _Run.begin(config, Workshop(out, progress, say))
+        return Pool(config, begun.base_folder, begun.training, begun.until("base"))
+
+
+def run_cell(config: EquilibrateConfig, pool: Pool, out: Path, *, progress: Progress, say: Say) -> Done:
+    """A run on prompts of a pool, whose answers are there already. Raises what `run` raises."""
+    mine = replace(config, base=pool.config.base)
+    with working_in(out, WRITTEN, what="run", option="--out"):
+        _write_config(mine, out)
+        training, short = draw(pool.prompts.by_kind, mine.data.mix, mine.data.seed)
+        refuse(where(bool(short), f"data.mix wants more prompts than the pool has: {short} too many"))
+        held_out = held_out_prompts(mine.data.held_out, mine.data.held_out_each)
+        begun = _Run(mine, Workshop(out, progress, say), pool.base_folder, training, held_out)
+        return begun.until("export", dict(pool.done))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +122,13 @@ class _Run:
         folder = model_folder(config.base.model, config.base.revision, code=config.base.trust_remote_code)
         return cls(config, shop, folder, training, held_out)
 
-    def all(self) -> Done:
-        done: Done = {}
-        for stage in (self.answers, self.judge, self.fit, self.measure, self.export):
-            done[stage.__name__] = stage(done)
+    def until(self, last: str, done: Done | None = None) -> Done:
+        """Makes the stages up to the last that are not done already."""
+        done = dict(done or {})
+        stages = (self.answers, self.judge, self.base, self.fit, self.measure, self.export)
+        for name, stage in zip(STAGES[: STAGES.index(last) + 1], stages, strict=False):
+            if name not in done:
+                done[name] = stage(done)
         return done
 
     def answers(self, done: Done) -> StageResult:
@@ -111,17 +146,29 @@ class _Run:
     def judge(self, done: Done) -> StageResult:
         def work(folder: Path) -> dict[str, Any]:
             rows = self._judged(self.training, done["answers"].folder / "samples.jsonl", told="judge")
-            write_rows(folder / "judged.jsonl", rows)
+            write_rows(folder / JUDGED, rows)
             known = candidates(rows)
             return {"answers": len(rows), "unjudged": len(rows) - sum(map(len, known.values()))}
 
         return self.shop.run("judge", self._settings("judge"), {"answers": done["answers"]}, work)
 
+    def base(self, done: Done) -> StageResult:
+        """The figures of the base, which the method's stand beside."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            judged = self._asked(self._base(), folder)
+            found = self._measured(self._base(), judged, judged)
+            write_value(folder / FIGURES, found, Measured)
+            return _headline(found)
+
+        return self.shop.run("base", self._settings("measure", "judge"), {}, work, **self._inputs(self.held_out))
+
     def fit(self, done: Done) -> StageResult:
         """The method's adapters."""
 
         def work(folder: Path) -> dict[str, Any]:
-            rows = list(read_rows(done["judge"].folder / "judged.jsonl", JudgedAnswer))
+            known = read_rows(done["judge"].folder / JUDGED, JudgedAnswer)
+            rows = [row for row in known if row.prompt_id in self.training.prompts]
             given = Material(
                 self._base(), self.training.prompts, candidates(rows),
                 base_name=self._base_name, report_to=self.config.report_to, progress=self.shop.progress,
@@ -134,14 +181,14 @@ class _Run:
         return self.shop.run("fit", settings, {"judge": done["judge"]}, work, **self._inputs(self.training))
 
     def measure(self, done: Done) -> StageResult:
-        """The held-out prompts asked of the base and of the base with the method's adapters."""
-        before = {"fit": done["fit"]}
+        """The figures of the base with the method's adapters."""
+        before = {"fit": done["fit"], "base": done["base"]}
 
         def work(folder: Path) -> dict[str, Any]:
-            adapters = [each.adapter for each in _made(done["fit"].folder)]
-            found = {"base": self._measured(self._base(), folder / "base")}
-            found["method"] = self._measured(self._with(adapters), folder / "method")
-            write_value(folder / FIGURES, found, dict[str, Measured])
+            model = self._with([each.adapter for each in _made(done["fit"].folder)])
+            by_base = list(read_rows(done["base"].folder / JUDGED, JudgedAnswer))
+            found = self._measured(model, self._asked(model, folder), by_base)
+            write_value(folder / FIGURES, found, Measured)
             return _headline(found)
 
         return self.shop.run("measure", self._settings("measure", "judge"), before, work, **self._inputs(self.held_out))
@@ -150,32 +197,39 @@ class _Run:
         def work(folder: Path) -> None:
             for each in _made(done["fit"].folder):
                 publish(each.adapter, folder / "components" / each.name)
-            publish(done["measure"].folder / FIGURES, folder / FIGURES)
+            found = {
+                name: read_value(done[stage].folder / FIGURES, Measured)
+                for name, stage in (("base", "base"), ("method", "measure"))
+            }
+            write_value(folder / FIGURES, found, dict[str, Measured])
 
-        result = self.shop.run("export", self._settings("name", "licence"), done, work)
+        before = {name: done[name] for name in ("base", "fit", "measure")}
+        result = self.shop.run("export", self._settings("name", "licence"), before, work)
         for path in sorted(result.folder.iterdir()):
             publish(path, self.shop.root / path.name)
         return result
 
-    def _measured(self, model: LoadedModel, folder: Path) -> Measured:
+    def _asked(self, model: LoadedModel, folder: Path) -> list[JudgedAnswer]:
+        """A model's judged answers to the held-out prompts."""
         asked = [Request(prompt.id, prompt.messages) for prompt in self.held_out.prompts.values()]
-        plan, told = self.config.measure, folder.name
-        file = generate(LocalSampler(model), asked, plan.sampling, folder, told=told, progress=self.shop.progress)
+        plan, told = self.config.measure.sampling, folder.name
+        file = generate(LocalSampler(model), asked, plan, folder, told=told, progress=self.shop.progress)
         rows = self._judged(self.held_out, file, told=f"judge {told}")
-        write_rows(folder / "judged.jsonl", rows)
+        write_rows(folder / JUDGED, rows)
+        return rows
+
+    def _measured(self, model: LoadedModel, rows: list[JudgedAnswer], by_base: list[JudgedAnswer]) -> Measured:
+        """The figures of a model's answers; `by_base` are the base's, whose likelihood is the perplexity."""
+        plan = self.config.measure
         found = answered(rows, self.held_out.of)
         figures = measure(found, safe_from=plan.safe_from, resamples=plan.resamples, seed=self.config.seed)
-        return Measured(figures, perplexity(model, self._text(model)))
-
-    def _text(self, model: LoadedModel) -> list[TrainingRow]:
-        """Answers that any good model of this base should find likely: its own safe ones to held-out benign prompts."""
-        base = self.shop.root / "measure" / "base" / "judged.jsonl"
-        known = [
+        text = [
             Pair(row.prompt_id, row.answer, "")
-            for row in read_rows(base, JudgedAnswer)
+            for row in by_base
             if self.held_out.of[row.prompt_id] == BENIGN and row.safety is not None and not row.refuses
         ]
-        return [item.row for item in build_pair_set(model, self.held_out.prompts, known[:PERPLEXITY_ROWS])]
+        known = build_pair_set(model, self.held_out.prompts, text[:PERPLEXITY_ROWS]) if text else []
+        return Measured(figures, perplexity(model, [item.row for item in known]) if known else math.nan)
 
     def _judged(self, kinds: Kinds, samples: Path, *, told: str) -> list[JudgedAnswer]:
         judging = self.config.judge
@@ -207,6 +261,11 @@ class _Run:
         return {section: values[section] for section in sections}
 
 
+def _write_config(config: EquilibrateConfig, out: Path) -> None:
+    text = yaml.safe_dump(as_values(config), sort_keys=False, allow_unicode=True)
+    (out / "config.yaml").write_text(text, encoding="utf-8")
+
+
 def _made(folder: Path) -> list[Made]:
     """What a fit made, with the adapters' folders as they are now."""
     return [replace(each, adapter=folder / each.adapter) for each in read_value(folder / "made.json", list[Made])]
@@ -216,9 +275,6 @@ def _within(folder: Path, made: Made) -> Made:
     return replace(made, adapter=made.adapter.relative_to(folder))
 
 
-def _headline(found: Mapping[str, Measured]) -> dict[str, Any]:
-    return {
-        f"{name} of {who}": str(getattr(each.measures, key))
-        for who, each in found.items()
-        for key, name in (("safe_rate", "safe rate"), ("over_refusal", "over-refusal"), ("helpfulness", "helpfulness"))
-    }
+def _headline(found: Measured) -> dict[str, Any]:
+    shown = (("safe_rate", "safe rate"), ("over_refusal", "over-refusal"), ("helpfulness", "helpfulness"))
+    return {name: str(getattr(found.measures, key)) for key, name in shown}
