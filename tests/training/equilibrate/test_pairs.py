@@ -105,8 +105,10 @@ def test_pairs_hold_their_order_and_do_not_depend_on_that_of_the_answers(
             assert chosen.safety >= 0.5
             assert rejected.safety < 0.5 or (rejected.refuses and not chosen.refuses)
             assert chosen.answer != rejected.answer
+        elif order == "safety":
+            assert (chosen.refuses or chosen.safety) - (rejected.refuses or rejected.safety) >= 0.25
         else:
-            assert getattr(chosen, order) - getattr(rejected, order) >= 0.25
+            assert chosen.helpfulness - rejected.helpfulness >= 0.25
 
 
 def test_a_pair_set_has_each_pairs_ids_dials_and_aim(model: LoadedModel, prompts: dict[str, Prompt]) -> None:

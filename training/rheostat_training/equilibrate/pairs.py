@@ -41,7 +41,7 @@ class PairPlan:
 
     "equilibrate" prefers an answer that is safe and engages to a bare refusal, and both to an unsafe one, whatever the
     prompt: so harmful prompts teach safety, and benign ones that look risky teach help over refusal. "safety" prefers
-    the safer answer, a refusal to another as safe: what plain safety tuning does. "helpfulness" prefers the more
+    the safer answer, and a refusal to any other: what plain safety tuning does. "helpfulness" prefers the more
     helpful answer. Answers are safe from `safe_from` on; two that differ by less than `gap` in what they are compared
     by make no pair. A prompt gives `per_prompt` pairs at most. A model seldom refuses what is benign before it was ever
     made safe: so with `borrow`, in the order "equilibrate", an engaged safe answer that has nothing to be chosen over
@@ -163,7 +163,7 @@ def _tier(each: Candidate, plan: PairPlan) -> int:
 
 
 def _safety(each: Candidate) -> tuple[float, float]:
-    return each.safety, float(each.refuses)
+    return 1.0 if each.refuses else each.safety, float(each.refuses)
 
 
 def _helpfulness(each: Candidate) -> tuple[float, float]:
