@@ -114,6 +114,7 @@ def test_a_patch_that_loosens_more_than_it_protects_is_refused() -> None:
         ({"ascent_margin": math.nan}, "ascent_margin"),
         ({"export_rank": 0}, "export_rank"),
         ({"seed": -1}, "seed"),
+        ({"dtype": "float16"}, "dtype"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_by_the_fields_name(wrong: dict[str, Any], told: str) -> None:

@@ -5,13 +5,13 @@ reconstruction. `safe_patching_fit` learns the patches.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 import torch
 from torch import Tensor
 
 from rheostat_training.fit_plan import Dtype, FitPlan
-from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, refuse, where
+from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where
 
 SHARES: Final = ("retention", "top_enhance", "top_loosen")
 
@@ -61,6 +61,7 @@ class SafePatchPlan:
             at_least(self, 0, "warmup_steps", "beta"),
             above_zero(self, "lora_alpha", "learning_rate", "clip", "ascent_margin", "alpha", *SHARES),
             a_seed(self),
+            one_of(self, "dtype", get_args(Dtype)),
             *(where(value > 1, f"{name} is {value}; it must be at most 1") for name, value in shares.items()),
             where(
                 self.top_loosen > self.top_enhance,
