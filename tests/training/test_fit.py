@@ -219,6 +219,26 @@ def test_the_adapter_is_on_every_linear_layer_and_names_no_path(
     check_folder(tmp_path / "adapter")
 
 
+def test_the_adapter_is_on_the_layers_that_the_plan_names(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    plan = replace(PLAN, target_modules=("v_proj", "down_proj"))
+    fit(make_model(), prompts, examples, plan, tmp_path, progress=QUIET)
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert config["target_modules"] == ["down_proj", "v_proj"]
+    wrapped = PeftModel.from_pretrained(make_model().model, tmp_path / "adapter")
+    layers = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in wrapped.state_dict() if ".lora_" in name}
+    assert layers == {"down_proj", "v_proj"}
+
+
+def test_a_layer_that_the_model_has_not_is_refused_with_those_it_has(
+    tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
+) -> None:
+    told = r"names 'fc2'; the linear layers of a model of type 'llama' are down_proj, gate_proj, k_proj"
+    with pytest.raises(ValueError, match=told):
+        fit(make_model(), prompts, examples, replace(PLAN, target_modules=("fc2",)), tmp_path, progress=QUIET)
+
+
 def test_the_adapter_file_is_what_was_trained(
     tmp_path: Path, make_model: MakeModel, prompts: Prompts, examples: list[Example]
 ) -> None:
@@ -275,6 +295,7 @@ def test_settings_that_vllm_does_not_serve_are_refused_by_name(field: str, value
         {"steps": 0},
         {"learning_rate": 0.0},
         {"dtype": "float16"},
+        {"target_modules": ()},
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_by_the_fields_name(wrong: dict[str, object]) -> None:

@@ -28,7 +28,8 @@ class FitPlan:
     only the fits of `equilibrate` have. The first `head_steps` steps learn from the first `head_tokens` of each answer
     alone: they bind the dials where answers settle their levels early. `anchors` whole answers a step hold what follows
     the head to what the base says without control text, by `anchor_weight` times the divergence of the two. The adapter
-    is saved at `strength` times what it learnt, by its `lora_alpha`: below 1 trades reach for form.
+    is on the linear layers that `target_modules` names, on all where it is None. It is saved at `strength` times what
+    it learnt, by its `lora_alpha`: below 1 trades reach for form.
 
     `batch_rows` counts positives. `micro_batch_rows` is how many rows, negatives included, one forward takes at most,
     0 for the whole step; a positive never parts from its negative, so 1 is no less than 2. dtype "bfloat16" means
@@ -52,6 +53,7 @@ class FitPlan:
     dither_width: float = 0.25
     head_steps: int = 0
     head_tokens: int = 24
+    target_modules: tuple[str, ...] | None = None
     rank: int = 16
     lora_alpha: float = 32.0
     strength: float = 1.0
@@ -81,6 +83,9 @@ class FitPlan:
             at_least(self, 0, "micro_batch_rows"),
             a_seed(self),
             above_zero(self, "beta", "tau", "learning_rate", "clip", "lora_alpha", "strength"),
+            where(
+                self.target_modules == (), "target_modules is empty; it must name a linear layer, or be null for all"
+            ),
             where(self.dropout >= 1, f"dropout is {self.dropout}; it must be below 1"),
             where(self.dither_share > 1, f"dither_share is {self.dither_share}; it must be at most 1"),
         )

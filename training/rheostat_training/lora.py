@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,11 +40,30 @@ def linear_layers(model: Any) -> list[str]:
     return names
 
 
+def chosen_layers(model: Any, names: Sequence[str] | None) -> list[str]:
+    """The linear layers of these last names; all of them where None is given.
+
+    Raises:
+        NotServable: see `linear_layers`.
+        ValueError: the model has no linear layer of a name.
+    """
+    known = linear_layers(model)
+    if names is None:
+        return known
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(
+            f"target_modules names {unknown[0]!r}; the linear layers of a model of type {model.config.model_type!r} "
+            f"are {', '.join(known)}"
+        )
+    return sorted(set(names))
+
+
 def with_lora(model: Any, plan: FitPlan, base_name: str) -> Any:
     """The model with a fresh adapter, the same for the same seed.
 
     Raises:
         NotServable: see `adapter_check`.
+        ValueError: see `chosen_layers`.
     """
     check_architecture(type(model).__name__)
     torch.manual_seed(plan.seed)
@@ -53,7 +72,7 @@ def with_lora(model: Any, plan: FitPlan, base_name: str) -> Any:
         r=plan.rank,
         lora_alpha=plan.lora_alpha,  # pyright: ignore[reportArgumentType]
         lora_dropout=plan.dropout,
-        target_modules=linear_layers(model),
+        target_modules=chosen_layers(model, plan.target_modules),
     )
     check_settings(config.to_dict())
     wrapped = get_peft_model(model, config)
