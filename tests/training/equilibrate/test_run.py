@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from rheostat_training.cli import app
-from rheostat_training.equilibrate.config import read_equilibrate
-from rheostat_training.equilibrate.run import FIGURES, Measured, run
+from rheostat_training.equilibrate.config import parse_equilibrate, read_equilibrate
+from rheostat_training.equilibrate.run import FIGURES, Measured, run, run_cell, run_pool
 from rheostat_training.progress import Progress
 from rheostat_training.resume import read_value
 
@@ -41,6 +42,29 @@ def test_a_second_run_makes_nothing_anew_and_another_method_fits_alone(made: Pat
     run(config, made, progress=Progress.silent(), say=said.append)
     assert [line.split(":")[0] for line in said if "unchanged" in line] == ["answers", "judge", "base"]
     run(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "components"),
+    [
+        ("arj", {"rewards": {"cost": {"passes": 1}}}, {"equilibrate"}),
+        ("bfpo", {}, {"equilibrate"}),
+        ("midpo", {"router": {"steps": 1, "batch_rows": 2}}, {"safety", "helpfulness"}),
+        ("safe-patching", {"patch": {"steps": 1, "batch_rows": 2, "importance_rows": 2}}, {"patch"}),
+    ],
+)
+def test_every_other_method_makes_its_components_from_the_same_answers(
+    made: Path, tmp_path: Path, method: str, settings: dict[str, object], components: set[str]
+) -> None:
+    said: list[str] = []
+    pool = run_pool(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=said.append)
+    assert all("unchanged" in line for line in said)
+    shared = yaml.safe_load(MINIATURE.read_text())
+    config = parse_equilibrate({**shared, **settings, "method": method})
+    done = run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
+    assert {path.name for path in (tmp_path / "components").iterdir()} == components
+    assert read_value(tmp_path / FIGURES, dict[str, Measured])["method"].perplexity > 1
+    assert done["fit"].figures
 
 
 def test_the_masks_of_a_run_can_be_looked_at(made: Path, tmp_path: Path) -> None:

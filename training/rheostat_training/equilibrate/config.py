@@ -21,7 +21,9 @@ from rheostat_training.config import (
     seeded,
 )
 from rheostat_training.equilibrate.cost_head import CostPlan
+from rheostat_training.equilibrate.midpo import EXPERT, RouterPlan
 from rheostat_training.equilibrate.pairs import PairPlan
+from rheostat_training.equilibrate.safe_patching import SafePatchPlan
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.limits import SEEDS, STRICT, at_least, one_of, refuse, where
@@ -104,7 +106,10 @@ class Measuring:
 
 @dataclass(frozen=True, slots=True)
 class EquilibrateConfig:
-    """Everything that a run depends on. `seed` is that of every section which names none of its own."""
+    """Everything that a run depends on. `seed` is that of every section which names none of its own.
+
+    `rewards` are for the masked methods, `router` for MidPO and `patch` for SafePatching.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -118,6 +123,8 @@ class EquilibrateConfig:
     pairs: PairPlan = field(default_factory=PairPlan)
     rewards: TokenRewards = field(default_factory=TokenRewards)
     fit: FitPlan = field(default_factory=lambda: FitPlan(loss="dpo", learning_rate=5e-4, batch_rows=16, steps=300))
+    router: RouterPlan = field(default_factory=RouterPlan)
+    patch: SafePatchPlan = field(default_factory=SafePatchPlan)
     measure: Measuring = field(default_factory=Measuring)
     licence: str = "Apache-2.0"
     report_to: str = "tensorboard"
@@ -142,7 +149,16 @@ SETTINGS: Final[Mapping[Method, Mapping[str, Any]]] = {
     "bfpo": {"pairs": {"order": "helpfulness", "aim": "bfpo", "alpha": 0.5}, "fit": {"loss": "bfpo", "tau": 0.01}},
     "midpo": {
         "pairs": {"aim": "margin"},
-        "fit": {"loss": "dpo", "beta": 0.1, "rank": 16, "lora_alpha": 32.0, "target_modules": ["down_proj"]},
+        "fit": {
+            "loss": "dpo",
+            "beta": EXPERT.beta,
+            "rank": EXPERT.rank,
+            "lora_alpha": EXPERT.lora_alpha,
+            "target_modules": ["down_proj"],
+            "learning_rate": EXPERT.learning_rate,
+            "weight_decay": EXPERT.weight_decay,
+            "batch_rows": EXPERT.batch_rows,
+        },
     },
     "safe-patching": {"pairs": {"order": "safety"}},
 }

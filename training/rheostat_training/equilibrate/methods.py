@@ -3,32 +3,37 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rheostat_server.contract.dials import DialName
 from rheostat_training.equilibrate.config import EquilibrateConfig
 from rheostat_training.equilibrate.cost_head import CostPair, cost_rewards, fit_cost_head
 from rheostat_training.equilibrate.implicit_rewards import implicit_rewards, pair_rows, with_rewards
 from rheostat_training.equilibrate.mask_page import REWARDS, rewarded_pairs
+from rheostat_training.equilibrate.midpo import Experts
+from rheostat_training.equilibrate.midpo_fit import RouterReport, fit_router, load_router
 from rheostat_training.equilibrate.pairs import Candidate, PairPlan, make_pairs
+from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_rows
 from rheostat_training.fit import fit_on
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER
-from rheostat_training.models import LoadedModel
+from rheostat_training.models import LoadedModel, merged
 from rheostat_training.progress import Progress
 from rheostat_training.rows import Pair, Prompt, write_rows
 from rheostat_training.training_set import Positive, TrainingRow, build_pair_set
 
+ROUTER_FOLDER: Final = "router"
 Candidates = Mapping[str, Sequence[Candidate]]
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An adapter, the dial that its weight follows in a blend, and what its making took."""
+    """An adapter, the dial that its weight follows in a blend, that weight at full dial, and what its making took."""
 
     name: str
     adapter: Path
     dial: DialName
+    weight: float = 1.0
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -51,11 +56,54 @@ def make(config: EquilibrateConfig, given: Material, out: Path) -> list[Made]:
         ValueError: the answers make no pair.
     """
     if config.method == "midpo":
-        return [
-            _preferred("safety", config, given, out, replace(config.pairs, order="safety"), "safety"),
-            _preferred("helpfulness", config, given, out, replace(config.pairs, order="helpfulness"), "helpfulness"),
-        ]
+        return _routed_experts(config, given, out)
+    if config.method == "safe-patching":
+        return [_patch(config, given, out)]
     return [_preferred("equilibrate", config, given, out, config.pairs, "safety")]
+
+
+def model_of(made: Sequence[Made], base: LoadedModel, folder: Path) -> LoadedModel:
+    """The model that a method's adapters in `folder` make of the base, each whole, or mixed by MidPO's router.
+
+    `base` is changed by it.
+    """
+    if (router := folder / ROUTER_FOLDER).exists():
+        by_name = {each.name: each.adapter for each in made}
+        return load_router(base, Experts(by_name["safety"], by_name["helpfulness"]), router)
+    for each in made:
+        base = merged(base, each.adapter)
+    return base
+
+
+def _routed_experts(config: EquilibrateConfig, given: Material, out: Path) -> list[Made]:
+    """MidPO: two experts, and the router over both, whose mean gates are the weights of the nearest blend."""
+    plan = config.pairs
+    safety = _preferred("safety", config, given, out, replace(plan, order="safety"), "safety")
+    helpfulness = _preferred("helpfulness", config, given, out, replace(plan, order="helpfulness"), "helpfulness")
+    both = make_pairs(given.candidates, replace(plan, order="equilibrate", aim="none"))
+    report = fit_router(
+        given.base, Experts(safety.adapter, helpfulness.adapter),
+        build_pair_set(given.base, given.prompts, both.pairs), config.router, out / ROUTER_FOLDER,
+        base_name=given.base_name, report_to=given.report_to, progress=given.progress,
+    )  # fmt: skip
+    return [
+        replace(safety, weight=report.safety_gate),
+        replace(helpfulness, weight=report.helpfulness_gate, figures={**helpfulness.figures, **_told(report)}),
+    ]
+
+
+def _told(report: RouterReport) -> dict[str, Any]:
+    return {f"router {name}": value for name, value in asdict(report).items()}
+
+
+def _patch(config: EquilibrateConfig, given: Material, out: Path) -> Made:
+    """SafePatching, from the unsafe answers to harmful prompts."""
+    found = make_pairs(given.candidates, replace(config.pairs, order="safety", aim="none"))
+    harmful = unsafe_rows(build_pair_set(given.base, given.prompts, found.pairs))
+    report = fit_safe_patch(
+        given.base, harmful, config.patch, out / "patch", base_name=given.base_name, progress=given.progress
+    )
+    return Made("patch", out / "patch" / ADAPTER, "safety", figures=asdict(report))
 
 
 def _preferred(
@@ -77,7 +125,7 @@ def _preferred(
         write_rows(folder / REWARDS, rewarded_pairs(given.base.tokenizer, found.pairs, positives))
     report = _fit(config.fit, given, positives, folder / "fit")
     figures = {"pairs": len(found.pairs), "prompts_without": len(found.without), **report}
-    return Made(name, folder / "fit" / ADAPTER, dial, figures)
+    return Made(name, folder / "fit" / ADAPTER, dial, figures=figures)
 
 
 def _fit(plan: FitPlan, given: Material, positives: Sequence[Positive], out: Path) -> dict[str, Any]:

@@ -24,11 +24,11 @@ from rheostat_training.equilibrate.answers import (
 from rheostat_training.equilibrate.config import EquilibrateConfig, as_values
 from rheostat_training.equilibrate.data import Kinds, draw, held_out_prompts, training_prompts
 from rheostat_training.equilibrate.measure import BENIGN, Measures, measure, perplexity
-from rheostat_training.equilibrate.methods import Made, Material, make
+from rheostat_training.equilibrate.methods import Made, Material, make, model_of
 from rheostat_training.generate import generate
 from rheostat_training.limits import refuse, where
 from rheostat_training.materials import loading
-from rheostat_training.models import LoadedModel, load_base, merged
+from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.progress import Progress
 from rheostat_training.publish import publish
 from rheostat_training.resume import read_value, rows_digest, write_value
@@ -177,7 +177,7 @@ class _Run:
             write_value(folder / "made.json", [_within(folder, each) for each in made], list[Made])
             return {f"{each.name} {key}": value for each in made for key, value in each.figures.items()}
 
-        settings = self._settings("method", "pairs", "rewards", "fit", "base")
+        settings = self._settings("method", "pairs", "rewards", "fit", "router", "patch", "base")
         return self.shop.run("fit", settings, {"judge": done["judge"]}, work, **self._inputs(self.training))
 
     def measure(self, done: Done) -> StageResult:
@@ -185,7 +185,8 @@ class _Run:
         before = {"fit": done["fit"], "base": done["base"]}
 
         def work(folder: Path) -> dict[str, Any]:
-            model = self._with([each.adapter for each in _made(done["fit"].folder)])
+            fitted = done["fit"].folder
+            model = model_of(_made(fitted), self._base(), fitted)
             by_base = list(read_rows(done["base"].folder / JUDGED, JudgedAnswer))
             found = self._measured(model, self._asked(model, folder), by_base)
             write_value(folder / FIGURES, found, Measured)
@@ -240,13 +241,6 @@ class _Run:
 
     def _base(self) -> LoadedModel:
         return load_base(self.base_folder, **loading(self.config.base))
-
-    def _with(self, adapters: list[Path]) -> LoadedModel:
-        """The base and the whole of each adapter."""
-        model = self._base()
-        for adapter in adapters:
-            model = merged(model, adapter)
-        return model
 
     @property
     def _base_name(self) -> str:
