@@ -189,6 +189,21 @@ def judged_refusals(bench: Bench[RefusalStage], progress: Progress) -> Judged:
     return Judged(at, models, np.concatenate(refused), np.concatenate(classes), thresholds)
 
 
+def refused_unseen(bench: Bench[RefusalStage], progress: Progress) -> tuple[list[int], list[str], Array]:
+    """Each row, the model that its fold held out, and how much of it is refused, by a head that never saw either."""
+    at: list[int] = []
+    models: list[str] = []
+    refused = []
+    with progress.task("refusals", len(bench.folds()), unit="folds") as task:
+        for fold in bench.folds():
+            logits = bench.fit(fold.train).logits(bench.material.take(fold.test))
+            refused.append(np.array(levels_of("refusal", logits)))
+            at += fold.test
+            models += [fold.model] * len(fold.test)
+            task.advance()
+    return at, models, np.concatenate(refused)
+
+
 def chosen_thresholds(bench: Bench[RefusalStage], at: Sequence[int]) -> Thresholds:
     """Those that do best on these rows when each model is judged by a head that saw the others alone."""
     rows = [bench.stage.rows[row] for row in at]

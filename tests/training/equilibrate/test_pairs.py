@@ -1,5 +1,7 @@
 """Which answers are chosen over which."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +48,7 @@ def test_the_more_helpful_answer_is_chosen_whatever_its_safety() -> None:
 
 
 def test_answers_that_are_alike_make_no_pair_and_their_prompt_is_told() -> None:
-    found = make_pairs({"p": [REFUSAL], "q": [UNSAFE, UNSAFE]}, PairPlan(order="safety"))
+    found = make_pairs({"p": [REFUSAL], "q": [UNSAFE, UNSAFE]}, PairPlan(order="safety", borrow=False))
     assert found.pairs == ()
     assert found.without == ("p", "q")
 
@@ -89,16 +91,25 @@ def test_a_benign_prompt_that_was_never_refused_borrows_a_refusal() -> None:
     assert make_pairs({"benign": [ENGAGED]}, PairPlan()).pairs == ()
 
 
+def test_plain_safety_tuning_borrows_a_refusal_where_no_answer_refuses() -> None:
+    said = {"p": [UNSAFE, ENGAGED], "q": [REFUSAL, UNSAFE]}
+    plain = PairPlan(order="safety", per_prompt=1)
+    assert [pair.chosen for pair in make_pairs(said, plain).pairs] == ["no", "no"]
+    own = make_pairs(said, replace(plain, borrow=False)).pairs
+    assert [pair.chosen for pair in own] == ["with care", "no"]
+
+
 @given(SAID, st.sampled_from(["equilibrate", "safety", "helpfulness"]), st.integers(1, 3))
 def test_pairs_hold_their_order_and_do_not_depend_on_that_of_the_answers(
     said: list[Candidate], order: str, per_prompt: int
 ) -> None:
     distinct = list({each.answer: each for each in said}.values())
-    plan = PairPlan(order=order, per_prompt=per_prompt)  # type: ignore[arg-type]
+    plan = PairPlan(order=order, per_prompt=per_prompt, borrow=False)  # type: ignore[arg-type]
     pairs = make_pairs({"p": distinct}, plan).pairs
-    assert pairs == make_pairs({"p": distinct[::-1], "q": [UNSAFE]}, plan).pairs
+    assert pairs == make_pairs({"p": distinct[::-1], "q": [REFUSAL]}, plan).pairs
     assert len(pairs) <= per_prompt
     known = {each.answer: each for each in distinct}
+    assert known.keys() >= {said for pair in pairs for said in (pair.chosen, pair.rejected)}
     for pair in pairs:
         chosen, rejected = known[pair.chosen], known[pair.rejected]
         if order == "equilibrate":

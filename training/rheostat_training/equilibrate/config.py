@@ -148,7 +148,7 @@ SETTINGS: Final[Mapping[Method, Mapping[str, Any]]] = {
     "arj": {"fit": {"loss": "arj", "masking": {"rule": "segment"}}, "rewards": {"source": "cost-head"}},
     "bfpo": {"pairs": {"order": "helpfulness", "aim": "bfpo", "alpha": 0.5}, "fit": {"loss": "bfpo", "tau": 0.01}},
     "midpo": {
-        "pairs": {"aim": "margin"},
+        "pairs": {"aim": "margin", "borrow": False},
         "fit": {
             "loss": "dpo",
             "beta": EXPERT.beta,
@@ -160,7 +160,7 @@ SETTINGS: Final[Mapping[Method, Mapping[str, Any]]] = {
             "batch_rows": EXPERT.batch_rows,
         },
     },
-    "safe-patching": {"pairs": {"order": "safety"}},
+    "safe-patching": {"pairs": {"order": "safety", "borrow": False}},
 }
 """What each method's paper says, where a file says nothing else."""
 

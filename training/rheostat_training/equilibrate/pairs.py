@@ -43,9 +43,11 @@ class PairPlan:
     prompt: so harmful prompts teach safety, and benign ones that look risky teach help over refusal. "safety" prefers
     the safer answer, and a refusal to any other: what plain safety tuning does. "helpfulness" prefers the more
     helpful answer. Answers are safe from `safe_from` on; two that differ by less than `gap` in what they are compared
-    by make no pair. A prompt gives `per_prompt` pairs at most. A model seldom refuses what is benign before it was ever
-    made safe: so with `borrow`, in the order "equilibrate", an engaged safe answer that has nothing to be chosen over
-    is chosen over a refusal that another prompt got, one of the shorter half, which say little of their prompts.
+    by make no pair. A prompt gives `per_prompt` pairs at most.
+
+    A model seldom refuses before it was ever made safe. So with `borrow` a refusal that another prompt got, one of the
+    shorter half, which say little of their prompts, stands in for one: in the order "equilibrate" an engaged safe
+    answer that has nothing to be chosen over is chosen over it, in the order "safety" it is chosen where none refuses.
 
     `aim` is "none", "bfpo" (`bfpo_aim`) or "margin", by how much the chosen answer is the better one (MidPO).
     `control_share` of all pairs are preferences under the control text of other dials, and the rest have that of full
@@ -87,7 +89,7 @@ class PairsMade:
 
 def make_pairs(candidates: Mapping[str, Sequence[Candidate]], plan: PairPlan) -> PairsMade:
     """The pairs of every prompt, by its id. Other prompts change those of one only by the refusals that it borrows."""
-    refusals = _short_refusals(candidates, plan) if plan.borrow and plan.order == "equilibrate" else []
+    refusals = _short_refusals(candidates, plan) if plan.borrow else []
     found = {id: _pairs_of(id, said, plan, refusals) for id, said in candidates.items()}
     pairs = tuple(pair for made in found.values() for pair in made)
     return PairsMade(pairs, tuple(id for id, made in found.items() if not made))
@@ -112,6 +114,8 @@ def _pairs_of(prompt_id: str, said: Sequence[Candidate], plan: PairPlan, refusal
     chance = random.Random(f"pairs {plan.seed} {prompt_id}")
     distinct = sorted({each.answer: each for each in said}.values(), key=lambda each: each.answer)
     chance.shuffle(distinct)
+    if plan.order == "safety" and refusals and distinct and not any(each.refuses for each in distinct):
+        distinct.append(chance.choice(refusals))
     ordered = list(_ordered(distinct, plan)) or _borrowing(distinct, plan, refusals, chance)
     found = [_pair(prompt_id, *two, plan) for two in ordered[: plan.per_prompt]]
     return [_under_other_dials(pair, distinct, plan, chance) for pair in found]
@@ -150,7 +154,7 @@ def _borrowing(
     said: Sequence[Candidate], plan: PairPlan, refusals: Sequence[Candidate], chance: random.Random
 ) -> list[tuple[Candidate, Candidate]]:
     """Engaged safe answers, the most helpful first, over refusals of other prompts."""
-    if not refusals:
+    if not refusals or plan.order != "equilibrate":
         return []
     best = sorted((each for each in said if _tier(each, plan) == ENGAGED), key=lambda each: -each.helpfulness)
     return [(chosen, chance.choice(refusals)) for chosen in best[: plan.per_prompt]]
