@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rheostat_training.equilibrate.cli import groups, mix
 from rheostat_training.quiet import quiet_libraries
 from rheostat_training.refusing import refusing
 from rheostat_training.scorer_cli import scorer
@@ -72,6 +73,8 @@ def export(
 
 
 app.command("scorer")(scorer)
+app.add_typer(groups, name="groups")
+app.command("mix")(mix)
 
 
 @app.command("study")
