@@ -8,10 +8,12 @@ from typer.testing import CliRunner, Result
 
 from rheostat_training import cli
 from rheostat_training.equilibrate import labellers
+from rheostat_training.equilibrate.group_judge import JUDGE_SAMPLING
 from rheostat_training.equilibrate.groups import Group, GroupedPrompt
 from rheostat_training.rows import read_rows, write_rows
 from rheostat_training.samplers.server import ServerSampler
 from tests.training.equilibrate.scripted import ScriptedSampler, by_words, grouped, tiny_encoder
+from tests.training.equilibrate.served import serving
 from tests.training.equilibrate.test_blend_prompts import merged
 
 
@@ -99,6 +101,13 @@ def test_a_judge_and_a_blender_are_the_model_that_is_named(tmp_path: Path, monke
         *("--blend", "model", "--model", "demo"),
     )
     assert "MHD: 1 of 1 wanted, 1 of them blended" in told
+
+
+def test_a_server_judges_over_http(tmp_path: Path) -> None:
+    (tmp_path / "asked.jsonl").write_text('{"prompt": "Is vorn powder safe?"}\n{"prompt": "Where is my hat?"}\n')
+    with serving(lambda text: by_words(text, JUDGE_SAMPLING)) as url:
+        asked = ("--by", "judge", "--url", url, "--served-model", "m", "--out", tmp_path / "out")
+        assert "EHD 1, IHD 0, MHD 0, none 1; 0 failed" in done("groups", "label", tmp_path / "asked.jsonl", *asked)
 
 
 def test_a_server_is_asked_by_its_sampler() -> None:
