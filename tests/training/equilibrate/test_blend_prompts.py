@@ -22,6 +22,7 @@ from rheostat_training.equilibrate.group_judge import GroupJudge
 from rheostat_training.equilibrate.groups import Group
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.progress import Progress
+from rheostat_training.prompts import content_key
 from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import Prompt
 from tests.training.equilibrate.scripted import ScriptedSampler, by_words
@@ -106,6 +107,15 @@ def test_equal_blends_are_kept_once(tmp_path: Path) -> None:
     sampler = ScriptedSampler(lambda text, plan: same)
     found = blend_prompts(LlmBlender(sampler), judge(), EXPLICIT, IMPLICIT, 3, tmp_path, progress=QUIET)
     assert len(found.rows) == 1
+    assert found.repeated == found.pairs - 1
+
+
+def test_what_is_known_is_not_blended_again(tmp_path: Path) -> None:
+    known = {content_key(Prompt.user("", "is vorn powder safe in room 0? How do I hurt rival 0?").messages)}
+    blender = LlmBlender(ScriptedSampler(merged))
+    found = blend_prompts(blender, judge(), EXPLICIT, IMPLICIT, 2, tmp_path, known=known, progress=QUIET)
+    assert [row.blended_from for row in found.rows] == [("e1", "i1"), ("e2", "i2")]
+    assert found.repeated == 1
 
 
 def test_a_killed_blending_goes_on_and_ends_as_if_it_never_had_been(tmp_path: Path) -> None:

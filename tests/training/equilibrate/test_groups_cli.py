@@ -95,12 +95,19 @@ def test_a_judge_and_a_blender_are_the_model_that_is_named(tmp_path: Path, monke
     def either(text: str, plan: object) -> str:
         return merged(text, plan) if "First prompt" in text else by_words(text, plan)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(labellers, "sampler_of", lambda *_: ScriptedSampler(either))
+    loaded: list[ScriptedSampler] = []
+
+    def load(*_: object) -> ScriptedSampler:
+        loaded.append(ScriptedSampler(either))
+        return loaded[-1]
+
+    monkeypatch.setattr(labellers, "sampler_of", load)
     told = done(
         *("mix", tmp_path / "g" / "grouped.jsonl", "--out", tmp_path / "m", "--budget", "ehd=1,ihd=1,mhd=1"),
         *("--blend", "model", "--model", "demo"),
     )
     assert "MHD: 1 of 1 wanted, 1 of them blended" in told
+    assert len(loaded) == 1
 
 
 def test_a_server_judges_over_http(tmp_path: Path) -> None:
@@ -112,7 +119,8 @@ def test_a_server_judges_over_http(tmp_path: Path) -> None:
 
 def test_a_server_is_asked_by_its_sampler() -> None:
     asked = labellers.AskedModel(url="http://127.0.0.1:9/v1", served_model="m", seed=3, max_new_tokens=900, tries=5)
-    judge, blender = asked.judge(), asked.blender()
+    sampler = asked.sampler()
+    judge, blender = asked.judge(sampler), asked.blender(sampler)
     assert isinstance(judge.sampler, ServerSampler)
     assert (judge.plan.seed, judge.plan.max_new_tokens, judge.tries) == (3, 900, 5)
     assert (blender.plan.seed, blender.plan.max_new_tokens, blender.tries) == (3, 900, 5)

@@ -1,16 +1,17 @@
 """The mixture: budget, ratios, nested draws, blends for what is missing, and a report of what was short."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rheostat_training.equilibrate.blend_prompts import Blends
+from rheostat_training.equilibrate.budget import Budget, general_wanted
 from rheostat_training.equilibrate.groups import HARMFUL, Group, GroupedPrompt
-from rheostat_training.equilibrate.mix import Budget, MixPlan, general_wanted, make_mixture, write_mixture
-from rheostat_training.prompts import PromptSource, read_prompts
+from rheostat_training.equilibrate.mix import MixPlan, make_mixture, write_mixture
+from rheostat_training.prompts import PromptSource, content_key, read_prompts
 from rheostat_training.rows import Prompt
 from tests.training.equilibrate.scripted import grouped
 
@@ -83,7 +84,10 @@ def test_the_budgets_proportions_are_kept_where_that_is_asked_for() -> None:
 def test_blends_are_asked_for_what_is_missing_and_come_after_the_files_own() -> None:
     asked: list[tuple[int, int, int]] = []
 
-    def make_blends(explicit: Sequence[Prompt], implicit: Sequence[Prompt], count: int) -> Blends:
+    def make_blends(
+        explicit: Sequence[Prompt], implicit: Sequence[Prompt], count: int, known: Collection[str]
+    ) -> Blends:
+        assert content_key(ROWS[0].messages) in known
         asked.append((len(explicit), len(implicit), count))
         rows = [
             GroupedPrompt(f"blend-{n}", Prompt.user("", f"blended {n}").messages, Group.MHD, blended_from=("a", "b"))
@@ -95,7 +99,7 @@ def test_blends_are_asked_for_what_is_missing_and_come_after_the_files_own() -> 
     assert asked == [(60, 40, 5)]
     found = mixture.groups[Group.MHD]
     assert (found.drawn, found.blended, found.short) == (23, 3, 2)
-    assert mixture.facts()["blends"] == {"kept": 3, "pairs": 5, "failed": 1, "weak": 1, "unlabelled": 0}
+    assert mixture.facts()["blends"] == {"kept": 3, "pairs": 5, "failed": 1, "weak": 1, "unlabelled": 0, "repeated": 0}
     assert "MHD: 23 of 25 wanted, 3 of them blended; 23 there, 2 short" in mixture.told()
     make_mixture(ROWS, GENERAL, MixPlan(Budget(10, 3, 20)), make_blends)
     assert len(asked) == 1
@@ -109,6 +113,14 @@ def test_labels_that_are_not_sure_and_equal_prompts_are_left_out_and_counted() -
     assert mixture.left_out["duplicates"] == 1
     assert mixture.left_out["labels not sure enough"] == 4
     assert set(mixture.ratios) == {Group.IHD, Group.MHD}
+
+
+def test_blends_that_a_classifier_is_not_sure_of_are_left_out_and_counted() -> None:
+    blends = [GroupedPrompt(f"b{n}", Prompt.user("", f"b {n}").messages, Group.MHD, sure=n / 4) for n in range(4)]
+    plan = MixPlan(Budget(1, 1, 24), least_sure=0.5)
+    mixture = make_mixture(ROWS, GENERAL, plan, lambda *_: Blends(blends, 4, 0, 0, 0))
+    assert mixture.groups[Group.MHD].drawn == 22
+    assert mixture.left_out["labels not sure enough"] == 2
 
 
 def test_prompts_of_no_risk_are_the_general_ones_where_no_others_are_given() -> None:

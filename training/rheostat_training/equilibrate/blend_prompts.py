@@ -5,8 +5,8 @@ words and the order of the pairs are a reconstruction. A blend is potent here if
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -109,7 +109,8 @@ def read_blend(answer: str) -> str:
 class Blends:
     """Blends in the order of their pairs, and what became of the pairs that were tried.
 
-    `failed` had no blend, `weak` were labelled as another group than MHD, `unlabelled` got no label.
+    `failed` had no blend, `weak` were labelled as another group than MHD, `unlabelled` got no label, and `repeated`
+    say the same as another blend or as a prompt that there was.
     """
 
     rows: Sequence[GroupedPrompt]
@@ -117,6 +118,7 @@ class Blends:
     failed: int
     weak: int
     unlabelled: int
+    repeated: int = 0
 
 
 def pairs_of(explicit: Sequence[Prompt], implicit: Sequence[Prompt]) -> Iterator[Parents]:
@@ -139,28 +141,32 @@ def blend_prompts(
     count: int,
     out: Path,
     *,
+    known: Collection[str] = (),
     progress: Progress,
 ) -> Blends:
     """At most `count` potent blends; fewer where PAIRS_A_BLEND · count pairs, or all that there are, give no more.
 
     The pairs are tried in rounds in one order, so that a smaller count keeps the first of what a larger one does,
-    where a blender and a labeller say the same of the same. Each round is a folder in `out` that survives a kill.
+    where a blender and a labeller say the same of the same. `known` are the content keys of prompts that are
+    not to be made again. Each round is a folder in `out` that survives a kill.
 
     Raises:
         AnotherRun: `out` holds blends of other prompts, or by another blender or labeller.
     """
-    asked = [blender.identity(), labeller.identity(), rows_digest([*explicit, *implicit]), count]
-    claim(out, {"stage": "blend", "asked": asked})
+    by = {"blender": blender.identity(), "labeller": labeller.identity(), "count": count}
+    asked = {"pairs": rows_digest([*explicit, *implicit]), "known": rows_digest(sorted(known))}
+    claim(out, {"stage": "blend", **by, **asked})
     waiting = pairs_of(explicit, implicit)
     found = Blends([], 0, 0, 0, 0)
     for number in range(PAIRS_A_BLEND):
-        wanted = count - len(found.rows)
+        wanted = max(0, count - len(found.rows))
         left = PAIRS_A_BLEND * count - found.pairs
         pairs = [pair for _, pair in zip(range(min(_round(wanted, number), left)), waiting, strict=False)]
         if not wanted or not pairs:
             break
-        found = _with(found, _one_round(blender, labeller, pairs, out / f"round-{number}", progress), count)
-    return found
+        more = _one_round(blender, labeller, pairs, out / f"round-{number}", progress)
+        found = _with(found, more, known)
+    return replace(found, rows=found.rows[:count])
 
 
 def _round(wanted: int, number: int) -> int:
@@ -184,14 +190,17 @@ def _one_round(
     return Blends(rows, len(pairs), len(pairs) - len(there), weak, len(there) - len(labels))
 
 
-def _with(before: Blends, more: Blends, count: int) -> Blends:
-    """Both together; of equal blends the first is kept, and no more than `count`."""
-    rows = {content_key(row.messages): row for row in reversed([*before.rows, *more.rows])}
-    kept = [row for row in (*before.rows, *more.rows) if rows[content_key(row.messages)] is row][:count]
+def _with(before: Blends, more: Blends, known: Collection[str]) -> Blends:
+    """Both together, less the new ones that say what is known or was blended before."""
+    rows = {content_key(row.messages): row for row in before.rows}
+    for row in more.rows:
+        if (key := content_key(row.messages)) not in known:
+            rows.setdefault(key, row)
     return Blends(
-        kept,
+        list(rows.values()),
         before.pairs + more.pairs,
         before.failed + more.failed,
         before.weak + more.weak,
         before.unlabelled + more.unlabelled,
+        before.repeated + len(before.rows) + len(more.rows) - len(rows),
     )

@@ -74,7 +74,7 @@ def label(
 
     with refusing():
         asked = AskedModel(model, vllm, url, served_model, key_variable, device.value, tries, max_new_tokens, seed)
-        labeller = labeller_of(by, classifier, asked)
+        labeller = labeller_of(by, classifier, asked, asked.sampler)
         read = read_prompts(PromptSource(prompts, column=column, count=count, seed=seed))
         typer.echo(read.summary())
         left_out = {"bad rows": len(read.bad), "duplicates": read.duplicates}
@@ -119,8 +119,9 @@ def mix(
     Blends are made by the model that the options name, and kept where what `--by` names finds them mixed.
     """
     quiet_libraries()
+    from rheostat_training.equilibrate.budget import PAPER_TOTAL, Budget
     from rheostat_training.equilibrate.labellers import AskedModel
-    from rheostat_training.equilibrate.mix import PAPER_TOTAL, Budget, MixPlan
+    from rheostat_training.equilibrate.mix import MixPlan
     from rheostat_training.equilibrate.mix_files import Blending, mix_files
 
     with refusing():

@@ -52,30 +52,28 @@ class AskedModel:
             served_model=self.served_model,
             key_variable=self.key_variable,
         )
-        materials = Materials(RunConfig(base=base, generate=asked), say=lambda line: None)
+        materials = Materials(RunConfig(base=base), say=lambda line: None)
         return sampler_of(asked, base, lambda: materials.base)
 
-    def judge(self) -> GroupJudge:
-        plan = replace(JUDGE_SAMPLING, seed=self.seed, **self._room())
-        return GroupJudge(self.sampler(), plan, self.tries)
+    def judge(self, sampler: Sampler) -> GroupJudge:
+        return GroupJudge(sampler, replace(JUDGE_SAMPLING, seed=self.seed, **self._room()), self.tries)
 
-    def blender(self) -> LlmBlender:
-        plan = replace(BLEND_SAMPLING, seed=self.seed, **self._room())
-        return LlmBlender(self.sampler(), plan, self.tries)
+    def blender(self, sampler: Sampler) -> LlmBlender:
+        return LlmBlender(sampler, replace(BLEND_SAMPLING, seed=self.seed, **self._room()), self.tries)
 
     def _room(self) -> dict[str, int]:
         return {} if self.max_new_tokens is None else {"max_new_tokens": self.max_new_tokens}
 
 
-def labeller_of(by: By, classifier: Path | None, asked: AskedModel) -> Labeller:
-    """What tells the groups.
+def labeller_of(by: By, classifier: Path | None, asked: AskedModel, sampler: Callable[[], Sampler]) -> Labeller:
+    """What tells the groups; `sampler` gives that of the model, where one is to judge.
 
     Raises:
         BadConfig: it needs a folder or a model that is not given.
         ValueError: the folder holds no classifier of ours.
     """
     if by is By.JUDGE:
-        return asked.judge()
+        return asked.judge(sampler())
     if by is By.DEMO_ORACLE:
         return KnownGroups(_demo_group(), ORACLE)
     if classifier is None:
@@ -83,10 +81,10 @@ def labeller_of(by: By, classifier: Path | None, asked: AskedModel) -> Labeller:
     return GroupClassifier.load(classifier, device="cpu" if asked.device == "auto" else asked.device)
 
 
-def blender_of(by: BlendBy, asked: AskedModel) -> Blender:
-    """What blends prompts."""
+def blender_of(by: BlendBy, asked: AskedModel, sampler: Callable[[], Sampler]) -> Blender:
+    """What blends prompts; `sampler` gives that of the model, where one is to blend."""
     if by is BlendBy.MODEL:
-        return asked.blender()
+        return asked.blender(sampler())
     from rheostat_training.demo.blending import DemoBlender
 
     return DemoBlender()

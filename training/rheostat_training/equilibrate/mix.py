@@ -1,88 +1,28 @@
 """Draws FDC's training mixture: so many prompts of each group, general ones by ratio, and what was short.
 
-Source of the budget and of the ratios: arXiv 2502.11555. Read `make_mixture` first.
+Read `make_mixture` first.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from rheostat_training.equilibrate.blend_prompts import Blends
+from rheostat_training.equilibrate.budget import GENERAL_A_PROMPT, Budget, Ratio, general_wanted
 from rheostat_training.equilibrate.groups import HARMFUL, Group, GroupedPrompt
-from rheostat_training.limits import STRICT, a_seed, at_least, refuse, where
+from rheostat_training.limits import STRICT, a_seed, refuse, where
 from rheostat_training.prompts import content_key
 from rheostat_training.resume import write_json
 from rheostat_training.rows import Prompt, write_rows
-
-PAPER_PARTS: Final[Mapping[Group, int]] = {Group.EHD: 10, Group.IHD: 3, Group.MHD: 1}
-PAPER_TOTAL: Final = 14_000
-GENERAL_A_PROMPT: Final[Mapping[Group, tuple[int, int]]] = {
-    Group.EHD: (20, 30),
-    Group.IHD: (50, 100),
-    Group.MHD: (100, 200),
-}
-"""How many general prompts there are to be for each prompt of a group, the fewest and the most."""
 
 MIXTURE_FILE: Final = "mixture.jsonl"
 MIX_REPORT_FILE: Final = "report.json"
 WRITTEN: Final = (MIXTURE_FILE, MIX_REPORT_FILE)
 
-MakeBlends = Callable[[Sequence[Prompt], Sequence[Prompt], int], Blends]
-"""Blends of explicit and implicit prompts, at most so many."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How many prompts of each harmful group a mixture is to have."""
-
-    __pydantic_config__ = STRICT
-
-    ehd: int
-    ihd: int
-    mhd: int
-
-    def __post_init__(self) -> None:
-        refuse(
-            at_least(self, 0, "ehd", "ihd", "mhd"),
-            where(not self.ehd + self.ihd + self.mhd, "the budget is 0 of every group; one must be above 0"),
-        )
-
-    @classmethod
-    def paper(cls, total: int = PAPER_TOTAL) -> "Budget":
-        """`total` prompts in the paper's 10 : 3 : 1, what is left of the division going to the larger remainders.
-
-        Raises:
-            ValueError: the total is below 1.
-        """
-        if total < 1:
-            raise ValueError(f"safety is {total}; it must be at least 1")
-        parts = sum(PAPER_PARTS.values())
-        counts = {group: total * part // parts for group, part in PAPER_PARTS.items()}
-        by_remainder = sorted(PAPER_PARTS, key=lambda group: -(total * PAPER_PARTS[group] % parts))
-        for group in by_remainder[: total - sum(counts.values())]:
-            counts[group] += 1
-        return cls(counts[Group.EHD], counts[Group.IHD], counts[Group.MHD])
-
-    @classmethod
-    def parse(cls, text: str) -> "Budget":
-        """A budget written as "ehd=10000,ihd=3000,mhd=1000"; a group that is not named gets 0.
-
-        Raises:
-            ValueError: it is not of this form.
-        """
-        found: dict[str, int] = {}
-        for part in text.split(","):
-            name, _, count = (word.strip() for word in part.partition("="))
-            if name.lower() not in ("ehd", "ihd", "mhd") or not count.isdecimal() or name.lower() in found:
-                raise ValueError(f"budget is {text!r}; it must be like ehd=10000,ihd=3000,mhd=1000, each group once")
-            found[name.lower()] = int(count)
-        return cls(found.get("ehd", 0), found.get("ihd", 0), found.get("mhd", 0))
-
-    @property
-    def counts(self) -> dict[Group, int]:
-        return {Group.EHD: self.ehd, Group.IHD: self.ihd, Group.MHD: self.mhd}
+MakeBlends = Callable[[Sequence[Prompt], Sequence[Prompt], int, Collection[str]], Blends]
+"""Blends of explicit and implicit prompts, at most so many, none of which has one of these content keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +63,6 @@ class Drawn:
     @property
     def short(self) -> int:
         return self.wanted - self.drawn
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """General prompts for each prompt of a group, beside the fewest and the most that the paper has."""
-
-    value: float
-    fewest: int
-    most: int
-
-    @property
-    def is_kept(self) -> bool:
-        return self.fewest <= self.value <= self.most
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +124,9 @@ def make_mixture(
     """
     pools, left_out = _pools(grouped, plan)
     blends = _blended(pools, plan, make_blends)
-    there = {group: [*pools[group], *(blends.rows if blends and group is Group.MHD else ())] for group in HARMFUL}
+    potent = [row for row in blends.rows if _is_sure(row, plan)] if blends else []
+    left_out["labels not sure enough"] += len(blends.rows) - len(potent) if blends else 0
+    there = {group: [*pools[group], *(potent if group is Group.MHD else ())] for group in HARMFUL}
     counts = _counts(plan, {group: len(rows) for group, rows in there.items()})
     taken = {group: there[group][: counts[group]] for group in HARMFUL}
     groups = {
@@ -217,19 +146,6 @@ def make_mixture(
     return Mixture(rows, groups, Drawn(wanted, len(others), len(chosen)), left_out, blends)
 
 
-def general_wanted(drawn: Mapping[Group, int]) -> int:
-    """The fewest general prompts that every group's ratio allows; where none does, the most that exceed no ratio.
-
-    For the paper's budget the three ratios meet in one number, 200,000.
-    """
-    of = {group: count for group, count in drawn.items() if count}
-    if not of:
-        return 0
-    fewest = max(GENERAL_A_PROMPT[group][0] * count for group, count in of.items())
-    most = min(GENERAL_A_PROMPT[group][1] * count for group, count in of.items())
-    return min(fewest, most)
-
-
 def write_mixture(mixture: Mixture, plan: MixPlan, out: Path) -> Path:
     """Writes `out/mixture.jsonl`, a prompt file, and `out/report.json` with the plan beside what came of it."""
     write_json(out / MIX_REPORT_FILE, {"plan": asdict(plan), **mixture.facts()})
@@ -247,12 +163,16 @@ def _pools(grouped: Iterable[GroupedPrompt], plan: MixPlan) -> tuple[dict[Group,
             raise ValueError(f"id {row.id!r} is that of two different prompts; ids must be unique over all files")
         if key in by_key:
             left_out["duplicates"] += 1
-        elif row.sure is not None and row.sure < plan.least_sure:
+        elif not _is_sure(row, plan):
             left_out["labels not sure enough"] += 1
         else:
             by_key[key] = row
     ranked = _ranked(by_key.values(), plan.seed)
     return {group: [row for row in ranked if row.group is group] for group in Group}, left_out
+
+
+def _is_sure(row: GroupedPrompt, plan: MixPlan) -> bool:
+    return row.sure is None or row.sure >= plan.least_sure
 
 
 def _blended(
@@ -262,7 +182,8 @@ def _blended(
     if make_blends is None or missing <= 0:
         return None
     explicit, implicit = ([row.prompt for row in pools[group]] for group in (Group.EHD, Group.IHD))
-    return make_blends(explicit, implicit, missing)
+    known = {content_key(row.messages) for rows in pools.values() for row in rows}
+    return make_blends(explicit, implicit, missing, known)
 
 
 def _counts(plan: MixPlan, there: Mapping[Group, int]) -> dict[Group, int]:
@@ -304,4 +225,5 @@ def _blend_facts(blends: Blends) -> dict[str, int]:
         "failed": blends.failed,
         "weak": blends.weak,
         "unlabelled": blends.unlabelled,
+        "repeated": blends.repeated,
     }

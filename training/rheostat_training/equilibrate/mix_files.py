@@ -1,8 +1,8 @@
 """A mixture from files into a folder: reads what was labelled, has blends made where they are asked for, writes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -30,12 +30,20 @@ class Blending:
     asked: AskedModel
 
     def blends(
-        self, explicit: Sequence[Prompt], implicit: Sequence[Prompt], count: int, out: Path, progress: Progress
+        self,
+        explicit: Sequence[Prompt],
+        implicit: Sequence[Prompt],
+        count: int,
+        known: Collection[str],
+        *,
+        out: Path,
+        progress: Progress,
     ) -> Blends:
-        labeller = labeller_of(self.label_by, self.classifier, self.asked)
-        return blend_prompts(
-            blender_of(self.blend_by, self.asked), labeller, explicit, implicit, count, out, progress=progress
-        )
+        """See `blend_prompts.blend_prompts`; a model that blends and judges is loaded once."""
+        sampler = cache(self.asked.sampler)
+        labeller = labeller_of(self.label_by, self.classifier, self.asked, sampler)
+        blender = blender_of(self.blend_by, self.asked, sampler)
+        return blend_prompts(blender, labeller, explicit, implicit, count, out, known=known, progress=progress)
 
 
 def mix_files(
@@ -69,7 +77,7 @@ def mix_files(
                 "plan": plan_facts(plan),
                 "grouped": rows_digest(rows),
                 "general": rows_digest(others.values()) if others is not None else None,
-                "blending": repr(blending),
+                "blending": blending and [blending.blend_by, blending.label_by],
             },
         )
         shown = progress or Progress.auto()
