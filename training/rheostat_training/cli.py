@@ -8,6 +8,7 @@ import typer
 
 from rheostat_training.equilibrate.cli import equilibrate, masks
 from rheostat_training.equilibrate.cli import study as study_equilibrate
+from rheostat_training.equilibrate.groups_cli import groups, mix
 from rheostat_training.quiet import quiet_libraries
 from rheostat_training.refusing import refusing
 from rheostat_training.scorer_cli import scorer
@@ -74,6 +75,8 @@ def export(
 
 
 app.command("scorer")(scorer)
+app.add_typer(groups, name="groups")
+app.command("mix")(mix)
 app.command("equilibrate")(equilibrate)
 app.command("masks")(masks)
 app.command("study-equilibrate")(study_equilibrate)
