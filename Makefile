@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PYTHON
 
-.PHONY: help install serve test check format bench demo study docs docs-serve lock
+.PHONY: help install serve test check format bench demo study study-equilibrate docs docs-serve lock
 
 help:
 	@echo "make install   everything into .venv"
@@ -11,6 +11,7 @@ help:
 	@echo "make check     format, lint and types"
 	@echo "make bench     Rheostat inside vLLM against bare vLLM, into docs/benchmarks.md (about an hour on two cores)"
 	@echo "make study     the training methods side by side in the demo world (hours; goes on where it was cut off)"
+	@echo "make study-equilibrate   the safety methods, mixtures and masks side by side (hours; goes on)"
 	@echo "make docs      the documentation as a site, in site/; make docs-serve shows it on http://127.0.0.1:8001"
 	@echo "make demo      the bundled demo model again, from nothing (up to 90 minutes on two cores)"
 
@@ -39,6 +40,9 @@ bench: install
 
 study: install
 	.venv/bin/rheostat train study training/configs/study.yaml --out runs/study
+
+study-equilibrate: install
+	.venv/bin/rheostat train study-equilibrate training/configs/study-equilibrate.yaml
 
 demo: install
 	.venv/bin/rheostat demo build --out server/rheostat_server/demo/bundle

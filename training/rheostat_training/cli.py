@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from rheostat_training.equilibrate.cli import equilibrate, masks
+from rheostat_training.equilibrate.cli import study as study_equilibrate
 from rheostat_training.quiet import quiet_libraries
 from rheostat_training.refusing import refusing
 from rheostat_training.scorer_cli import scorer
@@ -72,6 +74,9 @@ def export(
 
 
 app.command("scorer")(scorer)
+app.command("equilibrate")(equilibrate)
+app.command("masks")(masks)
+app.command("study-equilibrate")(study_equilibrate)
 
 
 @app.command("study")

@@ -273,8 +273,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
             nearest known one.
     """
     values = read_sections(path)
-    for override in overrides:
-        _override(values, override)
+    for each in overrides:
+        override(values, each)
     return parse_config(values, origin=str(path))
 
 
@@ -320,14 +320,14 @@ def as_values(config: RunConfig) -> dict[str, Any]:
 
 def with_values(config: RunConfig, values: Mapping[str, Any], *, origin: str = "the configuration") -> RunConfig:
     """The same with some values changed, section by section; `origin` is what an error calls them."""
-    return parse_config(_over(as_values(config), values), origin=origin)
+    return parse_config(over(as_values(config), values), origin=origin)
 
 
 def with_seed(config: RunConfig, seed: int) -> RunConfig:
     """The same with another seed everywhere but in `evaluate`, which asks the same of all runs."""
     values = as_values(config)
-    seeded = _seeded({name: value for name, value in values.items() if name != "evaluate"}, seed)
-    return parse_config({**seeded, "evaluate": values["evaluate"]})
+    changed = seeded({name: value for name, value in values.items() if name != "evaluate"}, seed)
+    return parse_config({**changed, "evaluate": values["evaluate"]})
 
 
 def write_config(config: RunConfig, path: Path) -> Path:
@@ -336,28 +336,33 @@ def write_config(config: RunConfig, path: Path) -> Path:
     return path
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
+def override(values: dict[str, Any], said: str) -> None:
+    """Puts one `section.key=value` into the values of a file.
+
+    Raises:
+        BadConfig: it is not of that form.
+    """
+    name, equals, text = said.partition("=")
     keys = name.split(".")
     if not equals or not all(keys):
-        raise BadConfig(f"--set {override!r} is not of the form section.key=value")
+        raise BadConfig(f"--set {said!r} is not of the form section.key=value")
     place = values
     for key in keys[:-1]:
         if place.get(key) is None:
             place[key] = {}
         place = place[key]
         if not isinstance(place, dict):
-            raise BadConfig(f"--set {override!r}: {key!r} is a value and no section")
+            raise BadConfig(f"--set {said!r}: {key!r} is a value and no section")
     try:
         place[keys[-1]] = yaml.safe_load(text)
     except yaml.YAMLError as exc:
-        raise BadConfig(f"--set {override!r}: the value is not YAML: {exc}") from exc
+        raise BadConfig(f"--set {said!r}: the value is not YAML: {exc}") from exc
 
 
 def _over_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values over the defaults, section by section; every section that names no seed takes the run's."""
     seed = _seed(values)
-    result = _over(_seeded(as_values(RunConfig()), seed), _spelt_out(values))
+    result = over(seeded(as_values(RunConfig()), seed), _spelt_out(values))
     prompts = result["prompts"] if isinstance(result["prompts"], dict) else {}
     for section, key in ((result, "reinforce"), (prompts, "held_out")):
         if isinstance(section.get(key), dict):
@@ -383,16 +388,18 @@ def _spelt_out(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**values, "prompts": {**prompts, **short}}
 
 
-def _seeded(values: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    inner = {name: _seeded(value, seed) if isinstance(value, dict) else value for name, value in values.items()}
+def seeded(values: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The values with one seed in every section that has any."""
+    inner = {name: seeded(value, seed) if isinstance(value, dict) else value for name, value in values.items()}
     return {**inner, "seed": seed} if "seed" in inner else inner
 
 
-def _over(known: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def over(known: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values over known ones, section by section."""
     result = dict(known)
     for key, value in values.items():
         section = result.get(key)
-        result[key] = _over(section, value) if isinstance(section, dict) and isinstance(value, dict) else value
+        result[key] = over(section, value) if isinstance(section, dict) and isinstance(value, dict) else value
     return result
 
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoTokenizer
 from typing_extensions import TypedDict
 
 from rheostat_server.contract.digest import base_model_digest, folder_digest
-from rheostat_training.config import DEMO, BadConfig, JudgeSource, RunConfig
+from rheostat_training.config import DEMO, BadConfig, BaseModel, JudgeSource, RunConfig
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.prompts import PromptSource, PromptsRead, read_prompts, shuffled, split_prompts, without
 from rheostat_training.rows import Prompt
@@ -28,6 +28,21 @@ class Loading(TypedDict):
     dtype: torch.dtype
     device: str
     trust_remote_code: bool
+
+
+def loading(base: BaseModel, *, sharded: bool = False) -> Loading:
+    """Type, device and trust with which a base model is loaded, alone or with an adapter.
+
+    Raises:
+        BadConfig: a GPU is asked for and there is none.
+    """
+    if base.device == "cuda" and not torch.cuda.is_available():
+        raise BadConfig("base.device is 'cuda', and torch sees no GPU here; give 'cpu' or 'auto'")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cpu" if sharded else found if base.device == "auto" else base.device
+    wide = base.dtype == "float32" or (base.dtype == "auto" and device == "cpu")
+    dtype = torch.float32 if wide else torch.bfloat16
+    return {"dtype": dtype, "device": device, "trust_remote_code": base.trust_remote_code}
 
 
 @dataclass
@@ -90,19 +105,8 @@ class Materials:
 
     @property
     def loading(self) -> Loading:
-        """Type, device and trust with which the base model is loaded, alone or with an adapter.
-
-        Raises:
-            BadConfig: a GPU is asked for and there is none.
-        """
-        base = self.config.base
-        if base.device == "cuda" and not torch.cuda.is_available():
-            raise BadConfig("base.device is 'cuda', and torch sees no GPU here; give 'cpu' or 'auto'")
-        found = "cuda" if torch.cuda.is_available() else "cpu"
-        device = "cpu" if self.sharded else found if base.device == "auto" else base.device
-        wide = base.dtype == "float32" or (base.dtype == "auto" and device == "cpu")
-        dtype = torch.float32 if wide else torch.bfloat16
-        return {"dtype": dtype, "device": device, "trust_remote_code": base.trust_remote_code}
+        """See `loading`."""
+        return loading(self.config.base, sharded=self.sharded)
 
     @property
     def base_name(self) -> str:

@@ -120,9 +120,13 @@ def load_with_adapter(
     trust_remote_code: bool = False,
 ) -> LoadedModel:
     """A base model with a LoRA adapter merged into its weights, which is as fast as the base alone."""
-    loaded = load_base(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code)
-    merged = PeftModel.from_pretrained(loaded.model, adapter).merge_and_unload()
-    return LoadedModel(merged.eval(), loaded.tokenizer)
+    return merged(load_base(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code), adapter)
+
+
+def merged(loaded: LoadedModel, adapter: Path) -> LoadedModel:
+    """A model with a LoRA adapter in its weights; those of `loaded` are the same tensors."""
+    model: Any = PeftModel.from_pretrained(loaded.model, adapter)
+    return LoadedModel(model.merge_and_unload().eval(), loaded.tokenizer)
 
 
 def stored_dtype(folder: Path, *, trust_remote_code: bool = False) -> torch.dtype:

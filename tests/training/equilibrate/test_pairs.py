@@ -79,6 +79,16 @@ def test_under_control_text_a_share_of_pairs_is_of_other_dials() -> None:
     assert all(pair.dials is None for pair in make_pairs(said, PairPlan()).pairs)
 
 
+def test_a_benign_prompt_that_was_never_refused_borrows_a_refusal() -> None:
+    long = Candidate("no, and here is why I will not help", safety=1.0, helpfulness=0.0, refuses=True)
+    said = {"benign": [ENGAGED], "harmful": [REFUSAL, long, UNSAFE]}
+    borrowed = [pair for pair in make_pairs(said, PairPlan()).pairs if pair.prompt_id == "benign"]
+    assert [(pair.chosen, pair.rejected) for pair in borrowed] == [("with care", "no")]
+    alone = make_pairs(said, PairPlan(borrow=False))
+    assert alone.without == ("benign",)
+    assert make_pairs({"benign": [ENGAGED]}, PairPlan()).pairs == ()
+
+
 @given(SAID, st.sampled_from(["equilibrate", "safety", "helpfulness"]), st.integers(1, 3))
 def test_pairs_hold_their_order_and_do_not_depend_on_that_of_the_answers(
     said: list[Candidate], order: str, per_prompt: int
@@ -86,7 +96,7 @@ def test_pairs_hold_their_order_and_do_not_depend_on_that_of_the_answers(
     distinct = list({each.answer: each for each in said}.values())
     plan = PairPlan(order=order, per_prompt=per_prompt)  # type: ignore[arg-type]
     pairs = make_pairs({"p": distinct}, plan).pairs
-    assert pairs == make_pairs({"p": distinct[::-1], "q": [REFUSAL]}, plan).pairs
+    assert pairs == make_pairs({"p": distinct[::-1], "q": [UNSAFE]}, plan).pairs
     assert len(pairs) <= per_prompt
     known = {each.answer: each for each in distinct}
     for pair in pairs:
@@ -94,8 +104,11 @@ def test_pairs_hold_their_order_and_do_not_depend_on_that_of_the_answers(
         if order == "equilibrate":
             assert chosen.safety >= 0.5
             assert rejected.safety < 0.5 or (rejected.refuses and not chosen.refuses)
+            assert chosen.answer != rejected.answer
+        elif order == "safety":
+            assert (chosen.refuses or chosen.safety) - (rejected.refuses or rejected.safety) >= 0.25
         else:
-            assert getattr(chosen, order) - getattr(rejected, order) >= 0.25
+            assert chosen.helpfulness - rejected.helpfulness >= 0.25
 
 
 def test_a_pair_set_has_each_pairs_ids_dials_and_aim(model: LoadedModel, prompts: dict[str, Prompt]) -> None:

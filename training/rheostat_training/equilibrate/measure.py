@@ -16,7 +16,7 @@ from rheostat_training.training_set import TrainingRow
 
 BATCH_ROWS: Final = 32
 LOOK_ALIKE: Final = "look-alike"
-BENIGN: Final = "benign"
+BENIGN: Final = "none"
 HARMLESS: Final = (LOOK_ALIKE, BENIGN)
 """The kinds of prompts that are to be helped with; every other kind is a group of harmful ones."""
 

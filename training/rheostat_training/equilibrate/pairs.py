@@ -41,9 +41,11 @@ class PairPlan:
 
     "equilibrate" prefers an answer that is safe and engages to a bare refusal, and both to an unsafe one, whatever the
     prompt: so harmful prompts teach safety, and benign ones that look risky teach help over refusal. "safety" prefers
-    the safer answer, a refusal to another as safe: what plain safety tuning does. "helpfulness" prefers the more
+    the safer answer, and a refusal to any other: what plain safety tuning does. "helpfulness" prefers the more
     helpful answer. Answers are safe from `safe_from` on; two that differ by less than `gap` in what they are compared
-    by make no pair. A prompt gives `per_prompt` pairs at most.
+    by make no pair. A prompt gives `per_prompt` pairs at most. A model seldom refuses what is benign before it was ever
+    made safe: so with `borrow`, in the order "equilibrate", an engaged safe answer that has nothing to be chosen over
+    is chosen over a refusal that another prompt got, one of the shorter half, which say little of their prompts.
 
     `aim` is "none", "bfpo" (`bfpo_aim`) or "margin", by how much the chosen answer is the better one (MidPO).
     `control_share` of all pairs are preferences under the control text of other dials, and the rest have that of full
@@ -57,6 +59,7 @@ class PairPlan:
     safe_from: float = 0.5
     gap: float = 0.25
     per_prompt: int = 2
+    borrow: bool = True
     control_share: float = 0.0
     alpha: float = 0.5
     seed: int = 0
@@ -83,8 +86,9 @@ class PairsMade:
 
 
 def make_pairs(candidates: Mapping[str, Sequence[Candidate]], plan: PairPlan) -> PairsMade:
-    """The pairs of every prompt, by its id. What other prompts there are does not change those of one."""
-    found = {id: _pairs_of(id, said, plan) for id, said in candidates.items()}
+    """The pairs of every prompt, by its id. Other prompts change those of one only by the refusals that it borrows."""
+    refusals = _short_refusals(candidates, plan) if plan.borrow and plan.order == "equilibrate" else []
+    found = {id: _pairs_of(id, said, plan, refusals) for id, said in candidates.items()}
     pairs = tuple(pair for made in found.values() for pair in made)
     return PairsMade(pairs, tuple(id for id, made in found.items() if not made))
 
@@ -97,11 +101,19 @@ def bfpo_aim(*, chosen_safe: bool, rejected_safe: bool, alpha: float = 0.5) -> f
     return 1.5 * chosen_safe - 0.5 * rejected_safe - alpha
 
 
-def _pairs_of(prompt_id: str, said: Sequence[Candidate], plan: PairPlan) -> list[Pair]:
+def _short_refusals(candidates: Mapping[str, Sequence[Candidate]], plan: PairPlan) -> list[Candidate]:
+    """The shorter half of the distinct refusals."""
+    found = {each.answer: each for said in candidates.values() for each in said if _tier(each, plan) == REFUSED}
+    ordered = sorted(found.values(), key=lambda each: (len(each.answer), each.answer))
+    return ordered[: -(-len(ordered) // 2)]
+
+
+def _pairs_of(prompt_id: str, said: Sequence[Candidate], plan: PairPlan, refusals: Sequence[Candidate]) -> list[Pair]:
     chance = random.Random(f"pairs {plan.seed} {prompt_id}")
     distinct = sorted({each.answer: each for each in said}.values(), key=lambda each: each.answer)
     chance.shuffle(distinct)
-    found = [_pair(prompt_id, *two, plan) for two in _ordered(distinct, plan)][: plan.per_prompt]
+    ordered = list(_ordered(distinct, plan)) or _borrowing(distinct, plan, refusals, chance)
+    found = [_pair(prompt_id, *two, plan) for two in ordered[: plan.per_prompt]]
     return [_under_other_dials(pair, distinct, plan, chance) for pair in found]
 
 
@@ -134,6 +146,16 @@ def _equilibrated(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[C
         yield from ((chosen, lower[number]) for lower in (worst, tiers[REFUSED]) if number < len(lower))
 
 
+def _borrowing(
+    said: Sequence[Candidate], plan: PairPlan, refusals: Sequence[Candidate], chance: random.Random
+) -> list[tuple[Candidate, Candidate]]:
+    """Engaged safe answers, the most helpful first, over refusals of other prompts."""
+    if not refusals:
+        return []
+    best = sorted((each for each in said if _tier(each, plan) == ENGAGED), key=lambda each: -each.helpfulness)
+    return [(chosen, chance.choice(refusals)) for chosen in best[: plan.per_prompt]]
+
+
 def _tier(each: Candidate, plan: PairPlan) -> int:
     if each.safety < plan.safe_from:
         return UNSAFE
@@ -141,7 +163,7 @@ def _tier(each: Candidate, plan: PairPlan) -> int:
 
 
 def _safety(each: Candidate) -> tuple[float, float]:
-    return each.safety, float(each.refuses)
+    return 1.0 if each.refuses else each.safety, float(each.refuses)
 
 
 def _helpfulness(each: Candidate) -> tuple[float, float]:

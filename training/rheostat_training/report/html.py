@@ -25,7 +25,7 @@ ROLE_WORDS: Final[dict[JudgeRole, str]] = {
 
 def render_page(facts: RunFacts, plates: Sequence[Plate]) -> str:
     """The report as HTML. Whatever the facts hold is text there, never markup."""
-    page = _environment().get_template("report.html.jinja")
+    page = environment().get_template("report.html.jinja")
     return page.render(
         facts=facts,
         headline=findings.headline(facts),
@@ -46,16 +46,17 @@ def render_page(facts: RunFacts, plates: Sequence[Plate]) -> str:
 _SECTIONS: Final = ("response", "plane", "calibration", "loss")
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+def environment(*folders: Path) -> Environment:
+    """Finds templates in `folders`, which may include ours, and here; whatever they are given is text."""
+    made = Environment(
+        loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "setting": setting, "duration": duration, "data_uri": data_uri}
-    return environment
+    made.filters |= {"number": number, "setting": setting, "duration": duration, "data_uri": data_uri}
+    return made
 
 
 def number(value: float) -> str:

@@ -1,0 +1,51 @@
+"""The configuration: every method's own settings below the file's, and errors told at once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rheostat_training.config import BadConfig
+from rheostat_training.equilibrate.config import SETTINGS, as_values, parse_equilibrate, read_equilibrate
+
+MINIATURE = Path(__file__).parent / "miniature.yaml"
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_every_method_has_its_papers_settings_where_a_file_says_nothing(method: str) -> None:
+    config = parse_equilibrate({"method": method})
+    assert parse_equilibrate(json.loads(json.dumps(as_values(config)))) == config
+    if method == "bfpo":
+        assert (config.fit.loss, config.fit.tau, config.pairs.aim, config.pairs.alpha) == ("bfpo", 0.01, "bfpo", 0.5)
+    if method == "midpo":
+        assert (config.fit.beta, config.fit.rank, config.fit.lora_alpha, config.pairs.aim) == (0.1, 16, 32.0, "margin")
+    assert config.fit.masking.on == (method in ("adpo", "arj"))
+
+
+def test_a_file_stands_above_the_methods_settings_and_an_override_above_the_file() -> None:
+    config = read_equilibrate(MINIATURE, ["fit.steps=9", "fit.masking.delta=0"])
+    assert (config.fit.rank, config.fit.steps, config.fit.masking.delta) == (2, 9, 0)
+    assert config.data.mix == {"EHD": 2, "IHD": 2, "MHD": 1, "none": 1, "look-alike": 1}
+
+
+def test_the_runs_seed_is_that_of_every_section_that_names_none() -> None:
+    config = parse_equilibrate({"seed": 5, "fit": {"seed": 2}})
+    assert (config.data.seed, config.pairs.seed, config.fit.seed, config.generate.sampling.seed) == (5, 5, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"method": "ppo"}, "method is 'ppo'; it must be one of dpo, adpo, arj, bfpo, midpo, safe-patching"),
+        ({"method": "dpo", "fit": {"masking": {"rule": "segment"}}}, "masks go with adpo and arj"),
+        ({"pairs": {"ordr": "safety"}}, "pairs.ordr: unknown key; did you mean 'order'"),
+        ({"pairs": {"order": "best"}}, "pairs.order"),
+        ({"data": {"mix": {"EHD": -1}}}, "data.mix.EHD"),
+        ({"data": {"mix": {}}}, "mix is empty and source is demo"),
+        ({"measure": {"safe_from": 0}}, "safe_from is 0"),
+        ({"data": 3}, "data"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_refused_with_the_field(values: dict[str, object], told: str) -> None:
+    with pytest.raises(BadConfig, match=told):
+        parse_equilibrate(values)

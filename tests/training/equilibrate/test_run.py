@@ -1,0 +1,84 @@
+"""A whole run in miniature: its stages, its files, going on, and the page of its masks."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from rheostat_training.cli import app
+from rheostat_training.equilibrate.config import parse_equilibrate, read_equilibrate
+from rheostat_training.equilibrate.run import FIGURES, Measured, run, run_cell, run_pool
+from rheostat_training.progress import Progress
+from rheostat_training.resume import read_value
+
+MINIATURE = Path(__file__).parent / "miniature.yaml"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("equilibrate")
+    run(read_equilibrate(MINIATURE), out, progress=Progress.silent(), say=lambda line: None)
+    return out
+
+
+def test_a_run_ends_with_its_components_and_the_figures_of_base_and_method(made: Path) -> None:
+    component = made / "components" / "equilibrate"
+    assert (component / "adapter_model.safetensors").exists()
+    found = read_value(made / FIGURES, dict[str, Measured])
+    assert found.keys() == {"base", "method"}
+    for each in found.values():
+        assert 0 <= each.measures.over_refusal.value <= 1
+        assert each.measures.safe_rate_by_group.keys() == {"EHD", "IHD", "MHD"}
+        assert each.perplexity > 1
+
+
+def test_a_second_run_makes_nothing_anew_and_another_method_fits_alone(made: Path) -> None:
+    said: list[str] = []
+    run(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=said.append)
+    assert all("unchanged" in line for line in said)
+    said.clear()
+    config = read_equilibrate(MINIATURE, ["method=dpo", "fit.masking.rule=none"])
+    run(config, made, progress=Progress.silent(), say=said.append)
+    assert [line.split(":")[0] for line in said if "unchanged" in line] == ["answers", "judge", "base"]
+    run(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "components"),
+    [
+        ("arj", {"rewards": {"cost": {"passes": 1}}}, {"equilibrate"}),
+        ("bfpo", {}, {"equilibrate"}),
+        ("midpo", {"router": {"steps": 1, "batch_rows": 2}}, {"safety", "helpfulness"}),
+        ("safe-patching", {"patch": {"steps": 1, "batch_rows": 2, "importance_rows": 2}}, {"patch"}),
+    ],
+)
+def test_every_other_method_makes_its_components_from_the_same_answers(
+    made: Path, tmp_path: Path, method: str, settings: dict[str, object], components: set[str]
+) -> None:
+    said: list[str] = []
+    pool = run_pool(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=said.append)
+    assert all("unchanged" in line for line in said)
+    shared = yaml.safe_load(MINIATURE.read_text())
+    config = parse_equilibrate({**shared, **settings, "method": method})
+    done = run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
+    assert {path.name for path in (tmp_path / "components").iterdir()} == components
+    assert read_value(tmp_path / FIGURES, dict[str, Measured])["method"].perplexity > 1
+    assert done["fit"].figures
+
+
+def test_the_masks_of_a_run_can_be_looked_at(made: Path, tmp_path: Path) -> None:
+    page = tmp_path / "masks.html"
+    found = CliRunner().invoke(app, ["masks", str(made), "--html", str(page), "--pairs", "2", "--delta", "0"])
+    assert found.exit_code == 0, found.output
+    assert "kept of chosen answers" in found.output
+    html = page.read_text()
+    assert html.count('<section class="pair">') == 2
+    assert 'class="kept"' in html
+    assert 'class="masked"' in html
+
+
+def test_a_folder_without_rewards_has_no_masks_to_show(tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["masks", str(tmp_path)])
+    assert found.exit_code == 1
+    assert "holds no rewards.jsonl" in found.output

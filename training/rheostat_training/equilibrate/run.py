@@ -1,0 +1,274 @@
+"""A whole run of a safety method: grouped prompts in, adapters that a blend serves and their figures out.
+
+`methods.py` says what each method trains; this file says in which order things happen. Each stage has its own folder,
+and is skipped when nothing that it depends on has changed.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from rheostat_server.contract.digest import base_model_digest
+from rheostat_training.config import DEMO
+from rheostat_training.equilibrate.answers import (
+    JudgedAnswer,
+    answered,
+    candidates,
+    judge_answers,
+    refusals_by,
+)
+from rheostat_training.equilibrate.config import EquilibrateConfig, as_values
+from rheostat_training.equilibrate.data import Kinds, draw, held_out_prompts, training_prompts
+from rheostat_training.equilibrate.measure import BENIGN, Measures, measure, perplexity
+from rheostat_training.equilibrate.methods import Made, Material, make, model_of
+from rheostat_training.generate import generate
+from rheostat_training.limits import refuse, where
+from rheostat_training.materials import loading
+from rheostat_training.models import LoadedModel, load_base
+from rheostat_training.progress import Progress
+from rheostat_training.publish import publish
+from rheostat_training.resume import read_value, rows_digest, write_value
+from rheostat_training.rows import Pair, Request, Sample, read_rows, write_rows
+from rheostat_training.samplers.local import LocalSampler
+from rheostat_training.score import ShownJudge
+from rheostat_training.sources import is_here, judge_of, model_folder, sampler_of
+from rheostat_training.stage import Say, StageResult, Workshop
+from rheostat_training.training_set import build_pair_set
+from rheostat_training.work_folder import working_in
+
+STAGES: Final = ("answers", "judge", "base", "fit", "measure", "export")
+FIGURES: Final = "figures.json"
+WRITTEN: Final = (*STAGES, "config.yaml", FIGURES, "components")
+JUDGED: Final = "judged.jsonl"
+PERPLEXITY_ROWS: Final = 100
+
+Done = dict[str, StageResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A model's figures, and its perplexity on answers of the base to benign prompts that no training saw."""
+
+    measures: Measures
+    perplexity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Judged answers of a base, which several runs draw from."""
+
+    config: EquilibrateConfig
+    base_folder: Path
+    prompts: Kinds
+    done: Mapping[str, StageResult]
+
+
+def run(config: EquilibrateConfig, out: Path, *, progress: Progress | None = None, say: Say = print) -> Done:
+    """Makes every stage that is not there yet; a run that was killed goes on where it was.
+
+    At the end `out` holds `components/`, an adapter a folder, and `figures.json`: those of the base and of the method.
+
+    Raises:
+        Busy: another process is at work in `out`.
+        NotOurs: `out` holds files of somebody else's by the names that a run writes.
+        BadConfig, ValueError: something that the configuration names cannot be found, or cannot be learned from.
+    """
+    with working_in(out, WRITTEN, what="run", option="--out"):
+        _write_config(config, out)
+        return _Run.begin(config, Workshop(out, progress or Progress.auto(), say)).until("export")
+
+
+def run_pool(config: EquilibrateConfig, out: Path, *, progress: Progress, say: Say) -> Pool:
+    """The answers of the base alone, judged, and its figures, for `run_cell`. Raises what `run` raises."""
+    with working_in(out, WRITTEN, what="run", option="--out"):
+        _write_config(config, out)
+        begun = _Run.begin(config, Workshop(out, progress, say))
+        return Pool(config, begun.base_folder, begun.training, begun.until("base"))
+
+
+def run_cell(config: EquilibrateConfig, pool: Pool, out: Path, *, progress: Progress, say: Say) -> Done:
+    """A run on prompts of a pool, whose answers are there already. Raises what `run` raises."""
+    mine = replace(config, base=pool.config.base)
+    with working_in(out, WRITTEN, what="run", option="--out"):
+        _write_config(mine, out)
+        training, short = draw(pool.prompts.by_kind, mine.data.mix, mine.data.seed)
+        refuse(where(bool(short), f"data.mix wants more prompts than the pool has: {short} too many"))
+        held_out = held_out_prompts(mine.data.held_out, mine.data.held_out_each)
+        begun = _Run(mine, Workshop(out, progress, say), pool.base_folder, training, held_out)
+        return begun.until("export", dict(pool.done))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The stages, each a method that takes those before it."""
+
+    config: EquilibrateConfig
+    shop: Workshop
+    base_folder: Path
+    training: Kinds
+    held_out: Kinds
+
+    @classmethod
+    def begin(cls, config: EquilibrateConfig, shop: Workshop) -> "_Run":
+        data = config.data
+        training, short = training_prompts(data.source, data.mix, data.seed)
+        for kind, count in short.items():
+            shop.say(f"data.mix: {data.mix[kind]} prompts of {kind} are wanted, and there are {count} fewer")
+        held_out = held_out_prompts(data.held_out, data.held_out_each)
+        folder = model_folder(config.base.model, config.base.revision, code=config.base.trust_remote_code)
+        return cls(config, shop, folder, training, held_out)
+
+    def until(self, last: str, done: Done | None = None) -> Done:
+        """Makes the stages up to the last that are not done already."""
+        done = dict(done or {})
+        stages = (self.answers, self.judge, self.base, self.fit, self.measure, self.export)
+        for name, stage in zip(STAGES[: STAGES.index(last) + 1], stages, strict=False):
+            if name not in done:
+                done[name] = stage(done)
+        return done
+
+    def answers(self, done: Done) -> StageResult:
+        """Several answers of the base to each prompt to train on."""
+        plan = self.config.generate
+
+        def work(folder: Path) -> dict[str, Any]:
+            sampler = sampler_of(plan, self.config.base, self._base)
+            asked = [Request(prompt.id, prompt.messages) for prompt in self.training.prompts.values()]
+            generate(sampler, asked, plan.sampling, folder, progress=self.shop.progress)
+            return {"prompts": len(asked), **self.training.counts}
+
+        return self.shop.run("answers", self._settings("generate"), {}, work, **self._inputs(self.training))
+
+    def judge(self, done: Done) -> StageResult:
+        def work(folder: Path) -> dict[str, Any]:
+            rows = self._judged(self.training, done["answers"].folder / "samples.jsonl", told="judge")
+            write_rows(folder / JUDGED, rows)
+            known = candidates(rows)
+            return {"answers": len(rows), "unjudged": len(rows) - sum(map(len, known.values()))}
+
+        return self.shop.run("judge", self._settings("judge"), {"answers": done["answers"]}, work)
+
+    def base(self, done: Done) -> StageResult:
+        """The figures of the base, which the method's stand beside."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            judged = self._asked(self._base(), folder)
+            found = self._measured(self._base(), judged, judged)
+            write_value(folder / FIGURES, found, Measured)
+            return _headline(found)
+
+        return self.shop.run("base", self._settings("measure", "judge"), {}, work, **self._inputs(self.held_out))
+
+    def fit(self, done: Done) -> StageResult:
+        """The method's adapters."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            known = read_rows(done["judge"].folder / JUDGED, JudgedAnswer)
+            rows = [row for row in known if row.prompt_id in self.training.prompts]
+            given = Material(
+                self._base(), self.training.prompts, candidates(rows),
+                base_name=self._base_name, report_to=self.config.report_to, progress=self.shop.progress,
+            )  # fmt: skip
+            made = make(self.config, given, folder)
+            write_value(folder / "made.json", [_within(folder, each) for each in made], list[Made])
+            return {f"{each.name} {key}": value for each in made for key, value in each.figures.items()}
+
+        settings = self._settings("method", "pairs", "rewards", "fit", "router", "patch", "base")
+        return self.shop.run("fit", settings, {"judge": done["judge"]}, work, **self._inputs(self.training))
+
+    def measure(self, done: Done) -> StageResult:
+        """The figures of the base with the method's adapters."""
+        before = {"fit": done["fit"], "base": done["base"]}
+
+        def work(folder: Path) -> dict[str, Any]:
+            fitted = done["fit"].folder
+            model = model_of(_made(fitted), self._base(), fitted)
+            by_base = list(read_rows(done["base"].folder / JUDGED, JudgedAnswer))
+            found = self._measured(model, self._asked(model, folder), by_base)
+            write_value(folder / FIGURES, found, Measured)
+            return _headline(found)
+
+        return self.shop.run("measure", self._settings("measure", "judge"), before, work, **self._inputs(self.held_out))
+
+    def export(self, done: Done) -> StageResult:
+        def work(folder: Path) -> None:
+            for each in _made(done["fit"].folder):
+                publish(each.adapter, folder / "components" / each.name)
+            found = {
+                name: read_value(done[stage].folder / FIGURES, Measured)
+                for name, stage in (("base", "base"), ("method", "measure"))
+            }
+            write_value(folder / FIGURES, found, dict[str, Measured])
+
+        before = {name: done[name] for name in ("base", "fit", "measure")}
+        result = self.shop.run("export", self._settings("name", "licence"), before, work)
+        for path in sorted(result.folder.iterdir()):
+            publish(path, self.shop.root / path.name)
+        return result
+
+    def _asked(self, model: LoadedModel, folder: Path) -> list[JudgedAnswer]:
+        """A model's judged answers to the held-out prompts."""
+        asked = [Request(prompt.id, prompt.messages) for prompt in self.held_out.prompts.values()]
+        plan, told = self.config.measure.sampling, folder.name
+        file = generate(LocalSampler(model), asked, plan, folder, told=told, progress=self.shop.progress)
+        rows = self._judged(self.held_out, file, told=f"judge {told}")
+        write_rows(folder / JUDGED, rows)
+        return rows
+
+    def _measured(self, model: LoadedModel, rows: list[JudgedAnswer], by_base: list[JudgedAnswer]) -> Measured:
+        """The figures of a model's answers; `by_base` are the base's, whose likelihood is the perplexity."""
+        plan = self.config.measure
+        found = answered(rows, self.held_out.of)
+        figures = measure(found, safe_from=plan.safe_from, resamples=plan.resamples, seed=self.config.seed)
+        text = [
+            Pair(row.prompt_id, row.answer, "")
+            for row in by_base
+            if self.held_out.of[row.prompt_id] == BENIGN and row.safety is not None and not row.refuses
+        ]
+        known = build_pair_set(model, self.held_out.prompts, text[:PERPLEXITY_ROWS]) if text else []
+        return Measured(figures, perplexity(model, [item.row for item in known]) if known else math.nan)
+
+    def _judged(self, kinds: Kinds, samples: Path, *, told: str) -> list[JudgedAnswer]:
+        judging = self.config.judge
+        judge = judge_of(judging.scorers, batch_rows=judging.batch_rows).judge
+        rows = list(read_rows(samples, Sample))
+        with self.shop.progress.task(told, len(rows), unit="answers") as task:
+            return judge_answers(ShownJudge(judge, task), refusals_by(judging.refusals)[0], kinds.prompts, rows)
+
+    def _base(self) -> LoadedModel:
+        return load_base(self.base_folder, **loading(self.config.base))
+
+    @property
+    def _base_name(self) -> str:
+        model = self.config.base.model
+        return self.base_folder.resolve().name if model != DEMO and is_here(model) else model
+
+    def _inputs(self, kinds: Kinds) -> dict[str, str]:
+        return {"weights": base_model_digest(self.base_folder), "prompts": rows_digest(kinds.prompts.values())}
+
+    def _settings(self, *sections: str) -> dict[str, Any]:
+        values = as_values(self.config)
+        return {section: values[section] for section in sections}
+
+
+def _write_config(config: EquilibrateConfig, out: Path) -> None:
+    text = yaml.safe_dump(as_values(config), sort_keys=False, allow_unicode=True)
+    (out / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def _made(folder: Path) -> list[Made]:
+    """What a fit made, with the adapters' folders as they are now."""
+    return [replace(each, adapter=folder / each.adapter) for each in read_value(folder / "made.json", list[Made])]
+
+
+def _within(folder: Path, made: Made) -> Made:
+    return replace(made, adapter=made.adapter.relative_to(folder))
+
+
+def _headline(found: Measured) -> dict[str, Any]:
+    shown = (("safe_rate", "safe rate"), ("over_refusal", "over-refusal"), ("helpfulness", "helpfulness"))
+    return {name: str(getattr(found.measures, key)) for key, name in shown}
