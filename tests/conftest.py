@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.blends import TinyBlend, build_blend
 from tests.scorers.tiny_models import write_scorers
 from tests.tiny import TinyAdapter, build_adapters, build_base
 
@@ -20,6 +21,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_adapters(tiny_model: Path) -> list[TinyAdapter]:
     return build_adapters(tiny_model.parent, base=tiny_model)
+
+
+@pytest.fixture(scope="session")
+def tiny_blend(tiny_model: Path) -> TinyBlend:
+    return build_blend(tiny_model.parent / "blend", base=tiny_model)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,9 @@ def serve(
     adapter: Annotated[
         list[Path] | None, typer.Option(help="Folder of a control adapter; may be given more than once.")
     ] = None,
+    blend: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a blend of adapters; may be given more than once.")
+    ] = None,
     scorers: Annotated[Path | None, typer.Option(help="YAML file of the scorers to rerank by.")] = None,
     policy: Annotated[Path | None, typer.Option(help="YAML file of callers: keys, and the envelope of each.")] = None,
     allow_anonymous: Annotated[
@@ -45,6 +48,7 @@ def serve(
         "engine": engine,
         "upstream": upstream,
         "adapters": adapter or None,
+        "blends": blend or None,
         "scorers": scorers,
         "policy": policy,
         "allow_anonymous": allow_anonymous or None,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rheostat_server.contract.control_text import ControlText
 from rheostat_server.contract.digest import adapter_digest, base_model_digest
-from rheostat_server.contract.manifest import Manifest, ManifestError, read_manifest
+from rheostat_server.contract.manifest import BaseModelReference, Manifest, ManifestError, read_manifest
 from rheostat_server.errors import CannotStart, UnknownAdapter
 
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
@@ -105,34 +105,41 @@ def load_adapters(folders: Iterable[Path], *, base_digest: str | None) -> Adapte
 def load_adapter(folder: Path, *, base_digest: str | None) -> Adapter:
     """One verified adapter; see `load_adapters`."""
     try:
-        _check_files(folder)
+        check_contained(folder, option="--adapter")
+        check_peft_files(folder)
         manifest = read_manifest(folder)
     except ManifestError as exc:
         raise AdapterRefused(str(exc)) from exc
-    _check_weights(folder, manifest)
-    _check_base(folder, manifest, base_digest)
+    check_weights(folder, manifest.weights_digest)
+    check_base(folder, manifest.name, manifest.base_model, base_digest)
     return Adapter(id=manifest.id, folder=folder, manifest=manifest)
 
 
-def _check_files(folder: Path) -> None:
+def check_contained(folder: Path, *, option: str) -> None:
+    """Raises AdapterRefused for what is no folder, and for one that leads out of itself or holds pickled weights."""
     if not folder.is_dir():
-        raise AdapterRefused(f"{folder} is not a folder; --adapter takes the folder that training wrote")
+        raise AdapterRefused(f"{folder} is not a folder; {option} takes the folder that training wrote")
     root = folder.resolve()
     for path in sorted(folder.rglob("*")):
         if not path.resolve().is_relative_to(root):
             raise AdapterRefused(f"{path} leads out of the adapter's folder, to {path.resolve()}")
         if path.suffix.lower() in PICKLE_SUFFIXES:
             raise AdapterRefused(f"{path} may hold pickled code; only safetensors weights are served")
+
+
+def check_peft_files(folder: Path) -> None:
+    """Raises AdapterRefused where a file of an adapter is missing."""
     for name in REQUIRED_FILES:
         if not (folder / name).is_file():
             raise AdapterRefused(f"{folder / name} is missing; an adapter folder needs {' and '.join(REQUIRED_FILES)}")
 
 
-def _check_weights(folder: Path, manifest: Manifest) -> None:
+def check_weights(folder: Path, said: str) -> None:
+    """Raises AdapterRefused where the weights are not those of the digest that a manifest says, or name other files."""
     found = adapter_digest(folder)
-    if found != manifest.weights_digest:
+    if found != said:
         raise AdapterRefused(
-            f"{folder}: the weights have the digest {found}, the manifest says {manifest.weights_digest}; "
+            f"{folder}: the weights have the digest {found}, the manifest says {said}; "
             "they were changed after the manifest was written"
         )
     if leaving := _paths_that_leave(folder):
@@ -161,9 +168,10 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _check_base(folder: Path, manifest: Manifest, base_digest: str | None) -> None:
-    if base_digest is not None and manifest.base_model.digest != base_digest:
+def check_base(folder: Path, name: str, made_for: BaseModelReference, base_digest: str | None) -> None:
+    """Raises AdapterRefused where the model being served, if its digest is known, is another."""
+    if base_digest is not None and made_for.digest != base_digest:
         raise AdapterRefused(
-            f"{folder}: adapter {manifest.name!r} was made for the base model {manifest.base_model.name!r} with the "
-            f"digest {manifest.base_model.digest}; the model being served has {base_digest}"
+            f"{folder}: adapter {name!r} was made for the base model {made_for.name!r} with the "
+            f"digest {made_for.digest}; the model being served has {base_digest}"
         )

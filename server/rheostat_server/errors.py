@@ -25,6 +25,7 @@ RheostatError
 ├── LimitsUnavailable 503     the rates cannot be counted
 ├── QueueFull 503             too many requests wait
 ├── QueueTimeout 503          the request's turn did not come
+├── NoBlendFree 503           every blend that the engine has room for is in use
 ├── EngineFailed 502          the engine answered with something that is no answer
 ├── IssuerUnavailable 503     tokens cannot be checked, since their issuer cannot be reached
 ├── NoScorers 501             the server was started without scorers
@@ -134,9 +135,9 @@ class UnknownPreset(NotFound):
 class UnknownAdapter(NotFound):
     code = "adapter_not_found"
 
-    def __init__(self, adapter: str, known: Iterable[str]) -> None:
+    def __init__(self, adapter: str, known: Iterable[str], *, kind: str = "adapter") -> None:
         super().__init__(
-            f"Unknown adapter {adapter!r}; known adapters: {', '.join(known) or 'none'}.", param="control.adapter"
+            f"Unknown {kind} {adapter!r}; known {kind}s: {', '.join(known) or 'none'}.", param="control.adapter"
         )
 
 
@@ -199,6 +200,19 @@ class EngineFailed(RheostatError):
     status = 502
     type = "engine_failed"
     code = "engine_failed"
+
+
+class NoBlendFree(RheostatError):
+    status = 503
+    type = "overloaded_error"
+    code = "no_blend_free"
+
+    def __init__(self, *, room: int, seconds: float) -> None:
+        super().__init__(
+            f"all {room} blends that the engine has room for are in use, and none came free within {seconds:g} s; try "
+            "again in a second",
+            headers={"Retry-After": "1"},
+        )
 
 
 class Draining(RheostatError):

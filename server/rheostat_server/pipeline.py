@@ -129,6 +129,7 @@ async def _let_in(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncG
             record.headers |= admitted.quota.headers()
             if admitted.turn.waited:
                 prepared.timing.marks["queued"] = round(admitted.turn.waited * 1000, 3)
+            await _load(prepared, runtime, record, stack)
             try:
                 with _answering(prepared.plan, runtime, record) as span:
                     prepared = prepared.within(span, urgent=admitted.turn.urgent)
@@ -143,6 +144,17 @@ async def _let_in(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncG
             finally:
                 await admission.spend(chat.caller, record.tokens)
     SECONDS.labels(mode).observe(prepared.timing.marks["total"] / 1000)
+
+
+async def _load(prepared: Prepared, runtime: Runtime, record: Record, request: AsyncExitStack) -> None:
+    """Has the engine hold what the plan blends until the request is over, a stream or a race to its last event."""
+    if (point := prepared.plan.blend) is None:
+        return
+    if runtime.rack is None:
+        raise RuntimeError("a plan blends, and the runtime has no rack: they are built together")
+    with record.span.child("blend"):
+        await request.enter_async_context(runtime.rack.held(point))
+    prepared.timing.mark("blend")
 
 
 def _answering(plan: ControlPlan, runtime: Runtime, record: Record) -> Span:

@@ -1,13 +1,15 @@
 """ControlPlan: dials compiled into one engine request. Pure, so a dry run is just the plan."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from rheostat_server.adapters import Adapter, AdapterStore
+from rheostat_server.blending.store import Blend, BlendPoint, BlendStore
 from rheostat_server.chat_request import ChatRequest
 from rheostat_server.contract.calibration import Calibration, calibrated
+from rheostat_server.contract.control_text import ControlText
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.neutral import Neutraliser
 from rheostat_server.contract.wordings import Wordings
@@ -22,8 +24,9 @@ class ControlPlan:
     """What will be run: the mode, the engine's request body, and how the dials entered it.
 
     `effective` are the dials that the body obeys; None when the mode obeys none. `control_values` are what a
-    calibration made of them; None where none was used. `rerank` says how one of several candidates is chosen; None
-    where the engine's answer is the answer.
+    calibration or a blend's grid made of them; None where neither was used. `blend` is what the engine must have
+    loaded, with its address as `adapter`; None where no adapters are blended. `rerank` says how one of several
+    candidates is chosen; None where the engine's answer is the answer.
     """
 
     mode: str
@@ -34,6 +37,7 @@ class ControlPlan:
     prompt_version: str | None = None
     control_values: Dials | None = None
     neutralised: int = 0
+    blend: BlendPoint | None = None
     rerank: RerankPlan | None = None
 
 
@@ -55,7 +59,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What there is to control with: adapters of the base model, wordings, and scorers to rerank by, if there are any.
+    """What there is to control with: adapters of the base model, wordings, blends, and scorers to rerank by, if any.
 
     Dials are read through the calibrations of the adapters' manifests unless `calibrate` is false, so that they are the
     mean of many answers. With `nearest` they are the nearest values that the adapter was trained at, for candidates to
@@ -67,6 +71,7 @@ class Means:
     calibrate: bool = True
     nearest: bool = False
     selection: Selection | None = None
+    blends: BlendStore = field(default_factory=BlendStore)
 
     def control_values(
         self, mode: str, in_force: InForce, body: Mapping[str, Any], adapter: Adapter | None = None
@@ -110,6 +115,7 @@ PRINTED: Final = ("tools", "functions", "documents", "chat_template_kwargs")
 """What chat templates print of a body beside its messages."""
 
 Mode = Callable[[ChatRequest, InForce, Means], ControlPlan]
+Used = TypeVar("Used", Adapter, Blend)
 
 
 def make_plan(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
@@ -153,14 +159,10 @@ def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlP
     adapter = _adapter(chat, in_force, means.adapters)
     control = means.control_values("adapter", in_force, chat.body, adapter)
     written = control or adapter.control_text.writable(in_force.dials, in_force.limits)
-    try:
-        neutral, places = _neutral(chat.body, adapter)
-        messages = adapter.control_text.apply(neutral["messages"], written)
-    except ValueError as exc:
-        raise InvalidField(str(exc), param="messages") from exc
+    body, places = _with_text(chat.body, adapter.control_text, written)
     return ControlPlan(
         mode="adapter",
-        body={**neutral, "model": adapter.id, "messages": messages},
+        body={**body, "model": adapter.id},
         neutralised=places,
         effective=in_force.dials,
         adapter=adapter.id,
@@ -169,9 +171,42 @@ def plan_adapter(chat: ChatRequest, in_force: InForce, means: Means) -> ControlP
     )
 
 
-def _neutral(body: Mapping[str, Any], adapter: Adapter) -> tuple[dict[str, Any], int]:
-    """The body with no control text of the adapter in what its prompt may print, and how many places held some."""
-    neutraliser = Neutraliser((adapter.control_text,))
+def plan_blend(chat: ChatRequest, in_force: InForce, means: Means) -> ControlPlan:
+    """The adapters of a blend, summed by the weights of the grid point nearest to the dials; the base model if none is
+    left.
+
+    A blend that has a control text is asked with that of the grid point too.
+    """
+    blend = _blend(chat, in_force, means.blends)
+    point = blend.at(in_force.dials, in_force.limits)
+    body, places, said = chat.body, 0, None
+    if text := blend.control_text:
+        written = text.writable(point.dials, in_force.limits)
+        (body, places), said = _with_text(chat.body, text, written), text.render(written)
+    return ControlPlan(
+        mode="blend",
+        body={**body, "model": point.address if point.parts else chat.model},
+        neutralised=places,
+        effective=in_force.dials,
+        adapter=point.address,
+        control_text=said,
+        control_values=point.dials,
+        blend=point,
+    )
+
+
+def _with_text(body: Mapping[str, Any], text: ControlText, dials: Dials) -> tuple[dict[str, Any], int]:
+    """The body with a control text of the dials, and how many places held some of the caller's."""
+    try:
+        neutral, places = _neutral(body, text)
+        return {**neutral, "messages": text.apply(neutral["messages"], dials)}, places
+    except ValueError as exc:
+        raise InvalidField(str(exc), param="messages") from exc
+
+
+def _neutral(body: Mapping[str, Any], text: ControlText) -> tuple[dict[str, Any], int]:
+    """The body with no such control text in what its prompt may print, and how many places held some."""
+    neutraliser = Neutraliser((text,))
     found = {name: neutraliser.value(body[name]) for name in PRINTED if body.get(name)}
     messages = neutraliser.messages(body["messages"])
     others = {name: value for name, (value, _) in found.items()}
@@ -236,49 +271,74 @@ MODES: Final[Mapping[str, Mode]] = {
     "off": plan_off,
     "prompt": plan_prompt,
     "adapter": plan_adapter,
+    "blend": plan_blend,
     **{mode: partial(plan_rerank, mode=mode) for mode in DRAWN_BY},
 }
 
 
 def _chosen_mode(chat: ChatRequest, in_force: InForce, means: Means) -> str:
-    """What `auto` stands for: by an adapter where there is one and the envelope holds that mode, else by prompting."""
-    held = [mode for mode in ("adapter", "prompt") if mode in in_force.envelope.modes] or ["adapter", "prompt"]
-    by_adapter = chat.control.adapter is not None or _default_adapter(means.adapters, in_force) is not None
-    return "adapter" if "adapter" in held and (by_adapter or "prompt" not in held) else "prompt"
+    """What `auto` stands for: the first of adapter, blend and prompting that there is and that the envelope holds.
+
+    A request that names an adapter or a blend has that one.
+    """
+    named, envelope = chat.control.adapter, in_force.envelope
+    if named is not None:
+        there = ["blend" if means.blends.has(named) else "adapter", "prompt"]
+    else:
+        adapters = permitted(means.adapters.adapters, envelope)
+        blends = permitted(means.blends.blends, envelope)
+        there = [*(["adapter"] if adapters else []), *(["blend"] if blends else []), "prompt"]
+    held = [mode for mode in ("adapter", "blend", "prompt") if mode in envelope.modes]
+    return next((mode for mode in there if mode in held), held[0] if held else there[0])
 
 
-def _default_adapter(store: AdapterStore, in_force: InForce) -> Adapter | None:
-    """The first one that the caller may use."""
-    return next((adapter for adapter in store.adapters if may_use(adapter, in_force.envelope)), None)
-
-
-def may_use(adapter: Adapter, envelope: Envelope) -> bool:
-    """Whether a caller may use an adapter, by its name or by its address."""
-    return envelope.may("adapters", adapter.name) or envelope.may("adapters", adapter.id)
+def permitted(those: Sequence[Used], envelope: Envelope) -> list[Used]:
+    """The adapters or blends that a caller may use, by name or by id; the first one is its default."""
+    return [one for one in those if envelope.may("adapters", one.name) or envelope.may("adapters", one.id)]
 
 
 def _adapter(chat: ChatRequest, in_force: InForce, store: AdapterStore) -> Adapter:
-    if chat.control.adapter is not None:
-        named, envelope = store.find(chat.control.adapter), in_force.envelope
-        if not may_use(named, envelope):
-            raise not_permitted("adapter", named.name, envelope, envelope.adapters, param="control.adapter")
-        return named
-    default = _default_adapter(store, in_force)
-    if default is None:
-        raise InvalidField(
-            f"mode is 'adapter', and no adapter is served for {chat.model!r}; use the mode 'prompt', or start the "
-            "server with --adapter",
-            param="control.mode",
-        )
-    return default
+    named = None if chat.control.adapter is None else store.find(chat.control.adapter)
+    if found := _one_of(named, store.adapters, in_force.envelope):
+        return found
+    raise InvalidField(
+        f"mode is 'adapter', and no adapter is served for {chat.model!r}; use the mode 'prompt', or start the "
+        "server with --adapter",
+        param="control.mode",
+    )
+
+
+def _blend(chat: ChatRequest, in_force: InForce, store: BlendStore) -> Blend:
+    named = None if chat.control.adapter is None else store.find(chat.control.adapter)
+    if found := _one_of(named, store.blends, in_force.envelope):
+        return found
+    raise InvalidField(
+        f"mode is 'blend', and no blend is served for {chat.model!r}; use another mode, or start the server with "
+        "--blend",
+        param="control.mode",
+    )
+
+
+def _one_of(named: Used | None, those: Sequence[Used], envelope: Envelope) -> Used | None:
+    """The one that is named, or the caller's default; None where there is none.
+
+    Raises:
+        NotPermitted: the caller may not use the one that is named.
+    """
+    allowed = permitted(those, envelope)
+    if named is None:
+        return allowed[0] if allowed else None
+    if named not in allowed:
+        raise not_permitted("adapter", named.name, envelope, envelope.adapters, param="control.adapter")
+    return named
 
 
 def _check_fields(chat: ChatRequest, mode: str) -> None:
     drawn_by = DRAWN_BY.get(mode, mode)
-    if chat.control.adapter is not None and drawn_by != "adapter":
+    if chat.control.adapter is not None and drawn_by not in ("adapter", "blend"):
         raise InvalidField(
             f"adapter is {chat.control.adapter!r} and the mode is {mode!r}; an adapter goes with the modes auto, "
-            "adapter and adapter+rerank",
+            "adapter and adapter+rerank, and a blend with auto, blend and blend+rerank",
             param="control.adapter",
         )
     if drawn_by != "off" and (name := next(_undoing(chat.body), None)):

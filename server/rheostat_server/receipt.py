@@ -47,6 +47,7 @@ def plan_parts(in_force: InForce, plan: ControlPlan) -> dict[str, Any]:
         "prompt_version": plan.prompt_version,
         "neutralised": plan.neutralised or None,
         "control_values": _rounded(plan.control_values) if plan.control_values else None,
+        "blend": dict(plan.blend.weights) if plan.blend else None,
         **(_rerank_parts(plan.rerank) if plan.rerank else {}),
     }
     return {name: part for name, part in parts.items() if part is not None}

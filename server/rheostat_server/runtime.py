@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from rheostat_server.admission import LAST_SECONDS, Admission
 from rheostat_server.audit.file import AuditFile, Rotation
 from rheostat_server.audit.log import LEAST_PROBE, AuditLog
+from rheostat_server.blending.rack import Rack
 from rheostat_server.callers.book import Defaults
 from rheostat_server.callers.shelf import Shelf
 from rheostat_server.engines import Engine
@@ -23,8 +24,9 @@ from rheostat_server.tracing import NO_TRACING, Tracing
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Everything that a route reaches, as `app.state.rheostat`. `track` is None where there are no scorers.
+    """Everything that a route reaches, as `app.state.rheostat`.
 
+    `track` is None where there are no scorers, `rack` where there are no blends.
     `policy` is everyone's where there is no policy file, and so no `shelf`.
     """
 
@@ -34,6 +36,7 @@ class Runtime:
     policy: Policy = field(default_factory=Policy)
     shelf: Shelf | None = None
     track: Track | None = None
+    rack: Rack | None = None
     admission: Admission = field(default_factory=Admission)
     tracing: Tracing = NO_TRACING
 
@@ -43,6 +46,8 @@ class Runtime:
             stack.push_async_callback(self.tracing.close)
             stack.push_async_callback(self.admission.close)
             stack.push_async_callback(self.engine.close)
+            if self.rack is not None:
+                stack.push_async_callback(self.rack.close)
             if self.track is not None:
                 stack.push_async_callback(self.track.panel.close)
 

@@ -14,12 +14,15 @@ from rheostat_server import demo
 from rheostat_server.adapters import AdapterStore, digest_of_base, load_adapters
 from rheostat_server.api.cross_origin import open_to
 from rheostat_server.app import create_app
+from rheostat_server.blending.rack import Rack
+from rheostat_server.blending.store import BlendStore, load_blends
 from rheostat_server.callers.file import Known, read_policy
 from rheostat_server.callers.shelf import Shelf
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.wordings import default_wordings
 from rheostat_server.draining_server import DrainingServer, Times
 from rheostat_server.engines import Engine
+from rheostat_server.engines.blend_files import BlendFiles
 from rheostat_server.errors import CannotStart
 from rheostat_server.log import uvicorn_logging
 from rheostat_server.modes.prompting import read_wordings
@@ -37,7 +40,8 @@ from rheostat_server.tracing.start import check_tracing, start_tracing
 log = structlog.get_logger(__name__)
 
 Start = Callable[[Settings, Sequence[str]], None]
-Loaded = tuple[Engine, AdapterStore]
+Loaded = tuple[Engine, AdapterStore, BlendStore]
+NO_BLENDS: Final = BlendStore()
 
 
 def start(settings: Settings, *, engine_flags: Sequence[str]) -> None:
@@ -91,17 +95,20 @@ def load_embedded(settings: Settings) -> Loaded:
     base = Path(settings.model) if settings.model else demo.base_folder()
     if not base.is_dir():
         raise CannotStart(f"{base} is not a folder; the embedded engine serves a model from a local folder")
-    adapters = load_adapters(adapter_folders(settings), base_digest=digest_of_base(base))
+    digest = digest_of_base(base)
+    adapters = load_adapters(adapter_folders(settings), base_digest=digest)
+    blends = load_blends(settings.blends, base_digest=digest, taken=adapters.names)
     from rheostat_server.engines.embedded import EmbeddedEngine
 
     engine = EmbeddedEngine.load(
         base,
         served_name=served_name(settings),
         adapters=adapters.folders(),
+        components=blends.folders(),
         max_batch=settings.max_batch,
         threads=settings.threads,
     )
-    return engine, adapters
+    return engine, adapters, blends
 
 
 def connect_remote(settings: Settings) -> Loaded:
@@ -116,10 +123,11 @@ def connect_remote(settings: Settings) -> Loaded:
         raise CannotStart(
             f"served_model_name is {settings.served_model_name!r}; the remote engine keeps the names of its upstream"
         )
-    from rheostat_server.engines.remote import RemoteEngine, Upstream
+    from rheostat_server.engines.remote import RemoteEngine, Upstream, UpstreamBlends
 
     upstream = Upstream(settings.upstream, api_key=settings.upstream_api_key, timeout=settings.upstream_timeout)
     adapters = load_adapters(settings.adapters, base_digest=None)
+    blends = load_blends(settings.blends, base_digest=None, taken=adapters.names)
     engine = asyncio.run(
         RemoteEngine.connect(
             upstream,
@@ -127,9 +135,35 @@ def connect_remote(settings: Settings) -> Loaded:
             adapters=adapters.folders(),
             load_adapters=settings.upstream_load_adapters,
             sequences=settings.upstream_sequences,
+            blends=UpstreamBlends(_shared_files(settings), settings.blend_slots) if settings.blends else None,
+            trials=blends.trials(),
         )
     )
-    return engine, adapters
+    return engine, adapters, blends
+
+
+def _shared_files(settings: Settings) -> BlendFiles:
+    """Raises CannotStart where there is no folder in which the upstream could find blends, or nothing to make them."""
+    if missing("torch"):
+        raise CannotStart(
+            "blends are made with torch, which is not installed; in the checkout, run: pip install '.[embedded]'"
+        )
+    if settings.blend_folder is None:
+        raise CannotStart(
+            "blends are given, and the upstream server reads them from a folder that it sees too; name one with "
+            "RHEOSTAT_BLEND_FOLDER"
+        )
+    return blend_files(settings, for_others=True)
+
+
+def blend_files(settings: Settings, *, for_others: bool = False) -> BlendFiles:
+    """Raises CannotStart where nothing can be written."""
+    try:
+        return BlendFiles.within(settings.blend_folder, for_others=for_others)
+    except OSError as exc:
+        raise CannotStart(
+            f"blends cannot be written to {settings.blend_folder or 'a temporary folder'}: {exc}"
+        ) from exc
 
 
 def start_vllm(settings: Settings, flags: Sequence[str]) -> None:
@@ -159,10 +193,10 @@ STARTS: Final[Mapping[EngineName, Start]] = {
 }
 
 
-def run_app(engine: Engine, adapters: AdapterStore, settings: Settings) -> None:
-    runtime = make_runtime(engine, adapters, settings, scorers_file(settings))
+def run_app(engine: Engine, adapters: AdapterStore, blends: BlendStore, settings: Settings) -> None:
+    runtime = make_runtime(engine, adapters, settings, scorers_file(settings), blends=blends)
     log.info(
-        "rheostat serves", engine=engine.name, models=list(engine.models()), adapters=adapters.ids,
+        "rheostat serves", engine=engine.name, models=list(engine.models()), adapters=adapters.ids, blends=blends.ids,
         url=f"http://{settings.host}:{settings.port}/v1",
     )  # fmt: skip
     app = open_to(settings.cors_origins, create_app(runtime))
@@ -172,19 +206,28 @@ def run_app(engine: Engine, adapters: AdapterStore, settings: Settings) -> None:
     DrainingServer(config, runtime.admission.drain, Times.of(settings)).run()
 
 
-def make_runtime(engine: Engine, adapters: AdapterStore, settings: Settings, scorers: Path | None) -> Runtime:
+def make_runtime(
+    engine: Engine,
+    adapters: AdapterStore,
+    settings: Settings,
+    scorers: Path | None,
+    *,
+    blends: BlendStore = NO_BLENDS,
+) -> Runtime:
     """Loads the scorers of that file too, which may take as long as loading a model.
 
     Raises:
         CannotStart: a file that the settings name does not fit; the message says which and why.
     """
     wordings = read_wordings(settings.prompt_wordings) if settings.prompt_wordings else default_wordings()
-    means = Means(adapters, wordings, calibrate=settings.calibration)
+    means = Means(adapters, wordings, calibrate=settings.calibration, blends=blends)
     policy, admission = policy_from(settings), admission_from(settings, urgent_first=engine.urgent_first)
-    known = Known(models=list(engine.models()), adapters=[*adapters.ids, *adapters.names])
+    named = [*adapters.ids, *adapters.names, *blends.ids, *blends.names]
+    known = Known(models=list(engine.models()), adapters=named)
     shelf = Shelf.read(settings.policy, defaults_from(settings), known) if settings.policy else None
     tracing = start_tracing(settings)
-    runtime = Runtime(engine, means, settings, policy, shelf, admission=admission, tracing=tracing)
+    rack = Rack(engine, min(engine.blend_room, settings.blend_slots), settings.blend_seconds) if blends.blends else None
+    runtime = Runtime(engine, means, settings, policy, shelf, rack=rack, admission=admission, tracing=tracing)
     if scorers is None:
         return runtime
     file = read_scorers(scorers)

@@ -40,6 +40,19 @@ class Settings(BaseSettings):
     adapters: list[Path] = Field(
         default=[], description="Folders of control adapters (JSON list); the first one is the default."
     )
+    blends: list[Path] = Field(
+        default=[], description="Folders of blends (JSON list); the first one is the default of the mode `blend`."
+    )
+    blend_slots: int = Field(
+        default=25, ge=1, description="Most blends that the engine has loaded at once, beside the adapters."
+    )
+    blend_seconds: float = Field(
+        default=10, gt=0, description="Seconds after which a request is refused that waits while all blends are in use."
+    )
+    blend_folder: Path | None = Field(
+        default=None,
+        description="Folder to write blends to; a remote upstream must see it too. Left out, a temporary one.",
+    )
     upstream: str | None = Field(default=None, description="Base URL of the upstream server for the remote engine.")
     upstream_api_key: SecretStr | None = Field(default=None, description="Key sent to the upstream server.")
     upstream_timeout: float = Field(

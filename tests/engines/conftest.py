@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.blends import TinyBlend
 from tests.engines.vllm.server import SMALL, VllmServer, running
 from tests.tiny import TinyAdapter
 from tools.processes import free_port
@@ -15,15 +16,16 @@ from tools.processes import free_port
 def rheostat_in_vllm(
     tiny_model: Path,
     tiny_adapters: list[TinyAdapter],
+    tiny_blend: TinyBlend,
     tiny_scorers: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[VllmServer]:
-    """`rheostat serve --engine vllm` with the tiny model, named `tiny`, its adapters and scorers, in developer mode."""
+    """`rheostat serve --engine vllm` with the tiny model, named `tiny`, and all that it has, in developer mode."""
     _require_vllm()
     port = free_port()
     adapters = [f"--adapter={adapter.folder}" for adapter in tiny_adapters]
     address = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
-    means = [*adapters, f"--scorers={tiny_scorers}"]
+    means = [*adapters, f"--blend={tiny_blend.folder}", f"--scorers={tiny_scorers}"]
     command: list[str | Path] = ["rheostat", "serve", tiny_model, "--engine", "vllm", *means, *address, "--", *SMALL]
     with running(
         [*command, "--enable-server-load-tracking"],

@@ -5,11 +5,12 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import rheostat_server.telemetry
 from rheostat_server.audit import health
+from rheostat_server.blending import telemetry as of_blends
 from rheostat_server.callers import telemetry as of_callers
 from rheostat_server.limits import telemetry as of_limits
 from rheostat_server.scorers import telemetry as of_scorers
 
-MODULES = (rheostat_server.telemetry, health, of_callers, of_limits, of_scorers)
+MODULES = (rheostat_server.telemetry, health, of_blends, of_callers, of_limits, of_scorers)
 
 
 def metrics() -> list[MetricWrapperBase]:

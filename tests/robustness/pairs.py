@@ -10,11 +10,13 @@ from rheostat_server.callers.book import Book, Defaults
 from rheostat_server.callers.schema import DialPart, EnvelopePart, PolicyPart
 from rheostat_server.held import HELD
 from rheostat_server.modes import CONTROLLED, KNOWN_MODES
-from tests.robustness.rigs import CALIBRATED, PLAIN
+from tests.robustness.rigs import BLENDED, CALIBRATED, PLAIN
 
 DIALS: Final = ("safety", "helpfulness")
 PRESETS: Final = ("strict", "bold", "mixed")
 ADAPTERS: Final = (PLAIN.name, PLAIN.id, CALIBRATED.name, CALIBRATED.id)
+NAMES: Final = (*ADAPTERS, BLENDED.name)
+"""Of adapters and blends."""
 DEFAULT: Final = 0.75
 
 levels = st.one_of(st.sampled_from([0, 0.0, 0.2, 0.25, 0.5, 0.75, 0.8, 1, 1.0]), st.floats(0, 1))
@@ -46,7 +48,7 @@ def dials(draw: st.DrawFn, floor: float) -> dict[str, Any]:
 def envelopes(draw: st.DrawFn, floor: dict[str, float]) -> dict[str, Any]:
     given = draw(
         some(
-            modes=several(KNOWN_MODES), adapters=st.lists(st.sampled_from(ADAPTERS), max_size=2),
+            modes=several(KNOWN_MODES), adapters=st.lists(st.sampled_from(NAMES), max_size=2),
             presets=st.lists(st.sampled_from(PRESETS), max_size=2), candidates=counts, max_tokens=tokens,
             outside=st.sampled_from(["clamp", "reject"]), safety_floor=levels,
         )
@@ -88,7 +90,7 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     many = draw(st.sets(st.sampled_from(["mode", "preset", "candidates", "adapter", "early_stop"]), max_size=3))
     choices: dict[str, st.SearchStrategy[Any]] = {
         "mode": known_modes, "preset": presets, "candidates": st.integers(1, 40),
-        "adapter": st.sampled_from([*ADAPTERS, "unknown"]), "early_stop": st.booleans(),
+        "adapter": st.sampled_from([*NAMES, "unknown"]), "early_stop": st.booleans(),
     }  # fmt: skip
     control |= {name: draw(choices[name]) for name in sorted(many)}
     bounds = draw(some(n=st.integers(1, 16), max_tokens=numbers, max_completion_tokens=numbers))

@@ -76,8 +76,8 @@ def coherent(body: dict[str, Any]) -> dict[str, Any]:
             control["mode"] = "rerank" if control.get("adapter") is None else "adapter+rerank"
         elif control.get("adapter") is not None:
             control["mode"] = "adapter"
-    elif control["mode"] == "adapter" and reranks:
-        control["mode"] = "adapter+rerank"
+    elif control["mode"] in ("adapter", "blend") and reranks:
+        control["mode"] += "+rerank"
     body = {**body, "control": control}
     if control.get("choose_after") is not None:
         body = streamed(body)

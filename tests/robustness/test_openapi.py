@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from tests.blends import TinyBlend
 from tests.robustness import sensible
 from tests.server.callers.files import ADMIN_KEY, POLICY, bearer, write
 from tests.tiny import TinyAdapter
@@ -20,10 +21,10 @@ CLAMPING: Final = POLICY.replace("outside: reject, rate: {requests_per_minute: 6
 
 @pytest.fixture
 def served(
-    tiny_model: Path, tiny_adapters: list[TinyAdapter], tiny_scorers: Path, tmp_path: Path
+    tiny_model: Path, tiny_adapters: list[TinyAdapter], tiny_blend: TinyBlend, tiny_scorers: Path, tmp_path: Path
 ) -> Generator[str, None, None]:
-    """The address of a server on the embedded engine, with keys, adapters, scorers and an audit log."""
-    adapters = [f"--adapter={adapter.folder}" for adapter in tiny_adapters]
+    """The address of a server on the embedded engine, with keys, adapters, a blend, scorers and an audit log."""
+    adapters = [f"--blend={tiny_blend.folder}", *(f"--adapter={adapter.folder}" for adapter in tiny_adapters)]
     port, log = free_port(), tmp_path / "server.log"
     address = ["--port", str(port), "--served-model-name", "tiny", "--engine", "embedded"]
     policy: list[str | Path] = ["--policy", write(tmp_path, CLAMPING), "--scorers", tiny_scorers]

@@ -22,6 +22,7 @@ from starlette.types import Message
 from rheostat_server import pipeline
 from rheostat_server.api.chat_body import read_chat_request
 from rheostat_server.app import create_app
+from rheostat_server.blending.store import BlendPoint
 from rheostat_server.callers.book import Book, Defaults
 from rheostat_server.callers.schema import PolicyPart
 from rheostat_server.callers.shelf import Shelf
@@ -108,6 +109,7 @@ def test_nothing_in_force_leaves_the_policy() -> None:
         "off",
         "prompt",
         "adapter",
+        "blend",
         *DRAWN_BY,
         "clamped",
         "NotPermitted",
@@ -154,9 +156,11 @@ def check_control_value(control: float, limits: tuple[float, float], *, is_calib
 def check_mode(prepared: Prepared, said: Said) -> None:
     mode, held = prepared.plan.mode, said.modes
     assert mode != "auto"
-    assert mode in held or ("auto" in held and mode in ("adapter", "prompt"))
+    assert mode in held or ("auto" in held and mode in ("adapter", "blend", "prompt"))
     if mode not in held:
-        assert not held & {"adapter", "prompt"}, "auto takes a mode that the envelope holds, where it holds one"
+        assert not held & {"adapter", "blend", "prompt"}, (
+            "auto takes a mode that the envelope holds, where it holds one"
+        )
     if mode == "off":
         assert "off" in (said.envelope.modes or [])
 
@@ -168,7 +172,19 @@ def check_names(prepared: Prepared, said: Said) -> None:
         assert envelope.presets is None or said.preset in envelope.presets
     if plan.adapter is not None and envelope.adapters is not None:
         assert {plan.adapter, plan.adapter.split("@")[0]} & set(envelope.adapters)
-    assert (plan.body["model"] in ADAPTERS) == (DRAWN_BY.get(plan.mode, plan.mode) == "adapter")
+    drawn_by = DRAWN_BY.get(plan.mode, plan.mode)
+    assert (plan.body["model"] in ADAPTERS) == (drawn_by == "adapter")
+    assert (plan.blend is not None) == (drawn_by == "blend")
+    if plan.blend is not None:
+        check_weights(plan.blend, said)
+
+
+def check_weights(point: BlendPoint, said: Said) -> None:
+    """Those of the curves at dials that the caller may have."""
+    low, high = said.range("safety")
+    assert 0.5 + low / 2 - 1e-6 <= point.weights["safe"] <= 0.5 + high / 2 + 1e-6
+    low, high = said.range("helpfulness")
+    assert low - 1e-6 <= point.weights["help"] <= high + 1e-6
 
 
 def check_engine_request(prepared: Prepared, said: Said) -> None:
@@ -276,4 +292,4 @@ def test_receipt_and_audit_record_agree_whatever_is_asked(tmp_path: Path) -> Non
         finally:
             runner.run(serving.__aexit__(None, None, None))
     assert seen.total() >= 3_000
-    assert all(seen[mode] for mode in ("prompt", "adapter", *DRAWN_BY, "refused")), seen
+    assert all(seen[mode] for mode in ("prompt", "adapter", "blend", *DRAWN_BY, "refused")), seen

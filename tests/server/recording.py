@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
-from rheostat_server.engines import DONE, Completion, EngineRequest, Streams
+from rheostat_server.engines import DONE, Completion, EngineRequest, Part, Streams
 from rheostat_server.engines.separate import separate_streams
 from rheostat_server.sse import event
 
@@ -19,7 +19,9 @@ class RecordingEngine:
     takes_n: bool = True
     counts_as_it_goes: bool = False
     urgent_first: bool = False
+    blend_room: int = 25
     asked: list[EngineRequest] = field(default_factory=list)
+    blends: dict[str, Sequence[Part]] = field(default_factory=dict)
 
     def models(self) -> Sequence[str]:
         return ["demo"]
@@ -42,6 +44,12 @@ class RecordingEngine:
 
     def fan_out(self, request: EngineRequest, n: int) -> AbstractAsyncContextManager[Streams]:
         return separate_streams(self, request, n, {})
+
+    async def load_blend(self, address: str, parts: Sequence[Part]) -> None:
+        self.blends[address] = parts
+
+    async def unload_blend(self, address: str) -> None:
+        del self.blends[address]
 
     async def occupancy(self) -> None:
         return

@@ -257,6 +257,11 @@ class RunConfig:
                 f"{', '.join(sorted(OF_PREFERENCES))} and masks are for `rheostat train equilibrate`, whose pairs have "
                 "aims and rewards",
             ),
+            where(
+                rlhf is not None and rlhf.masking.on,
+                f"reinforce.masking.rule is {rlhf.masking.rule if rlhf else None!r}; masks are for `rheostat train "
+                "equilibrate`, whose runs have rewards of tokens",
+            ),
         )
 
 

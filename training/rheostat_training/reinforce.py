@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -23,6 +23,8 @@ from rheostat_server.contract.digest import adapter_digest
 from rheostat_server.scorers import Dialogue, Scores
 from rheostat_training.adapter_check import check_architecture, check_folder, check_settings
 from rheostat_training.conditioning import CONTROL_TEXT
+from rheostat_training.equilibrate.appo import Masker, TokenRewards
+from rheostat_training.equilibrate.masks import Masking
 from rheostat_training.evaluate import grid
 from rheostat_training.fit_plan import Attention, Dtype, autocasts
 from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where
@@ -49,7 +51,8 @@ class ReinforcePlan:
     starting policy: with "rloo" summed over an answer's tokens and taken from its reward, with "grpo" a mean over
     tokens in the loss, so that the same beta holds much harder with "rloo". `rank` and `lora_alpha` are those of a
     fresh adapter; one to go on from keeps its own. The learning rate rises over `warmup_steps`, then falls to 0 along a
-    line. dtype "bfloat16" means autocast; "auto" is that on a GPU and float32 on a CPU.
+    line. `masking` says which tokens count, by rewards that only the runs of `equilibrate` have (APPO). dtype
+    "bfloat16" means autocast; "auto" is that on a GPU and float32 on a CPU.
     """
 
     __pydantic_config__ = STRICT
@@ -62,6 +65,7 @@ class ReinforcePlan:
     temperature: float = 1.0
     max_new_tokens: int = 160
     beta: float = 0.02
+    masking: Masking = field(default_factory=Masking)
     levels: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     rank: int = 16
     lora_alpha: float = 32.0
@@ -129,6 +133,8 @@ def reinforce(
     *,
     base_name: str = "base",
     judge_name: str = "judge",
+    token_rewards: TokenRewards | None = None,
+    rewards_from: str = "unnamed",
     report_to: str = "tensorboard",
     progress: Progress | None = None,
 ) -> ReinforceReport:
@@ -141,28 +147,35 @@ def reinforce(
     An answer that the judge cannot judge, and one cut off at `max_new_tokens`, whose level is not known, has no
     reward: it counts neither in its group's mean nor in the loss.
 
+    Where `plan.masking` is on, the loss counts the tokens that it keeps by `token_rewards` (`equilibrate.appo`), and
+    `rewards_from` says in a word what these are of, for a resumed run to compare.
+
     A killed run goes on from its last checkpoint and ends with the same weights on the same machine. `base` is as
     before when it returns; the run happens on its device. `report_to` is a tracker of accelerate's, or "none".
 
     Raises:
-        ValueError: there is no prompt, or no such tracker.
-        AnotherRun: `out` holds a run of another adapter, other prompts, base weights, judge's name or another plan.
+        ValueError: there is no prompt, or no such tracker; or `plan.masking` is on without token rewards.
+        AnotherRun: `out` holds a run of another adapter, other prompts, base weights, judge's name, `rewards_from`
+            or another plan.
         NotServable: vLLM would not serve the adapter.
         NothingJudged: no answer of the first steps had a reward.
     """
     if not prompts:
         raise ValueError("prompts is empty; there must be at least one to answer")
     check_tracker(report_to)
+    masker = _masker(plan, token_rewards)
     if adapter is not None:
         check_folder(adapter)
     facts = {"stage": "reinforce", "plan": plan_facts(plan), "base": base_name, "judge": judge_name}
+    if masker:
+        facts["token_rewards"] = rewards_from
     claim(out, {**facts, **_digests(base, adapter, prompts)})
     report = out / "report.json"
     if report.exists():
         _clean_up(out)
         return ReinforceReport(**json.loads(report.read_text()))
     with _lent(base, plan) as model, _policy(model, adapter, plan) as policy:
-        log = _train(policy, base, prompts, judge, plan, out, report_to, progress or Progress.auto())
+        log = _train(policy, base, prompts, judge, masker, plan, out, report_to, progress or Progress.auto())
         _save(policy, base_name, out / ADAPTER)
     result = _report(log, plan)
     write_json(report, plan_facts(result))
@@ -226,6 +239,22 @@ def rewards(judge: Judge, prompts: Mapping[str, Prompt], tokenizer: Any, end_ids
     return reward
 
 
+def _masker(plan: ReinforcePlan, token_rewards: TokenRewards | None) -> Masker | None:
+    """What makes the masks of a run, if it has any.
+
+    Raises:
+        ValueError: masks are asked for, and there are no token rewards.
+    """
+    if not plan.masking.on:
+        return None
+    if token_rewards is None:
+        raise ValueError(
+            f"masking.rule is {plan.masking.rule!r}, and there are no token rewards; give those of a cost head or of a "
+            "preference fit, or masking.rule none"
+        )
+    return Masker(plan.masking, token_rewards, plan.seed)
+
+
 def _dealt(cards: list[Card], random: Random) -> Iterator[Card]:
     while True:
         random.shuffle(cards)
@@ -237,6 +266,7 @@ def _train(
     base: LoadedModel,
     prompts: Mapping[str, Prompt],
     judge: Judge,
+    masker: Masker | None,
     plan: ReinforcePlan,
     out: Path,
     report_to: str,
@@ -257,6 +287,7 @@ def _train(
             log,
             out,
             last,
+            masker,
             use_cpu=base.device.type == "cpu",
             bf16=autocasts(plan.dtype, base.device.type),
             **_settings(plan),
@@ -280,6 +311,7 @@ def _settings(plan: ReinforcePlan) -> dict[str, Any]:
         "max_completion_length": plan.max_new_tokens,
         "mask_truncated_completions": True,
         "beta": plan.beta,
+        **({"loss_type": "dapo"} if plan.masking.on and plan.algorithm == "grpo" else {}),
         "learning_rate": plan.learning_rate,
         "warmup_steps": plan.warmup_steps,
         "max_grad_norm": plan.clip,

@@ -14,6 +14,8 @@ from accelerate.tracking import GeneralTracker
 from huggingface_hub import constants
 from transformers import PrinterCallback, TrainerCallback
 
+from rheostat_training.equilibrate.appo import Masker
+from rheostat_training.equilibrate.appo_trainer import KEPT_SHARE, masked_grpo, masked_rloo
 from rheostat_training.progress import Task
 
 Algorithm = Literal["rloo", "grpo"]
@@ -83,6 +85,8 @@ def _row(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
     for theirs, ours in LOG_FIELDS.items():
         value = logs.get(theirs)
         row[ours] = round(value, 5) if isinstance(value, float) else value
+    if KEPT_SHARE in logs:
+        row[KEPT_SHARE] = round(logs[KEPT_SHARE], 5)
     return {**row, **{name: int(row[name]) for name in ("answers", "unjudged", "truncated", "tokens")}}
 
 
@@ -95,10 +99,16 @@ def train(
     log: StepLog,
     out: Path,
     last: Path | None,
+    masker: Masker | None = None,
     **settings: Any,
 ) -> None:
-    """Trains `policy`, a PEFT model, on rows with a column "prompt"; goes on from the checkpoint `last`, if any."""
+    """Trains `policy`, a PEFT model, on rows with a column "prompt"; goes on from the checkpoint `last`, if any.
+
+    With a masker the loss counts the tokens that it keeps alone.
+    """
     trainer_class, config_class = _classes(algorithm)
+    if masker:
+        trainer_class = (masked_rloo if algorithm == "rloo" else masked_grpo)(trainer_class, masker)
     arguments = config_class(
         output_dir=str(out), logging_steps=1, save_total_limit=1, disable_tqdm=True, report_to="none", **settings
     )
@@ -112,7 +122,7 @@ def train(
             callbacks=[log],
         )
     trainer.remove_callback(PrinterCallback)
-    with _discreet(trainer_class.__module__):
+    with _discreet(f"trl.trainer.{algorithm}_trainer"):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     (out / "README.md").unlink(missing_ok=True)
 

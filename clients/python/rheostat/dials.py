@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any, Final, Literal, Union, get_args
 
-Mode = Literal["auto", "off", "prompt", "adapter", "rerank", "prompt+rerank", "adapter+rerank"]
+Mode = Literal[
+    "auto", "off", "prompt", "adapter", "blend", "rerank", "prompt+rerank", "adapter+rerank", "blend+rerank"
+]  # fmt: skip
 MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 DIALS: Final = ("safety", "helpfulness")
 _PLACES: Final = 20

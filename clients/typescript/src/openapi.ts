@@ -255,7 +255,7 @@ export interface operations {
             readonly header?: {
                 readonly "X-Control-Safety"?: string;
                 readonly "X-Control-Helpfulness"?: string;
-                readonly "X-Control-Mode"?: "auto" | "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank";
+                readonly "X-Control-Mode"?: "auto" | "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank";
             };
             readonly path?: never;
             readonly cookie?: never;
@@ -304,10 +304,10 @@ export interface operations {
                          * Mode
                          * @description How the dials are put in force.
                          */
-                        readonly mode?: ("auto" | "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank") | null;
+                        readonly mode?: ("auto" | "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank") | null;
                         /**
                          * Adapter
-                         * @description Name or name@digest of an adapter.
+                         * @description Name or name@digest of an adapter or blend.
                          */
                         readonly adapter?: string | null;
                         /**
@@ -378,7 +378,7 @@ export interface operations {
                                 readonly helpfulness?: number;
                             };
                             /** @enum {unknown} */
-                            readonly mode: "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank";
+                            readonly mode: "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank";
                             readonly timing_ms: {
                                 readonly [key: string]: number;
                             };
@@ -394,6 +394,9 @@ export interface operations {
                             readonly control_values?: {
                                 readonly safety: number;
                                 readonly helpfulness: number;
+                            };
+                            readonly blend?: {
+                                readonly [key: string]: number;
                             };
                             readonly candidates?: {
                                 readonly wanted: number;
@@ -693,15 +696,15 @@ export interface operations {
                         };
                         /** @enum {unknown} */
                         readonly outside: "clamp" | "reject";
-                        readonly modes: readonly ("auto" | "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank")[];
+                        readonly modes: readonly ("auto" | "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank")[];
                         /** @enum {unknown} */
-                        readonly default_mode: "auto" | "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank";
+                        readonly default_mode: "auto" | "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank";
                         readonly presets: {
                             readonly [key: string]: {
                                 readonly safety?: number;
                                 readonly helpfulness?: number;
                                 /** @enum {unknown} */
-                                readonly mode?: "auto" | "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank";
+                                readonly mode?: "auto" | "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank";
                             };
                         };
                         readonly adapters: readonly {
@@ -719,6 +722,14 @@ export interface operations {
                             readonly calibrated: Record<string, unknown>;
                         }[];
                         readonly prompt_version: string;
+                        readonly blends?: readonly {
+                            readonly id: string;
+                            readonly name: string;
+                            readonly base_model: string;
+                            readonly components: readonly string[];
+                            readonly dials: readonly ("safety" | "helpfulness")[];
+                            readonly levels: readonly number[];
+                        }[];
                         readonly reranking?: {
                             readonly scorers: readonly string[];
                             readonly candidates: {
@@ -756,7 +767,7 @@ export interface operations {
             readonly header?: {
                 readonly "X-Control-Safety"?: string;
                 readonly "X-Control-Helpfulness"?: string;
-                readonly "X-Control-Mode"?: "auto" | "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank";
+                readonly "X-Control-Mode"?: "auto" | "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank";
             };
             readonly path?: never;
             readonly cookie?: never;
@@ -805,10 +816,10 @@ export interface operations {
                          * Mode
                          * @description How the dials are put in force.
                          */
-                        readonly mode?: ("auto" | "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank") | null;
+                        readonly mode?: ("auto" | "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank") | null;
                         /**
                          * Adapter
-                         * @description Name or name@digest of an adapter.
+                         * @description Name or name@digest of an adapter or blend.
                          */
                         readonly adapter?: string | null;
                         /**
@@ -861,7 +872,7 @@ export interface operations {
                             readonly helpfulness?: number;
                         };
                         /** @enum {unknown} */
-                        readonly mode: "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank";
+                        readonly mode: "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank";
                         readonly engine: string;
                         readonly engine_request: Record<string, unknown>;
                         readonly effective?: {
@@ -876,6 +887,9 @@ export interface operations {
                         readonly control_values?: {
                             readonly safety: number;
                             readonly helpfulness: number;
+                        };
+                        readonly blend?: {
+                            readonly [key: string]: number;
                         };
                         readonly candidates?: {
                             readonly wanted: number;
@@ -1158,7 +1172,7 @@ export interface operations {
             readonly header?: {
                 readonly "X-Control-Safety"?: string;
                 readonly "X-Control-Helpfulness"?: string;
-                readonly "X-Control-Mode"?: "auto" | "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank";
+                readonly "X-Control-Mode"?: "auto" | "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank";
             };
             readonly path?: never;
             readonly cookie?: never;
@@ -1211,10 +1225,10 @@ export interface operations {
                          * Mode
                          * @description How the dials are put in force.
                          */
-                        readonly mode?: ("auto" | "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank") | null;
+                        readonly mode?: ("auto" | "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank") | null;
                         /**
                          * Adapter
-                         * @description Name or name@digest of an adapter.
+                         * @description Name or name@digest of an adapter or blend.
                          */
                         readonly adapter?: string | null;
                         /**
@@ -1282,7 +1296,7 @@ export interface operations {
                                     readonly helpfulness?: number;
                                 };
                                 /** @enum {unknown} */
-                                readonly mode: "off" | "prompt" | "adapter" | "rerank" | "prompt+rerank" | "adapter+rerank";
+                                readonly mode: "off" | "prompt" | "adapter" | "blend" | "rerank" | "prompt+rerank" | "adapter+rerank" | "blend+rerank";
                                 readonly timing_ms: {
                                     readonly [key: string]: number;
                                 };
@@ -1298,6 +1312,9 @@ export interface operations {
                                 readonly control_values?: {
                                     readonly safety: number;
                                     readonly helpfulness: number;
+                                };
+                                readonly blend?: {
+                                    readonly [key: string]: number;
                                 };
                                 readonly candidates?: {
                                     readonly wanted: number;

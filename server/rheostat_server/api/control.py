@@ -1,6 +1,6 @@
 """`GET /v1/control`: what a caller may set. `POST /v1/control/plan`: what would run, nothing run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,9 +14,10 @@ from rheostat_server.api.json_response import json_response
 from rheostat_server.api.openapi import CHAT_BODY, CONTROL, PLAN
 from rheostat_server.api.request_record import record_of
 from rheostat_server.api.runtime import caller_of, caller_with_room, runtime_of
+from rheostat_server.blending.store import Blend
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.modes.reranking import DRAWN_BY
-from rheostat_server.plan import Means, Selection, may_use
+from rheostat_server.plan import Means, Selection, permitted
 from rheostat_server.policy import Envelope, Preset
 from rheostat_server.receipt import plan_parts
 
@@ -28,15 +29,18 @@ async def show_control(request: Request) -> Response:
     """Dials with their envelope, modes, presets, and adapters with the range that was measured for each dial."""
     runtime, caller = runtime_of(request), await caller_of(request)
     envelope = caller.policy.envelope
-    adapters = [adapter for adapter in runtime.means.adapters.adapters if may_use(adapter, envelope)]
+    adapters = permitted(runtime.means.adapters.adapters, envelope)
+    blends = permitted(runtime.means.blends.blends, envelope)
+    there = {"adapter": bool(adapters), "blend": bool(blends)}
     return json_response(
         {
             "dials": _dials(envelope),
             "outside": envelope.outside,
-            "modes": [mode for mode in envelope.modes if _can_run(mode, adapters, runtime.means.selection)],
+            "modes": [mode for mode in envelope.modes if _can_run(mode, there, runtime.means.selection)],
             "default_mode": envelope.default_mode,
             "presets": {name: _preset(preset) for name, preset in caller.policy.permitted_presets.items()},
             "adapters": [_adapter(adapter, runtime.means) for adapter in adapters],
+            **({"blends": [_blend(blend) for blend in blends]} if blends else {}),
             "prompt_version": runtime.means.wordings.version,
             **_reranking(runtime.means.selection, envelope),
         }
@@ -55,11 +59,11 @@ async def show_plan(request: Request) -> Response:
     return json_response(told, headers=record.headers)
 
 
-def _can_run(mode: str, adapters: Sequence[Adapter], selection: Selection | None) -> bool:
-    """Whether the server has what the mode needs, and lets the caller use it."""
+def _can_run(mode: str, there: Mapping[str, bool], selection: Selection | None) -> bool:
+    """Whether the server has what the mode needs, and lets the caller use it; `there` are the modes that need more."""
     if mode in DRAWN_BY and selection is None:
         return False
-    return DRAWN_BY.get(mode, mode) != "adapter" or bool(adapters)
+    return there.get(DRAWN_BY.get(mode, mode), True)
 
 
 def _reranking(selection: Selection | None, envelope: Envelope) -> dict[str, Any]:
@@ -105,4 +109,16 @@ def _adapter(adapter: Adapter, means: Means) -> dict[str, Any]:
             mode: {name: curve.attainable for name, curve in curves.items()}
             for mode, curves in means.curves(adapter).items()
         },
+    }
+
+
+def _blend(blend: Blend) -> dict[str, Any]:
+    manifest = blend.manifest
+    return {
+        "id": blend.id,
+        "name": blend.name,
+        "base_model": manifest.base_model.name,
+        "components": [component.name for component in manifest.components],
+        "dials": list(DIAL_NAMES) if manifest.control_text else manifest.dials,
+        "levels": manifest.levels,
     }

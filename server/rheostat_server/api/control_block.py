@@ -24,7 +24,7 @@ MOST: Final = 2**31 - 1
 _RIGHT: Final[Mapping[str, str]] = {
     **dict.fromkeys(DIAL_NAMES, "a number from 0 to 1"),
     "mode": "the name of a mode",
-    "adapter": "the name of an adapter",
+    "adapter": "the name of an adapter or blend",
     "candidates": f"a whole number from 1 to {MOST}",
     "preset": "the name of a preset",
     "choose_after": f"a whole number of tokens from 1 to {MOST}, or 'end'",
@@ -53,7 +53,7 @@ class ControlBlock(BaseModel):
         description="How the dials are put in force.",
         json_schema_extra={"anyOf": [{"enum": list(KNOWN_MODES)}, {"type": "null"}]},
     )
-    adapter: str | None = Field(default=None, description="Name or name@digest of an adapter.")
+    adapter: str | None = Field(default=None, description="Name or name@digest of an adapter or blend.")
     candidates: int | None = Field(default=None, ge=1, le=MOST, description="How many candidates to choose from.")
     preset: str | None = Field(default=None, description="Name of a preset.")
     choose_after: ChooseAfter | None = Field(

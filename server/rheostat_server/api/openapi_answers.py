@@ -57,6 +57,7 @@ _PLANNED: Final[Mapping[str, Schema]] = {
     "prompt_version": TEXT,
     "neutralised": COUNT,
     "control_values": by_dial(LEVEL, every=True),
+    "blend": {"type": "object", "additionalProperties": {"type": "number"}},
     "candidates": record(
         {"wanted": COUNT}, dict.fromkeys(("generated", "finished", "failed", "tokens"), COUNT) | {"why": TEXT}
     ),
@@ -117,6 +118,10 @@ _ADAPTER: Final = record(
     {"id": TEXT, "name": TEXT, "base_model": TEXT, "levels": by_dial(list_of(LEVEL), every=True),
      "attainable": by_dial(list_of(LEVEL)), "calibrated": FREE}
 )  # fmt: skip
+_BLEND: Final = record(
+    {"id": TEXT, "name": TEXT, "base_model": TEXT, "components": list_of(TEXT),
+     "dials": list_of({"enum": list(DIAL_NAMES)}), "levels": list_of(LEVEL)}
+)  # fmt: skip
 _RERANKING: Final = record(
     {"scorers": list_of(TEXT), "candidates": record({"default": COUNT, "max": COUNT}),
      "choose_after": {"anyOf": [COUNT, {"const": "end"}]}, "early_stop": _CHECKS, "safety_floor": LEVEL}
@@ -134,7 +139,7 @@ CONTROL: Final = record(
         "adapters": list_of(_ADAPTER),
         "prompt_version": TEXT,
     },
-    {"reranking": _RERANKING},
+    {"blends": list_of(_BLEND), "reranking": _RERANKING},
 )
 RELOADED: Final = record({"keys": COUNT, "envelopes": list_of(TEXT), "digest": TEXT})
 HEALTH: Final = record({"status": {"const": "alive"}})

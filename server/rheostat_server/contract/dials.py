@@ -1,7 +1,7 @@
 """The two dials: their names, their range, and a checked pair of values."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
@@ -63,6 +63,15 @@ def nearest_step(value: float, steps: int, within: tuple[float, float] = (0.0, 1
     around = [step / steps for step in (near, near - 1, near + 1) if 0 <= step <= steps]
     allowed = [step for step in around if within[0] <= step <= within[1]]
     return min(allowed or around, key=lambda step: abs(step - value))
+
+
+def nearest_level(levels: Sequence[float], value: float, within: tuple[float, float] = (0.0, 1.0)) -> float:
+    """The level nearest to a value, the upper of two, among those within an operator's limits; else the nearer limit.
+
+    So where no level lies within, there are two values that can be had, and not as many as there are numbers.
+    """
+    allowed = [level for level in levels if within[0] <= level <= within[1]]
+    return min(allowed or within, key=lambda level: (abs(level - value), -level))
 
 
 def check_dial(name: str, value: float) -> None:

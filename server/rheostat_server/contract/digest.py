@@ -45,6 +45,14 @@ def adapter_address(name: str, digest: str) -> str:
     return f"{name}@{digest.removeprefix('sha256:')[:12]}"
 
 
+def holds(folder: Path, address: str) -> bool:
+    """Whether the adapter in a folder is that of an address."""
+    try:
+        return adapter_address(address.rpartition("@")[0], adapter_digest(folder)) == address
+    except FileNotFoundError:
+        return False
+
+
 def adapter_digest(folder: Path) -> str:
     """Digest of a LoRA adapter's weights and PEFT configuration."""
     return folder_digest(folder, ADAPTER_FILES)

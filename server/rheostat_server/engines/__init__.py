@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from rheostat_server.tracing import Span
@@ -17,9 +18,9 @@ Completion = dict[str, Any]
 class EngineRequest:
     """One chat completion for an engine.
 
-    `body` is OpenAI's request without our `control`; its `model` is the engine's base model or an adapter's
-    `name@digest`. `headers` are the caller's, lower-case, less `authorization` and what belongs to one hop. One that
-    is `urgent` came while there was no room, from a caller that used little of late.
+    `body` is OpenAI's request without our `control`; its `model` is the engine's base model, or the `name@digest` of an
+    adapter or of a blend that is loaded. `headers` are the caller's, lower-case, less `authorization` and what belongs
+    to one hop. One that is `urgent` came while there was no room, from a caller that used little of late.
     """
 
     body: ChatBody
@@ -43,6 +44,15 @@ class Occupancy:
     running: int
     waiting: int
     room: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the LoRA adapters of a blend: its PEFT folder, which does not change, and the weight of its change."""
+
+    id: str
+    folder: Path
+    weight: float
 
 
 class Engine(Protocol):
@@ -93,6 +103,23 @@ class Engine(Protocol):
         the engine can count them. Closing a stream frees its answer alone, leaving the context all of them; what reads
         a stream must have stopped before.
         """
+        ...
+
+    @property
+    def blend_room(self) -> int:
+        """How many blends may be loaded at once; 0 where the engine loads none."""
+        ...
+
+    async def load_blend(self, address: str, parts: Sequence[Part]) -> None:
+        """From now on `model` may be `address`: the base model with the weighted sum of the parts' changes.
+
+        Whoever calls keeps to `blend_room`, and calls once at a time. Raises `EngineFailed` or `EngineUnavailable`; the
+        address is then not loaded.
+        """
+        ...
+
+    async def unload_blend(self, address: str) -> None:
+        """Makes room; no request asks for the address any more. An address that is not loaded is none to unload."""
         ...
 
     async def occupancy(self) -> Occupancy | None:

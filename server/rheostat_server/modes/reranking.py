@@ -11,7 +11,12 @@ from typing import Any, Final
 
 from rheostat_server.contract.dials import Dials
 
-DRAWN_BY: Final[Mapping[str, str]] = {"rerank": "off", "prompt+rerank": "prompt", "adapter+rerank": "adapter"}
+DRAWN_BY: Final[Mapping[str, str]] = {
+    "rerank": "off",
+    "prompt+rerank": "prompt",
+    "adapter+rerank": "adapter",
+    "blend+rerank": "blend",
+}
 """Each reranking mode, and the mode in which its candidates are drawn."""
 
 

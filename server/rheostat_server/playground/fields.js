@@ -4,13 +4,15 @@ import { DIALS, defaults, reachable, reranks, same, takesAdapter, within } from 
 import { byId, el, place, show, two } from "./dom.js";
 
 const MODES = {
-  auto: "The server chooses: an adapter where the model has one, else wording.",
+  auto: "The server chooses: an adapter where the model has one, else a blend, else wording.",
   prompt: "The levels are worded for the model in the system message.",
   adapter: "An adapter that was trained to be controlled, and its control text.",
+  blend: "Adapters, each weighted by a dial, summed into one.",
   off: "The request as it comes; no dial is in force.",
   rerank: "Several answers are drawn without control, and the nearest to the dials is returned.",
   "prompt+rerank": "Several answers are drawn by wording, and the nearest to the dials is returned.",
   "adapter+rerank": "Several answers are drawn by the adapter, and the nearest to the dials is returned.",
+  "blend+rerank": "Several answers are drawn by the blend, and the nearest to the dials is returned.",
 };
 const PLAIN = ["preset", "mode", "model", "adapter", "candidates", "max-tokens"];
 

@@ -19,8 +19,9 @@ def app_with(load: Callable[[Settings], Loaded]) -> MakeApp:
 
     @asynccontextmanager
     async def make(settings: Settings, flags: Sequence[str]) -> AsyncGenerator[FastAPI, None]:
-        engine, adapters = await asyncio.to_thread(load, settings)
-        runtime = await asyncio.to_thread(make_runtime, engine, adapters, settings, scorers_file(settings))
+        engine, adapters, blends = await asyncio.to_thread(load, settings)
+        scorers = scorers_file(settings)
+        runtime = await asyncio.to_thread(make_runtime, engine, adapters, settings, scorers, blends=blends)
         yield create_app(runtime)
 
     return make

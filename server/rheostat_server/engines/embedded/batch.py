@@ -127,16 +127,16 @@ class Batch:
         """The flat sequence of the coming step: each row's newest token, then stretches of prompts."""
         ids = [row.ids[-1] for row in self._rows]
         positions = [row.position for row in self._rows]
-        adapters = [row.job.adapter for row in self._rows]
+        mixes = [row.job.mix for row in self._rows]
         keep = list(range(len(self._rows)))
         for reading in readings:
             end = reading.done + reading.next
             ids += reading.job.prompt[reading.done : end]
             positions += range(reading.done, end)
-            adapters += [reading.job.adapter] * reading.next
+            mixes += [reading.job.mix] * reading.next
             if reading.finishes:
                 keep.append(len(ids) - 1)
-        return Tokens(ids=ids, positions=positions, adapters=adapters, keep=keep)
+        return Tokens(ids=ids, positions=positions, mixes=mixes, keep=keep)
 
     def _plan(self, readings: Sequence[Reading]) -> Step:
         positions = [row.position for row in self._rows]

@@ -9,19 +9,21 @@ from typing import Final
 
 from tokenizers import Tokenizer
 
-from rheostat_server.engines import DONE, Completion, EngineRequest, Occupancy, Streams
+from rheostat_server.engines import DONE, Completion, EngineRequest, Occupancy, Part, Streams
 from rheostat_server.engines.embedded.answer import Chunks, Head, completion
 from rheostat_server.engines.embedded.batch import Batch
 from rheostat_server.engines.embedded.job import Job
 from rheostat_server.engines.embedded.lanes import Lanes
+from rheostat_server.engines.embedded.lora import Mix
 from rheostat_server.engines.embedded.mailbox import Mailbox, Piece
 from rheostat_server.engines.embedded.model import Model, load_model
 from rheostat_server.engines.embedded.prompt import answer_limit, render_prompt
 from rheostat_server.engines.embedded.request import ChatRequest, read_request
 from rheostat_server.engines.embedded.worker import Worker
 from rheostat_server.engines.separate import COUNTED, with_options
-from rheostat_server.errors import UnknownModel
+from rheostat_server.errors import EngineFailed, UnknownModel
 
+MOST_BLENDS: Final = 1024
 _LONG_TEXT: Final = 20_000
 """Characters from which a prompt is made in another thread, so that it does not hold the event loop."""
 
@@ -55,13 +57,15 @@ class EmbeddedEngine:
         *,
         served_name: str,
         adapters: Sequence[str] = (),
+        components: Sequence[str] = (),
         max_batch: int = 64,
         threads: int | None = None,
     ) -> None:
-        """`adapters` are the ids of those that `model` was loaded with, in their order."""
+        """`adapters`, then `components`, are the ids of those that `model` was loaded with, in their order."""
         self._model = model
         self._served_name = served_name
-        self._adapters = {name: number for number, name in enumerate([served_name, *adapters])}
+        self._installed = (*adapters, *components)
+        self._mixes: dict[str, Mix] = {served_name: (), **{id: self._mix({id: 1.0}) for id in adapters}}
         self._max_batch = max_batch
         self._defaults = model.defaults()
         lanes = Lanes(urgent=Batch(model, max_rows=max_batch), others=Batch(model, max_rows=max_batch))
@@ -74,6 +78,7 @@ class EmbeddedEngine:
         *,
         served_name: str,
         adapters: Mapping[str, Path] | None = None,
+        components: Mapping[str, Path] | None = None,
         max_batch: int = 64,
         device: str = "cpu",
         dtype: str = "float32",
@@ -81,12 +86,22 @@ class EmbeddedEngine:
     ) -> "EmbeddedEngine":
         """Loads model and adapters (id to PEFT folder), which takes seconds, and starts the worker.
 
+        `components` are adapters too, which are asked for in blends alone.
+
         Raises:
             UnsupportedModel, AdapterUnusable: a folder holds what this engine cannot serve; both are `CannotStart`.
         """
-        adapters = adapters or {}
-        model = load_model(model_folder, adapters=list(adapters.values()), device=device, dtype=dtype)
-        return cls(model, served_name=served_name, adapters=list(adapters), max_batch=max_batch, threads=threads)
+        adapters, components = adapters or {}, components or {}
+        folders = [*adapters.values(), *components.values()]
+        model = load_model(model_folder, adapters=folders, device=device, dtype=dtype)
+        return cls(
+            model,
+            served_name=served_name,
+            adapters=list(adapters),
+            components=list(components),
+            max_batch=max_batch,
+            threads=threads,
+        )
 
     @property
     def running(self) -> int:
@@ -140,6 +155,22 @@ class EmbeddedEngine:
         finally:
             self._worker.drop(asked.job)
 
+    @property
+    def blend_room(self) -> int:
+        """A blend is a row of weights: its adapters are there from the start."""
+        return MOST_BLENDS
+
+    async def load_blend(self, address: str, parts: Sequence[Part]) -> None:
+        if strange := [part.id for part in parts if part.id not in self._installed]:
+            raise EngineFailed(f"the engine was started without {strange[0]}, which {address} needs")
+        self._mixes[address] = self._mix({part.id: part.weight for part in parts})
+
+    async def unload_blend(self, address: str) -> None:
+        self._mixes.pop(address, None)
+
+    def _mix(self, weights: Mapping[str, float]) -> Mix:
+        return tuple(weights.get(id, 0.0) for id in self._installed)
+
     async def occupancy(self) -> Occupancy:
         asked, most = self._worker.sequences, self._max_batch
         return Occupancy(running=min(asked, most), waiting=max(0, asked - most), room=most)
@@ -180,8 +211,8 @@ class EmbeddedEngine:
             vocabulary=self._model.vocabulary,
             max_candidates=self._max_batch,
         )
-        if chat.model not in self._adapters:
-            raise UnknownModel(chat.model, self._adapters)
+        if chat.model not in self._mixes:
+            raise UnknownModel(chat.model, self._mixes)
         prompt = await self._prompt(chat)
         mailboxes = [Mailbox() for _ in range(chat.n)] if apart else [Mailbox()] * chat.n
         job = self._job(chat, prompt, streamed=streamed, mailboxes=mailboxes, urgent=request.urgent)
@@ -199,7 +230,7 @@ class EmbeddedEngine:
         return Job(
             prompt=prompt,
             candidates=chat.n,
-            adapter=self._adapters[chat.model],
+            mix=self._mixes[chat.model],
             sampling=chat.sampling,
             seed=chat.seed,
             max_tokens=answer_limit(prompt, chat.token_limit, at_least=chat.min_tokens, context=self._model.context),

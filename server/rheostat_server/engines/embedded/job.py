@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rheostat_server.engines.embedded.lora import Mix
 from rheostat_server.engines.embedded.mailbox import Mailbox
 from rheostat_server.engines.embedded.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """One request for the batch. `adapter` is 0 for the base model; `top_logprobs` is None where none are wanted.
+    """One request for the batch. `mix` are the weights of the adapters, empty for the base model.
 
+    `top_logprobs` is None where none are wanted.
     `barred_at_first` are the tokens that it must not take before `min_tokens`; `stop_ids` those that end an answer.
     A job that is not streamed tells each candidate as one piece. `mailboxes` has one for each candidate; they may be
     one and the same. An urgent job goes before the others.
@@ -18,7 +20,7 @@ class Job:
 
     prompt: Sequence[int]
     candidates: int
-    adapter: int
+    mix: Mix
     sampling: Sampling
     seed: int | None
     max_tokens: int

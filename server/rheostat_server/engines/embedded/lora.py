@@ -1,9 +1,9 @@
-"""LoRA for a flat sequence in which each token has its own adapter, or none.
+"""LoRA for a flat sequence in which each token has its own mix of adapters, or none.
 
 PEFT reads the adapters; its layers are then replaced by `GatedLora`, which puts all adapters' matrices side by side:
-y = Wx + B(g * Ax), with A = [A1; A2; ...], B = [s1 B1, s2 B2, ...], s = PEFT's scaling, and g a token's gate, 1 over
-its own adapter's ranks and 0 elsewhere. Three small operations for any mix of adapters, where PEFT's own mixed batch
-loops over adapters in each layer.
+y = Wx + B(g * Ax), with A = [A1; A2; ...], B = [s1 B1, s2 B2, ...], s = PEFT's scaling, and g a token's gate: over
+each adapter's ranks its weight in the mix, which is 1 for an adapter by itself. Three small operations for any mix,
+where PEFT's own mixed batch loops over adapters in each layer; and a blend needs no matrices of its own.
 """
 
 import json
@@ -24,6 +24,8 @@ WEIGHTS: Final = "adapter_model.safetensors"
 CONFIG: Final = "adapter_config.json"
 
 Ranks = tuple[int, ...]
+Mix = tuple[float, ...]
+"""The weight of each installed adapter; empty for none of them."""
 
 
 class AdapterUnusable(CannotStart):
@@ -31,24 +33,24 @@ class AdapterUnusable(CannotStart):
 
 
 class Gates:
-    """Which adapter each token of the coming forward pass has; the layers ask, the model tells."""
+    """Which mix of adapters each token of the coming forward pass has; the layers ask, the model tells."""
 
     def __init__(self) -> None:
-        self._adapters: Tensor | None = None
+        self._weights: Tensor | None = None
         self._made: dict[Ranks, Tensor] = {}
 
-    def set(self, adapters: Tensor | None) -> None:
-        """`adapters` is (tokens,), 0 for none and i + 1 for the i-th; None when no token has one."""
-        self._adapters = adapters
+    def set(self, weights: Tensor | None) -> None:
+        """`weights` is (tokens, adapters); None when no token has any."""
+        self._weights = weights
         self._made = {}
 
     def gate(self, ranks: Ranks, dtype: torch.dtype) -> Tensor | None:
-        """(tokens, sum of ranks) of 0 and 1, or None when every adapter is off."""
-        if self._adapters is None:
+        """(tokens, sum of ranks) of weights, or None when every adapter is off."""
+        if self._weights is None:
             return None
         if ranks not in self._made:
-            owner = torch.repeat_interleave(torch.tensor(ranks)).add_(1).to(self._adapters.device)
-            self._made[ranks] = (self._adapters[:, None] == owner).to(dtype)
+            owner = torch.repeat_interleave(torch.tensor(ranks)).to(self._weights.device)
+            self._made[ranks] = self._weights[:, owner].to(dtype)
         return self._made[ranks]
 
 

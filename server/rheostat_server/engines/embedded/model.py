@@ -21,12 +21,12 @@ _DEFAULTS: Final = ("temperature", "top_p", "top_k", "min_p", "repetition_penalt
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """One step's input. `adapters` are 0 for the base model and i + 1 for the i-th adapter; `keep` are the places in
-    the flat sequence whose next token is asked for."""
+    """One step's input, with each token's mix of adapters; `keep` are the places in the flat sequence whose next token
+    is asked for."""
 
     ids: Sequence[int]
     positions: Sequence[int]
-    adapters: Sequence[int]
+    mixes: Sequence[lora.Mix]
     keep: Sequence[int]
 
 
@@ -48,7 +48,7 @@ class Model:
 
     def logits(self, tokens: Tokens, step: Step) -> Tensor:
         """(len(keep), vocabulary), in float32."""
-        self._gates.set(self._tensor(tokens.adapters) if any(tokens.adapters) else None)
+        self._gates.set(self._weights(tokens.mixes) if any(tokens.mixes) else None)
         output = self._network(
             input_ids=self._tensor(tokens.ids)[None],
             position_ids=self._tensor(tokens.positions)[None],
@@ -63,6 +63,14 @@ class Model:
         """Sampling settings that the model's authors recommend, by OpenAI's or vLLM's names."""
         recommended = self._network.generation_config.to_diff_dict()
         return {name: recommended[name] for name in _DEFAULTS if recommended.get(name) is not None}
+
+    def _weights(self, mixes: Sequence[lora.Mix]) -> Tensor:
+        """(tokens, adapters), by looking up each mix among those that differ."""
+        known = list(dict.fromkeys(mixes))
+        most = max(map(len, known))
+        table = torch.tensor([mix or (0.0,) * most for mix in known], device=self.device)
+        place = {mix: number for number, mix in enumerate(known)}
+        return table[self._tensor([place[mix] for mix in mixes])]
 
     def _tensor(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)
@@ -117,7 +125,7 @@ def _check_runs(folder: Path, model: Model, *, layers: int) -> None:
         stretches=[Stretch(PromptCache(2), start=0, count=2)],
         span=0,
     )
-    tokens = Tokens(ids=[0, 0], positions=[0, 1], adapters=[0, 0], keep=[1])
+    tokens = Tokens(ids=[0, 0], positions=[0, 1], mixes=[(), ()], keep=[1])
     try:
         with torch.inference_mode():
             model.logits(tokens, step)

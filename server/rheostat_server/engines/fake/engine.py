@@ -9,12 +9,12 @@ from typing import Any, Final
 
 import orjson
 
-from rheostat_server.engines import DONE, Completion, EngineRequest, Occupancy, Streams
+from rheostat_server.engines import DONE, Completion, EngineRequest, Occupancy, Part, Streams
 from rheostat_server.engines.fake.candidate import Candidate, draw, logprobs
 from rheostat_server.engines.fake.orders import Orders
 from rheostat_server.engines.fake.request import FakeRequest, read_request
 from rheostat_server.engines.separate import COUNTED, separate_streams
-from rheostat_server.errors import ContextOverflow, EngineUnavailable, UnknownModel
+from rheostat_server.errors import ContextOverflow, EngineFailed, EngineUnavailable, UnknownModel
 from rheostat_server.sse import event
 
 CREATED: Final = 1_700_000_000
@@ -37,6 +37,8 @@ class FakeEngine:
     takes_n: bool = True
     counts_as_it_goes: bool = True
     urgent_first: bool = False
+    blend_room: int = 0
+    blends: dict[str, Sequence[Part]] = field(default_factory=dict)
     _draws: Iterator[int] = field(default_factory=count)
 
     def models(self) -> Sequence[str]:
@@ -72,6 +74,22 @@ class FakeEngine:
     def fan_out(self, request: EngineRequest, n: int) -> AbstractAsyncContextManager[Streams]:
         return separate_streams(self, request, n, COUNTED)
 
+    async def load_blend(self, address: str, parts: Sequence[Part]) -> None:
+        await self._blend_told()
+        if len(self.blends) >= self.blend_room:
+            raise EngineFailed(f"the fake engine has room for {self.blend_room} blends")
+        self.blends[address] = parts
+
+    async def unload_blend(self, address: str) -> None:
+        await self._blend_told()
+        self.blends.pop(address, None)
+
+    async def _blend_told(self) -> None:
+        await self.check_ready()
+        await asyncio.sleep(self.orders.seconds_per_load)
+        if self.orders.fails_to_load:
+            raise EngineFailed("the fake engine loads no blend, as it was told to")
+
     async def occupancy(self) -> Occupancy:
         return Occupancy(running=min(self.running, self.room), waiting=max(0, self.running - self.room), room=self.room)
 
@@ -80,8 +98,9 @@ class FakeEngine:
 
     async def _candidates(self, asked: FakeRequest) -> list[Candidate]:
         await self.check_ready()
-        if asked.model not in (*self.served, *self.adapters):
-            raise UnknownModel(asked.model, [*self.served, *self.adapters])
+        known = [*self.served, *self.adapters, *self.blends]
+        if asked.model not in known:
+            raise UnknownModel(asked.model, known)
         room = self.context - asked.prompt_tokens
         if room < (asked.token_limit or 1):
             raise ContextOverflow(

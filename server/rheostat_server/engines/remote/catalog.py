@@ -10,7 +10,7 @@ from typing import Final
 import httpx
 import structlog
 
-from rheostat_server.contract.digest import adapter_address, adapter_digest
+from rheostat_server.contract.digest import holds
 from rheostat_server.engines.remote.answers import read_json
 from rheostat_server.engines.remote.refusals import network_errors_as_ours, refusal_error
 from rheostat_server.engines.remote.upstream import Upstream
@@ -103,7 +103,7 @@ async def ensure_adapters(
             "this server load it with RHEOSTAT_UPSTREAM_LOAD_ADAPTERS=true"
         )
     for name, folder in missing.items():
-        await _load(client, upstream, name, folder, flags=_flags(adapters))
+        await load_adapter(client, upstream, name, folder, otherwise=f"start it with {_flags(adapters)}")
 
 
 async def restore_adapters(client: httpx.AsyncClient, upstream: Upstream, adapters: Adapters) -> None:
@@ -115,7 +115,7 @@ async def restore_adapters(client: httpx.AsyncClient, upstream: Upstream, adapte
     catalog = await read_catalog(client, upstream)
     lost = catalog.lacks(list(adapters))
     for name in lost:
-        if not await asyncio.to_thread(_holds, adapters[name], name):
+        if not await asyncio.to_thread(holds, adapters[name], name):
             raise EngineUnavailable(
                 f"the upstream server has lost the adapter {name}, and {adapters[name]} no longer holds it; put it "
                 "back, or start this server anew"
@@ -128,16 +128,14 @@ async def restore_adapters(client: httpx.AsyncClient, upstream: Upstream, adapte
         log.warning("the upstream server had lost adapters, and has them again", adapters=lost)
 
 
-def _holds(folder: Path, address: str) -> bool:
-    """Whether the weights in a folder are those of an address."""
-    try:
-        return adapter_address(address.rpartition("@")[0], adapter_digest(folder)) == address
-    except FileNotFoundError:
-        return False
+async def load_adapter(
+    client: httpx.AsyncClient, upstream: Upstream, name: str, folder: Path, *, otherwise: str
+) -> None:
+    """The upstream's own reason is told: it was asked about an adapter, and of nothing that people wrote.
 
-
-async def _load(client: httpx.AsyncClient, upstream: Upstream, name: str, folder: Path, *, flags: str) -> None:
-    """The upstream's own reason is told: it was asked about an adapter, and of nothing that people wrote."""
+    Raises:
+        CannotStart: it does not take the adapter; `otherwise` is what may be done then.
+    """
     body = {"lora_name": name, "lora_path": str(folder)}
     with network_errors_as_ours():
         response = await client.post(f"{upstream.api}/load_lora_adapter", json=body)
@@ -145,8 +143,16 @@ async def _load(client: httpx.AsyncClient, upstream: Upstream, name: str, folder
         reason = refusal_error(response, response.content, upstream).message
         raise CannotStart(
             f"the upstream server does not load the adapter {name}: {reason}; vLLM needs --enable-lora and "
-            f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or start it with {flags}"
+            f"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or {otherwise}"
         )
+
+
+async def unload_adapter(client: httpx.AsyncClient, upstream: Upstream, name: str) -> None:
+    """Takes an adapter from the upstream's list; one that it has not, it need not lose."""
+    with network_errors_as_ours():
+        response = await client.post(f"{upstream.api}/unload_lora_adapter", json={"lora_name": name})
+    if response.status_code not in (200, 404):
+        raise refusal_error(response, response.content, upstream)
 
 
 def _flags(adapters: Adapters) -> str:

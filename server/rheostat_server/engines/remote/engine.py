@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,8 +10,9 @@ from typing import Final
 import httpx
 import orjson
 
-from rheostat_server.engines import Completion, EngineRequest, Occupancy, Streams
+from rheostat_server.engines import Completion, EngineRequest, Occupancy, Part, Streams
 from rheostat_server.engines.remote.answers import check_content_type, read_completion
+from rheostat_server.engines.remote.blends import UpstreamBlends
 from rheostat_server.engines.remote.catalog import (
     Adapters,
     check_alive,
@@ -25,7 +26,7 @@ from rheostat_server.engines.remote.occupancy import UpstreamOccupancy
 from rheostat_server.engines.remote.refusals import ModelGone, network_errors_as_ours, refusal_error
 from rheostat_server.engines.remote.upstream import Upstream
 from rheostat_server.engines.separate import COUNTED, separate_streams
-from rheostat_server.errors import CannotStart, EngineUnavailable, RheostatError
+from rheostat_server.errors import CannotStart, EngineFailed, EngineUnavailable, RheostatError
 
 FORWARDED_HEADERS: Final = frozenset({"traceparent", "tracestate"})
 """The caller's headers that go upstream; its key and cookies are ours to know, not the upstream's."""
@@ -38,7 +39,7 @@ class RemoteEngine:
     """Sends each request to the upstream server; one that is cancelled closes its connection, which frees it there.
 
     `is_vllm` says that the upstream knows vLLM's stream options; `sequences` is how many it runs at once. With
-    `load_adapters`, those that the upstream has lost are loaded again, as soon as one is asked for.
+    `load_adapters`, those that the upstream has lost are loaded again when one is asked for; `blends` always are.
     """
 
     upstream: Upstream
@@ -49,6 +50,7 @@ class RemoteEngine:
     is_vllm: bool = False
     sequences: int = 256
     urgent_first: bool = False
+    blends: UpstreamBlends | None = None
     _client: httpx.AsyncClient = field(init=False)
     _occupancy: UpstreamOccupancy = field(init=False)
     _ready_until: float = field(init=False, default=0.0)
@@ -67,8 +69,12 @@ class RemoteEngine:
         adapters: Adapters | None = None,
         load_adapters: bool = False,
         sequences: int = 256,
+        blends: UpstreamBlends | None = None,
+        trials: Mapping[str, Sequence[Part]] | None = None,
     ) -> "RemoteEngine":
         """An engine for the models that the upstream has; it may run on another event loop than this.
+
+        The `trials` are loaded once, to see that the upstream takes blends.
 
         Raises:
             CannotStart: the upstream cannot be reached, or lacks the model or an adapter; the message says how to
@@ -80,9 +86,11 @@ class RemoteEngine:
                 catalog = await read_catalog(client, upstream)
                 served = served_models(catalog, model, wanted)
                 await ensure_adapters(client, upstream, catalog, wanted, load=load_adapters)
+                if blends is not None:
+                    await blends.try_out(client, upstream, trials or {})
             except RheostatError as exc:
                 raise CannotStart(f"{upstream.url}: {exc.logged}") from exc
-        return cls(upstream, served, wanted, load_adapters, is_vllm=catalog.is_vllm, sequences=sequences)
+        return cls(upstream, served, wanted, load_adapters, is_vllm=catalog.is_vllm, sequences=sequences, blends=blends)
 
     @property
     def takes_n(self) -> bool:
@@ -128,6 +136,19 @@ class RemoteEngine:
         """
         return separate_streams(self, request, n, COUNTED if self.counts_as_it_goes else {"include_usage": True})
 
+    @property
+    def blend_room(self) -> int:
+        return self.blends.room if self.blends else 0
+
+    async def load_blend(self, address: str, parts: Sequence[Part]) -> None:
+        if self.blends is None:
+            raise EngineFailed("the server was started without blends")
+        await self.blends.load(self._client, self.upstream, address, parts)
+
+    async def unload_blend(self, address: str) -> None:
+        if self.blends is not None:
+            await self.blends.unload(self._client, self.upstream, address)
+
     async def occupancy(self) -> Occupancy:
         return await self._occupancy.now(self._client)
 
@@ -144,7 +165,8 @@ class RemoteEngine:
         try:
             return await self._send(request, stream=stream)
         except ModelGone:
-            if not self.load_adapters:
+            is_blend = self.blends is not None and request.body.get("model") in self.blends.loaded
+            if not (self.load_adapters or is_blend):
                 raise
         await self._restore()
         return await self._send(request, stream=stream)
@@ -161,10 +183,15 @@ class RemoteEngine:
     async def _restore(self) -> None:
         """Requests at once wait for one another: the first loads what is missing, and the others find it there."""
         async with self._restoring:
-            await restore_adapters(self._client, self.upstream, self.adapters)
+            if self.load_adapters:
+                await restore_adapters(self._client, self.upstream, self.adapters)
+            if self.blends is not None:
+                await self.blends.restore(self._client, self.upstream)
 
     async def close(self) -> None:
         await self._client.aclose()
+        if self.blends is not None:
+            self.blends.files.remove()
 
     def _outgoing(self, request: EngineRequest, *, stream: bool) -> httpx.Request:
         headers = {name: value.strip() for name, value in request.headers.items() if name in FORWARDED_HEADERS}

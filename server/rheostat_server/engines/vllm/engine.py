@@ -11,8 +11,9 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from rheostat_server.engines import Completion, EngineRequest, Occupancy, Streams
+from rheostat_server.engines import Completion, EngineRequest, Occupancy, Part, Streams
 from rheostat_server.engines.separate import COUNTED, separate_streams
+from rheostat_server.engines.vllm.blends import VllmBlends
 from rheostat_server.engines.vllm.chat_body import chat_completion_request
 from rheostat_server.engines.vllm.refusals import as_ours, foreign_errors_as_ours, read_error_event
 from rheostat_server.errors import EngineFailed, EngineUnavailable
@@ -39,8 +40,9 @@ class VllmEngine:
     counts_as_it_goes = True
     urgent_first = False
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, blends: VllmBlends | None = None) -> None:
         self._state = state
+        self._blends = blends
         self._keep_alive = float(state.args.sse_keep_alive_interval)
         self._room = _room(state.vllm_config)
 
@@ -79,6 +81,19 @@ class VllmEngine:
         """Requests of their own, so that each can be aborted; vLLM's prefix cache reads their prompt once."""
         return separate_streams(self, request, n, COUNTED)
 
+    @property
+    def blend_room(self) -> int:
+        return self._blends.room if self._blends else 0
+
+    async def load_blend(self, address: str, parts: Sequence[Part]) -> None:
+        if self._blends is None:
+            raise EngineFailed("the server was started without blends")
+        await self._blends.load(address, parts)
+
+    async def unload_blend(self, address: str) -> None:
+        if self._blends is not None:
+            await self._blends.unload(address)
+
     async def occupancy(self) -> Occupancy:
         """By what this API server process has in the engine; several of them share its room evenly."""
         running = self._state.engine_client.output_processor.get_num_unfinished_requests()
@@ -86,6 +101,8 @@ class VllmEngine:
 
     async def close(self) -> None:
         """vLLM's server owns the engine and ends it."""
+        if self._blends is not None:
+            self._blends.files.remove()
 
     async def _start(self, request: EngineRequest, *, stream: bool) -> Any:
         """The whole answer, or the generator of a stream's events."""

@@ -17,11 +17,13 @@ def set_environment(
     scorers: Path | None = None,
     policy: Path | None = None,
     *,
+    blends: Iterable[Path] = (),
     allow_anonymous: bool = False,
 ) -> None:
     """Adds our plugin to those that vLLM loads, and hands it what was given on the command line."""
     environment["VLLM_PLUGINS"] = ",".join(_plugins(environment.get("VLLM_PLUGINS")))
     environment["RHEOSTAT_ADAPTERS"] = json.dumps([str(folder.resolve()) for folder in adapters])
+    environment["RHEOSTAT_BLENDS"] = json.dumps([str(folder.resolve()) for folder in blends])
     if scorers is not None:
         environment["RHEOSTAT_SCORERS"] = str(scorers.resolve())
     if policy is not None:

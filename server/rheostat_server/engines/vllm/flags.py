@@ -13,10 +13,12 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
 from rheostat_server.api import cross_origin
+from rheostat_server.blending.store import BlendStore
+from rheostat_server.engines.plain_lora import greatest_rank
 from rheostat_server.engines.vllm import guard
 from rheostat_server.engines.vllm.ending import SPARE_SECONDS
 from rheostat_server.errors import CannotStart
-from rheostat_server.serve import check_host, served_name
+from rheostat_server.serve import NO_BLENDS, check_host, served_name
 from rheostat_server.settings import Settings
 
 GUARD: Final = f"{guard.__name__}.{guard.GateRequired.__name__}"
@@ -27,19 +29,21 @@ ANY: Final = "model"
 MOST_AT_ONCE: Final = 8
 
 
-def completed(settings: Settings, adapters: AdapterStore, flags: Sequence[str]) -> list[str]:
+def completed(
+    settings: Settings, adapters: AdapterStore, flags: Sequence[str], *, blends: BlendStore = NO_BLENDS
+) -> list[str]:
     """Our flags, then the operator's, of which vLLM takes the last word.
 
     Raises:
         CannotStart: the operator's flags start a server of vLLM's that knows no plugins, or that anyone can reach.
-        AdapterRefused: an adapter's rank is beyond what vLLM serves.
+        AdapterRefused: the rank of an adapter or blend is beyond what vLLM serves.
     """
     theirs, defaults = parsed([ANY, *flags]), parsed([ANY])
     _refuse_other_servers(theirs)
     if theirs.uds is None:
         check_host(theirs.host or settings.host, settings)
     patience = math.ceil(settings.leave_seconds + settings.drain_seconds) + SPARE_SECONDS
-    ours = {**_addresses(settings), **_lora(adapters), "shutdown_timeout": patience}
+    ours = {**_addresses(settings), **_lora(adapters, blends, settings.blend_slots), "shutdown_timeout": patience}
     silent = {name: value for name, value in ours.items() if vars(theirs)[name] == vars(defaults)[name]}
     return [*_written(silent), "--middleware", GUARD, *_cross_origin(settings), *flags]
 
@@ -68,17 +72,18 @@ def _cross_origin(settings: Settings) -> list[str]:
     return ["--middleware", CROSS_ORIGIN] if settings.cors_origins else []
 
 
-def _lora(adapters: AdapterStore) -> dict[str, Any]:
-    """Room for every adapter: all in memory, as many as may be in one batch beside the model."""
-    if not adapters.adapters:
+def _lora(adapters: AdapterStore, blends: BlendStore, blend_slots: int) -> dict[str, Any]:
+    """Room for every adapter and for blends: all in memory, as many as may be in one batch beside the model."""
+    count = len(adapters.adapters) + (blend_slots if blends.blends else 0)
+    if not count:
         return {}
-    count = len(adapters.adapters)
+    ranks = [*map(_rank, adapters.adapters), *(greatest_rank(blend.loras) for blend in blends.blends)]
     slots = slots_on_the_cpu(count) if current_platform.is_cpu() else min(count, MOST_AT_ONCE)
     return {
         "enable_lora": True,
         "max_loras": slots,
         "max_cpu_loras": max(count, slots),
-        "max_lora_rank": _served_rank(max(_rank(adapter) for adapter in adapters.adapters)),
+        "max_lora_rank": _served_rank(max(ranks)),
     }
 
 
@@ -102,7 +107,7 @@ def _served_rank(rank: int) -> int:
     served: tuple[int, ...] = get_args(MaxLoRARanks)
     if fitting := [most for most in served if most >= rank]:
         return min(fitting)
-    raise AdapterRefused(f"an adapter has the rank {rank}; vLLM serves ranks up to {max(served)}")
+    raise AdapterRefused(f"an adapter or blend has the rank {rank}; vLLM serves ranks up to {max(served)}")
 
 
 def _written(values: Mapping[str, Any]) -> list[str]:

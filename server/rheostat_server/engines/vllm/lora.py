@@ -1,6 +1,7 @@
-"""Loads verified adapters into vLLM under their addresses, `name@digest`."""
+"""Loads verified adapters into vLLM under their addresses, `name@digest`, and finds the room that is left to blends."""
 
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import Any
 
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
@@ -8,6 +9,7 @@ from vllm.entrypoints.serve.lora.protocol import LoadLoRAAdapterRequest
 from vllm.platforms import current_platform
 
 from rheostat_server.adapters import Adapter, AdapterRefused, AdapterStore
+from rheostat_server.engines.vllm.blends import number_of
 from rheostat_server.engines.vllm.flags import slots_on_the_cpu
 
 
@@ -46,3 +48,31 @@ async def _load(adapter: Adapter, serving_models: Any) -> None:
     )
     if isinstance(answer, ErrorResponse):
         raise AdapterRefused(f"vLLM cannot load {adapter.id} from {adapter.folder}: {answer.error.message}")
+
+
+def check_numbers(addresses: Sequence[str]) -> None:
+    """Raises AdapterRefused where two blends would have one number, in whichever process."""
+    seen: dict[int, str] = {}
+    for address in addresses:
+        if (other := seen.setdefault(number_of(address), address)) != address:
+            raise AdapterRefused(f"{address} and {other} would have one number in vLLM; rename one of their blends")
+
+
+def room_for_blends(adapters: AdapterStore, args: Namespace, *, processes: int) -> int:
+    """How many blends each API server process may have loaded beside the adapters.
+
+    On the CPU one slot stays empty, see `flags.slots_on_the_cpu`.
+
+    Raises:
+        AdapterRefused: vLLM was started without LoRA or with too little room.
+    """
+    if not args.enable_lora:
+        raise AdapterRefused("blends are given and vLLM was started without --enable-lora")
+    most = args.max_loras - 1 if current_platform.is_cpu() else args.max_cpu_loras or args.max_loras
+    room: int = (most - len(adapters.adapters)) // processes
+    if room < 1:
+        raise AdapterRefused(
+            f"vLLM keeps {most} adapters, {len(adapters.adapters)} of them are given, and each of {processes} API "
+            "servers needs room for a blend; raise --max-loras and --max-cpu-loras"
+        )
+    return room

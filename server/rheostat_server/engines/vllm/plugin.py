@@ -14,16 +14,18 @@ import structlog
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from rheostat_server.adapters import AdapterStore, load_adapters
+from rheostat_server.adapters import AdapterRefused, AdapterStore, load_adapters
 from rheostat_server.app import add_routes
+from rheostat_server.blending.store import BlendStore, load_blends
+from rheostat_server.engines.vllm.blends import VllmBlends
 from rheostat_server.engines.vllm.ending import drain_at_the_end
 from rheostat_server.engines.vllm.engine import VllmEngine
 from rheostat_server.engines.vllm.gate import close_all_but
-from rheostat_server.engines.vllm.lora import load_into_vllm
+from rheostat_server.engines.vllm.lora import check_numbers, load_into_vllm, room_for_blends
 from rheostat_server.engines.vllm.weights import served_model_digest
-from rheostat_server.errors import CannotStart
+from rheostat_server.errors import CannotStart, RheostatError
 from rheostat_server.log import configure_logging
-from rheostat_server.serve import check_host, make_runtime
+from rheostat_server.serve import blend_files, check_host, make_runtime
 from rheostat_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -50,10 +52,11 @@ class RheostatPlugin:
         configure_logging(settings.log_level)
         if args.uds is None:
             check_host(args.host, settings)
-        adapters = _verified_adapters(settings, state)
+        adapters, blends = _verified(settings, state)
         await load_into_vllm(adapters, state.openai_serving_models, args)
-        state.rheostat = make_runtime(VllmEngine(state), adapters, settings, settings.scorers)
-        log.info("rheostat serves in vLLM", adapters=adapters.ids)
+        engine = VllmEngine(state, await _blends(blends, adapters, settings, state, args))
+        state.rheostat = make_runtime(engine, adapters, settings, settings.scorers, blends=blends)
+        log.info("rheostat serves in vLLM", adapters=adapters.ids, blends=blends.ids)
 
 
 def _check(engine_client: Any, state: State) -> None:
@@ -63,7 +66,32 @@ def _check(engine_client: Any, state: State) -> None:
         raise CannotStart(f"model {state.args.model!r} does not generate text; Rheostat needs one that does")
 
 
-def _verified_adapters(settings: Settings, state: State) -> AdapterStore:
-    if not settings.adapters:
-        return AdapterStore()
-    return load_adapters(settings.adapters, base_digest=served_model_digest(state.vllm_config.model_config))
+def _verified(settings: Settings, state: State) -> tuple[AdapterStore, BlendStore]:
+    if not (settings.adapters or settings.blends):
+        return AdapterStore(), BlendStore()
+    digest = served_model_digest(state.vllm_config.model_config)
+    adapters = load_adapters(settings.adapters, base_digest=digest)
+    return adapters, load_blends(settings.blends, base_digest=digest, taken=adapters.names)
+
+
+async def _blends(
+    blends: BlendStore, adapters: AdapterStore, settings: Settings, state: State, args: Namespace
+) -> VllmBlends | None:
+    """Where there are any: their room, once one of each was seen to load.
+
+    Raises:
+        AdapterRefused: vLLM has no room for them, or cannot load one.
+    """
+    if not blends.blends:
+        return None
+    processes = int(state.vllm_config.parallel_config._api_process_count)
+    room = room_for_blends(adapters, args, processes=processes)
+    check_numbers([point.address for blend in blends.blends for point in blend.points()])
+    into = VllmBlends(state.openai_serving_models, state.engine_client, blend_files(settings), room)
+    try:
+        for address, parts in blends.trials().items():
+            await into.load(address, parts)
+            await into.unload(address)
+    except RheostatError as exc:
+        raise AdapterRefused(exc.logged) from exc
+    return into
