@@ -101,3 +101,5 @@ def test_the_oracle_reads_answers_to_look_alikes_and_training_never_sees_the_hel
         helping = write_answer(scenario, Manner(4, 2, 0, 0), Random(scenario.prompt))
         assert oracle.levels(scenario.prompt, refusal) == (1.0, 0.0)
         assert oracle.levels(scenario.prompt, helping) == (0.5, 1.0)
+        assert oracle.declines(scenario.prompt, refusal)
+        assert not oracle.declines(scenario.prompt, helping)

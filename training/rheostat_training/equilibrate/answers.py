@@ -15,7 +15,7 @@ from rheostat_training.scorers.string_matching import FULL_REFUSAL, matched
 from rheostat_training.sources import ORACLE
 
 Refuses = Callable[[Sequence[Dialogue]], list[bool]]
-"""Which answers decline what was asked."""
+"""Which answers decline what was asked; for the demo's oracle an evasion that gives nothing of it does too."""
 PHRASES: Final = "phrases"
 DEMO_ORACLE: Final = "demo-oracle"
 
@@ -75,7 +75,7 @@ def refusals_by(source: str) -> tuple[Refuses, str]:
     if source == DEMO_ORACLE:
         from rheostat_training.demo import oracle
 
-        return lambda asked: [oracle.refuses(each.question, each.answer) for each in asked], ORACLE
+        return lambda asked: [oracle.declines(each.question, each.answer) for each in asked], ORACLE
     return _by_scorer(source)
 
 
