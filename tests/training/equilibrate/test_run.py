@@ -6,9 +6,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from rheostat_server.contract.blend import read_blend
+from rheostat_server.contract.dials import Dials
+from rheostat_server.contract.digest import adapter_digest
+from rheostat_server.contract.manifest import read_manifest
 from rheostat_training.cli import app
 from rheostat_training.equilibrate.config import parse_equilibrate, read_equilibrate
-from rheostat_training.equilibrate.run import FIGURES, Measured, run, run_cell, run_pool
+from rheostat_training.equilibrate.run import ADAPTERS, BLEND, FIGURES, Measured, run, run_cell, run_pool
 from rheostat_training.progress import Progress
 from rheostat_training.resume import read_value
 
@@ -22,9 +26,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_run_ends_with_its_components_and_the_figures_of_base_and_method(made: Path) -> None:
-    component = made / "components" / "equilibrate"
-    assert (component / "adapter_model.safetensors").exists()
+def test_a_run_ends_with_a_blend_and_the_figures_of_base_and_method(made: Path) -> None:
+    blend = read_blend(made / BLEND)
+    [part] = blend.components
+    assert part.weights_digest == adapter_digest(made / BLEND / part.folder)
+    assert [part.at(Dials(safety=level, helpfulness=0.5)) for level in (0.0, 0.5, 1.0)] == [0.0, 0.5, 1.0]
+    assert {row.dial for row in blend.evaluation} == {"safety", "helpfulness"}
     found = read_value(made / FIGURES, dict[str, Measured])
     assert found.keys() == {"base", "method"}
     for each in found.values():
@@ -62,9 +69,22 @@ def test_every_other_method_makes_its_components_from_the_same_answers(
     shared = yaml.safe_load(MINIATURE.read_text())
     config = parse_equilibrate({**shared, **settings, "method": method})
     done = run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
-    assert {path.name for path in (tmp_path / "components").iterdir()} == components
+    assert {part.name for part in read_blend(tmp_path / BLEND).components} == components
     assert read_value(tmp_path / FIGURES, dict[str, Measured])["method"].perplexity > 1
     assert done["fit"].figures
+
+
+def test_pairs_with_control_text_make_an_adapter_that_is_served_by_itself_and_in_a_blend(
+    made: Path, tmp_path: Path
+) -> None:
+    pool = run_pool(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
+    config = read_equilibrate(MINIATURE, ["pairs.control_share=0.5"])
+    run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
+    manifest = read_manifest(tmp_path / ADAPTERS / "equilibrate")
+    assert manifest.name == "miniature"
+    assert manifest.dials["safety"].levels == [0, 0.25, 0.5, 0.75, 1]
+    blend = read_blend(tmp_path / BLEND)
+    assert blend.control_text == manifest.control_text
 
 
 def test_the_masks_of_a_run_can_be_looked_at(made: Path, tmp_path: Path) -> None:

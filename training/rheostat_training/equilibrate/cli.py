@@ -30,7 +30,7 @@ def equilibrate(
     folder = out or Path("runs") / config.stem
     with refusing():
         run(read_equilibrate(config, overrides or ()), folder, say=typer.echo)
-    typer.echo(f"components: {folder / 'components'}; figures: {folder / 'figures.json'}")
+    typer.echo(f"blend: {folder / 'blend'}; figures: {folder / 'figures.json'}")
 
 
 def masks(

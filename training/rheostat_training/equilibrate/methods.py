@@ -23,6 +23,8 @@ from rheostat_training.rows import Pair, Prompt, write_rows
 from rheostat_training.training_set import Positive, TrainingRow, build_pair_set
 
 ROUTER_FOLDER: Final = "router"
+ONE: Final = "equilibrate"
+"""The name of a method's only adapter."""
 Candidates = Mapping[str, Sequence[Candidate]]
 
 
@@ -59,7 +61,7 @@ def make(config: EquilibrateConfig, given: Material, out: Path) -> list[Made]:
         return _routed_experts(config, given, out)
     if config.method == "safe-patching":
         return [_patch(config, given, out)]
-    return [_preferred("equilibrate", config, given, out, config.pairs, "safety")]
+    return [_preferred(ONE, config, given, out, config.pairs, "safety")]
 
 
 def model_of(made: Sequence[Made], base: LoadedModel, folder: Path) -> LoadedModel:

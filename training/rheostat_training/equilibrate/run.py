@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import yaml
 
+from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.digest import base_model_digest
-from rheostat_training.config import DEMO
+from rheostat_server.contract.manifest import EvaluationRow
+from rheostat_training.config import DEMO, JudgeSource
 from rheostat_training.equilibrate.answers import (
     JudgedAnswer,
     answered,
@@ -21,10 +23,12 @@ from rheostat_training.equilibrate.answers import (
     judge_answers,
     refusals_by,
 )
+from rheostat_training.equilibrate.blend_export import BlendFacts, BlendPart, export_blend, rising
 from rheostat_training.equilibrate.config import EquilibrateConfig, as_values
 from rheostat_training.equilibrate.data import Kinds, draw, held_out_prompts, training_prompts
 from rheostat_training.equilibrate.measure import BENIGN, Measures, measure, perplexity
-from rheostat_training.equilibrate.methods import Made, Material, make, model_of
+from rheostat_training.equilibrate.methods import ONE, Made, Material, make, model_of
+from rheostat_training.export import ExportFacts, export_adapter
 from rheostat_training.generate import generate
 from rheostat_training.limits import refuse, where
 from rheostat_training.materials import loading
@@ -42,7 +46,11 @@ from rheostat_training.work_folder import working_in
 
 STAGES: Final = ("answers", "judge", "base", "fit", "measure", "export")
 FIGURES: Final = "figures.json"
-WRITTEN: Final = (*STAGES, "config.yaml", FIGURES, "components")
+BLEND: Final = "blend"
+ADAPTERS: Final = "adapters"
+WRITTEN: Final = (*STAGES, "config.yaml", FIGURES, BLEND, ADAPTERS)
+TRAINED_BY: Final = ("pairs", "rewards", "fit", "router", "patch")
+LEVELS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 JUDGED: Final = "judged.jsonl"
 PERPLEXITY_ROWS: Final = 100
 
@@ -70,7 +78,8 @@ class Pool:
 def run(config: EquilibrateConfig, out: Path, *, progress: Progress | None = None, say: Say = print) -> Done:
     """Makes every stage that is not there yet; a run that was killed goes on where it was.
 
-    At the end `out` holds `components/`, an adapter a folder, and `figures.json`: those of the base and of the method.
+    At the end `out` holds `blend/`, which `rheostat serve --blend` takes, and `figures.json`: those of the base and of
+    the method. Where pairs had control text, `adapters/` holds what `--adapter` takes.
 
     Raises:
         Busy: another process is at work in `out`.
@@ -195,20 +204,61 @@ class _Run:
         return self.shop.run("measure", self._settings("measure", "judge"), before, work, **self._inputs(self.held_out))
 
     def export(self, done: Done) -> StageResult:
+        """The blend that the server takes; where pairs had control text, an adapter that obeys it too."""
+
         def work(folder: Path) -> None:
-            for each in _made(done["fit"].folder):
-                publish(each.adapter, folder / "components" / each.name)
-            found = {
-                name: read_value(done[stage].folder / FIGURES, Measured)
-                for name, stage in (("base", "base"), ("method", "measure"))
-            }
-            write_value(folder / FIGURES, found, dict[str, Measured])
+            base, method = (read_value(done[stage].folder / FIGURES, Measured) for stage in ("base", "measure"))
+            write_value(folder / FIGURES, {"base": base, "method": method}, dict[str, Measured])
+            made = _made(done["fit"].folder)
+            if self.config.pairs.control_share:
+                made = [self._with_manifest(each, done, method, folder) for each in made]
+            facts = BlendFacts(
+                self.config.name, self._base_name, self.config.method, self._digests(done),
+                licence=self.config.licence, base_revision=self.config.base.revision,
+                settings=self._settings(*TRAINED_BY), evaluation=self._evaluation(method, "router" if self.config.method == "midpo" else "blend"),
+            )  # fmt: skip
+            parts = [BlendPart(each.name, each.adapter, rising(each.dial, each.weight)) for each in made]
+            export_blend(parts, self.base_folder, folder / BLEND, facts)
 
         before = {name: done[name] for name in ("base", "fit", "measure")}
         result = self.shop.run("export", self._settings("name", "licence"), before, work)
         for path in sorted(result.folder.iterdir()):
             publish(path, self.shop.root / path.name)
         return result
+
+    def _with_manifest(self, made: Made, done: Done, found: Measured, folder: Path) -> Made:
+        """The adapter as the server takes it by itself, in the mode `adapter`."""
+        facts = ExportFacts(
+            self.config.name if made.name == ONE else f"{self.config.name}-{made.name}",
+            self._base_name,
+            self.config.method,
+            dict.fromkeys(DIAL_NAMES, LEVELS),
+            self._digests(done),
+            self.config.licence,
+            self.config.base.revision,
+            self._settings(*TRAINED_BY),
+            evaluation=self._evaluation(found, "adapter"),
+        )
+        export_adapter(made.adapter, self.base_folder, folder / ADAPTERS / made.name, facts)
+        return replace(made, adapter=folder / ADAPTERS / made.name)
+
+    def _evaluation(self, found: Measured, mode: str) -> list[EvaluationRow]:
+        """The figures as a manifest's rows: those of safety, and those of helpfulness."""
+        figures = found.measures
+        values = {
+            "safety": {"safe_rate": figures.safe_rate, "over_refusal": figures.over_refusal, "cosa": figures.cosa},
+            "helpfulness": {"helpfulness": figures.helpfulness, "well_formed": figures.well_formed},
+        }
+        return [
+            EvaluationRow(
+                mode=mode, dial=dial, judge=judge_name(self.config.judge.scorers), prompts=len(self.held_out.prompts),
+                metrics={name: round(each.value, 4) for name, each in values[dial].items()},
+            )
+            for dial in DIAL_NAMES
+        ]  # fmt: skip
+
+    def _digests(self, done: Done) -> dict[str, str]:
+        return {name: done[name].digest for name in ("judge", "fit") if name in done}
 
     def _asked(self, model: LoadedModel, folder: Path) -> list[JudgedAnswer]:
         """A model's judged answers to the held-out prompts."""
@@ -267,6 +317,11 @@ def _made(folder: Path) -> list[Made]:
 
 def _within(folder: Path, made: Made) -> Made:
     return replace(made, adapter=made.adapter.relative_to(folder))
+
+
+def judge_name(source: JudgeSource) -> str:
+    """What figures call a judge; where its folders lie is of this machine alone."""
+    return source if isinstance(source, str) else "scorers"
 
 
 def _headline(found: Measured) -> dict[str, Any]:
