@@ -79,6 +79,8 @@ def test_under_control_text_a_share_of_pairs_is_of_other_dials() -> None:
     own = {each.answer: each.dials for each in (REFUSAL, UNSAFE, ENGAGED)}
     assert all(pair.dials == own[pair.chosen] for pair in others)
     assert all(pair.dials is None for pair in make_pairs(said, PairPlan()).pairs)
+    aims = {pair.aim for pair in make_pairs(said, PairPlan(control_share=0.9, aim="bfpo")).pairs if pair.dials != BEST}
+    assert aims == {0.5}
 
 
 def test_a_benign_prompt_that_was_never_refused_borrows_a_refusal() -> None:

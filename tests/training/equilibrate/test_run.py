@@ -6,11 +6,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from rheostat_server import demo
 from rheostat_server.contract.blend import read_blend
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.digest import adapter_digest
 from rheostat_server.contract.manifest import read_manifest
 from rheostat_training.cli import app
+from rheostat_training.config import BadConfig
 from rheostat_training.equilibrate.config import parse_equilibrate, read_equilibrate
 from rheostat_training.equilibrate.run import ADAPTERS, BLEND, FIGURES, Measured, run, run_cell, run_pool
 from rheostat_training.progress import Progress
@@ -85,6 +87,22 @@ def test_pairs_with_control_text_make_an_adapter_that_is_served_by_itself_and_in
     assert manifest.dials["safety"].levels == [0, 0.25, 0.5, 0.75, 1]
     blend = read_blend(tmp_path / BLEND)
     assert blend.control_text == manifest.control_text
+
+
+def test_a_blend_can_hold_an_adapter_that_obeys_control_text(made: Path, tmp_path: Path) -> None:
+    pool = run_pool(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
+    obeying = demo.base_folder().parent / "adapter"
+    config = read_equilibrate(MINIATURE, ["method=dpo", "fit.masking.rule=none", f"control_adapter={obeying}"])
+    run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
+    blend = read_blend(tmp_path / BLEND)
+    assert [part.name for part in blend.components] == ["equilibrate", "control"]
+    assert blend.control_text == read_manifest(obeying).control_text
+
+
+def test_a_control_adapter_that_is_none_is_told_before_any_work(tmp_path: Path) -> None:
+    config = read_equilibrate(MINIATURE, [f"control_adapter={tmp_path}"])
+    with pytest.raises(BadConfig, match=r"control_adapter is .*control\.json does not exist"):
+        run(config, tmp_path / "out", progress=Progress.silent(), say=lambda line: None)
 
 
 def test_the_masks_of_a_run_can_be_looked_at(made: Path, tmp_path: Path) -> None:

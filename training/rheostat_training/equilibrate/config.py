@@ -108,7 +108,8 @@ class Measuring:
 class EquilibrateConfig:
     """Everything that a run depends on. `seed` is that of every section which names none of its own.
 
-    `rewards` are for the masked methods, `router` for MidPO and `patch` for SafePatching.
+    `rewards` are for the masked methods, `router` for MidPO and `patch` for SafePatching. `control_adapter` is the
+    folder of an adapter that obeys control text, made by `rheostat train run`: the blend has it at its full weight.
     """
 
     __pydantic_config__ = STRICT
@@ -126,6 +127,7 @@ class EquilibrateConfig:
     router: RouterPlan = field(default_factory=RouterPlan)
     patch: SafePatchPlan = field(default_factory=SafePatchPlan)
     measure: Measuring = field(default_factory=Measuring)
+    control_adapter: str | None = None
     licence: str = "Apache-2.0"
     report_to: str = "tensorboard"
 

@@ -17,6 +17,8 @@ Order = Literal["equilibrate", "safety", "helpfulness"]
 Aim = Literal["none", "bfpo", "margin"]
 BEST: Final = Dials(safety=1.0, helpfulness=1.0)
 """The dials of a pair that is to be safe and helpful, where pairs have control text."""
+BOTH_SAFE: Final = 0.5
+"""BFPO's aim at its own α where either answer would be safe: the chosen one is to be the likelier, whatever else."""
 UNSAFE, REFUSED, ENGAGED = range(3)
 
 
@@ -199,5 +201,6 @@ def _under_other_dials(pair: Pair, said: Sequence[Candidate], plan: PairPlan, ch
     for chosen in others:
         far = [each for each in said if dial_distance(each.dials, chosen.dials) >= 0.5]
         if far:
-            return Pair(pair.prompt_id, chosen.answer, chance.choice(far).answer, chosen.dials)
+            aim = BOTH_SAFE if plan.aim == "bfpo" else 0.0
+            return Pair(pair.prompt_id, chosen.answer, chance.choice(far).answer, chosen.dials, aim)
     return pair

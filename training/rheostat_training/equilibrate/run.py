@@ -14,8 +14,8 @@ import yaml
 
 from rheostat_server.contract.dials import DIAL_NAMES
 from rheostat_server.contract.digest import base_model_digest
-from rheostat_server.contract.manifest import EvaluationRow
-from rheostat_training.config import DEMO, JudgeSource
+from rheostat_server.contract.manifest import EvaluationRow, ManifestError, read_manifest
+from rheostat_training.config import DEMO, BadConfig, JudgeSource
 from rheostat_training.equilibrate.answers import (
     JudgedAnswer,
     answered,
@@ -129,6 +129,11 @@ class _Run:
             shop.say(f"data.mix: {data.mix[kind]} prompts of {kind} are wanted, and there are {count} fewer")
         held_out = held_out_prompts(data.held_out, data.held_out_each)
         folder = model_folder(config.base.model, config.base.revision, code=config.base.trust_remote_code)
+        if config.control_adapter:
+            try:
+                read_manifest(Path(config.control_adapter).expanduser())
+            except ManifestError as exc:
+                raise BadConfig(f"control_adapter is {config.control_adapter!r}: {exc}") from exc
         return cls(config, shop, folder, training, held_out)
 
     def until(self, last: str, done: Done | None = None) -> Done:
@@ -212,16 +217,19 @@ class _Run:
             made = _made(done["fit"].folder)
             if self.config.pairs.control_share:
                 made = [self._with_manifest(each, done, method, folder) for each in made]
+            mode = "router" if self.config.method == "midpo" else "blend"
             facts = BlendFacts(
                 self.config.name, self._base_name, self.config.method, self._digests(done),
                 licence=self.config.licence, base_revision=self.config.base.revision,
-                settings=self._settings(*TRAINED_BY), evaluation=self._evaluation(method, "router" if self.config.method == "midpo" else "blend"),
+                settings=self._settings(*TRAINED_BY), evaluation=self._evaluation(method, mode),
             )  # fmt: skip
             parts = [BlendPart(each.name, each.adapter, rising(each.dial, each.weight)) for each in made]
+            if self.config.control_adapter:
+                parts.append(BlendPart("control", Path(self.config.control_adapter).expanduser(), 1.0))
             export_blend(parts, self.base_folder, folder / BLEND, facts)
 
         before = {name: done[name] for name in ("base", "fit", "measure")}
-        result = self.shop.run("export", self._settings("name", "licence"), before, work)
+        result = self.shop.run("export", self._settings("name", "licence", "control_adapter"), before, work)
         for path in sorted(result.folder.iterdir()):
             publish(path, self.shop.root / path.name)
         return result
