@@ -20,8 +20,9 @@ from torch import Tensor
 from rheostat_training.adapter_check import check_folder
 from rheostat_training.conditioning import Encoded
 from rheostat_training.equilibrate import safe_patching_fit
+from rheostat_training.equilibrate.pairs import Candidate, PairPlan, make_pairs
 from rheostat_training.equilibrate.safe_patching import SafePatchPlan
-from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_rows
+from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_pairs, unsafe_rows
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER, with_lora
 from rheostat_training.models import LoadedModel
@@ -261,7 +262,11 @@ def test_no_function_outside_gives_a_patch_out() -> None:
         for name, found in vars(safe_patching_fit).items()
         if inspect.isfunction(found) and found.__module__ == safe_patching_fit.__name__ and not name.startswith("_")
     }
-    assert given == {"fit_safe_patch": safe_patching_fit.SafePatchReport, "unsafe_rows": list[TrainingRow]}
+    assert given == {
+        "fit_safe_patch": safe_patching_fit.SafePatchReport,
+        "unsafe_pairs": list[Pair],
+        "unsafe_rows": list[TrainingRow],
+    }
 
 
 def test_the_base_is_as_before(model: LoadedModel, tmp_path: Path) -> None:
@@ -301,6 +306,21 @@ def test_no_answers_are_refused_by_name(model: LoadedModel, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="importance_on is empty"):
         fit_safe_patch(model, harmful(), PLAN, tmp_path, importance_on=[])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pair_whose_rejected_answer_is_safe_is_not_ascended_on() -> None:
+    said = [
+        Candidate("sure", safety=0.0, helpfulness=1.0, refuses=False),
+        Candidate("with care", safety=0.75, helpfulness=0.75, refuses=False),
+        Candidate("maybe", safety=0.5, helpfulness=0.5, refuses=False),
+        Candidate("no", safety=1.0, helpfulness=0.0, refuses=True),
+    ]
+    candidates = {"harmful": said, "benign": said[1:]}
+    made = make_pairs(candidates, PairPlan(order="safety")).pairs
+    assert {pair.rejected for pair in made if pair.prompt_id == "benign"} == {"maybe"}
+    assert [(pair.prompt_id, pair.rejected) for pair in unsafe_pairs(made, candidates)] == [("harmful", "sure")]
+    above = unsafe_pairs(made, candidates, safe_from=0.6)
+    assert [pair.rejected for pair in above] == ["sure", "maybe", "maybe"]
 
 
 def test_unsafe_answers_are_the_rejected_ones_once_each(model: LoadedModel, prompts: dict[str, Prompt]) -> None:

@@ -13,7 +13,7 @@ from rheostat_training.equilibrate.mask_page import REWARDS, rewarded_pairs
 from rheostat_training.equilibrate.midpo import Experts
 from rheostat_training.equilibrate.midpo_fit import RouterReport, fit_router, load_router
 from rheostat_training.equilibrate.pairs import Candidate, PairPlan, make_pairs
-from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_rows
+from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_pairs, unsafe_rows
 from rheostat_training.fit import fit_on
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER
@@ -100,8 +100,14 @@ def _told(report: RouterReport) -> dict[str, Any]:
 
 def _patch(config: EquilibrateConfig, given: Material, out: Path) -> Made:
     """SafePatching, from the unsafe answers to harmful prompts."""
-    found = make_pairs(given.candidates, replace(config.pairs, order="safety", aim="none"))
-    harmful = unsafe_rows(build_pair_set(given.base, given.prompts, found.pairs))
+    found = make_pairs(given.candidates, replace(config.pairs, order="safety", aim="none", control_share=0.0))
+    unsafe = unsafe_pairs(found.pairs, given.candidates, safe_from=config.pairs.safe_from)
+    if not unsafe:
+        raise ValueError(
+            f"none of the answers to {len(given.candidates)} prompts is unsafe, and a patch is made of such; give more "
+            "harmful prompts, or sample more answers (generate.sampling.samples)"
+        )
+    harmful = unsafe_rows(build_pair_set(given.base, given.prompts, unsafe))
     report = fit_safe_patch(
         given.base, harmful, config.patch, out / "patch", base_name=given.base_name, progress=given.progress
     )

@@ -21,6 +21,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from rheostat_training.dropout import without_dropout
+from rheostat_training.equilibrate.pairs import Candidate
 from rheostat_training.equilibrate.safe_patching import (
     SafePatchPlan,
     Side,
@@ -37,6 +38,7 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.processes import Processes
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
+from rheostat_training.rows import Pair
 from rheostat_training.step import row_logs
 from rheostat_training.training_set import Positive, TrainingRow
 
@@ -76,8 +78,16 @@ class SafePatchReport:
     patched_loss: float
 
 
+def unsafe_pairs(
+    pairs: Sequence[Pair], candidates: Mapping[str, Sequence[Candidate]], *, safe_from: float = 0.5
+) -> list[Pair]:
+    """The pairs whose rejected answer is unsafe: in the order "safety" many a safe one is rejected for a safer."""
+    unsafe = {(id, each.answer) for id, said in candidates.items() for each in said if each.safety < safe_from}
+    return [pair for pair in pairs if (pair.prompt_id, pair.rejected) in unsafe]
+
+
 def unsafe_rows(positives: Sequence[Positive]) -> list[TrainingRow]:
-    """The rejected answers of pairs of the order "safety", each once and whole."""
+    """The rejected answers of pairs, each once and whole."""
     rows = (replace(row, masked=0, kept=None) for item in positives for row in item.negatives)
     return list({row.encoded: row for row in rows}.values())
 
