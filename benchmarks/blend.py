@@ -128,7 +128,8 @@ def difference(http: httpx.Client, blend: Blend, model: Path, dials: Dials, toke
     rendered = tokenizer.apply_chat_template(messages(question), tokenize=False, add_generation_prompt=True)
     ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     logits = logits_of(merged(model, blend.at(dials, {}).parts), ids)[-1]
-    return max(abs(logits[int(each["token"].removeprefix("token_id:"))].item() - each["logprob"]) for each in told)
+    exact = (logits[int(each["token"].removeprefix("token_id:"))].item() for each in told)
+    return max(abs(one - float(each["logprob"])) for one, each in zip(exact, told, strict=True))
 
 
 def ask(http: httpx.Client, dials: Dials | None, question: int) -> Any:
