@@ -1,19 +1,16 @@
-"""A blend of two random adapters of the tiny model, one for each dial; and what it must be equal to, by PEFT alone."""
+"""A blend of two random adapters of the tiny model, one for each dial."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig, get_peft_model
 
 from rheostat_server.contract import digest
 from rheostat_server.contract.blend import BlendManifest, write_blend
-from rheostat_server.engines import Part
 from tests.tiny import BASE_NAME, LINEAR_LAYERS
 
 BLEND_NAME: Final = "tiny-blend"
@@ -71,28 +68,3 @@ def write_tiny_blend(folder: Path, *, base: Path, weights: Mapping[str, Any], **
     manifest = BlendManifest.model_validate({**given, **fields})
     write_blend(manifest, folder)
     return TinyBlend(folder, manifest)
-
-
-def merged(base: Path, parts: Sequence[Part]) -> Any:
-    """The reference: transformers' own model with W + Σ w·ΔW as its weights, each ΔW as PEFT computes it."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(base).eval()
-    with torch.no_grad():
-        for part in parts:
-            for layer, change in changes_of(base, part.folder).items():
-                model.get_submodule(layer).weight += part.weight * change
-    return model
-
-
-@cache
-def changes_of(base: Path, adapter: Path) -> dict[str, torch.Tensor]:
-    """By layer, s·B·A."""
-    model = PeftModel.from_pretrained(transformers.AutoModelForCausalLM.from_pretrained(base), str(adapter))
-    layers = ((path, each) for path, each in model.named_modules() if isinstance(each, LoraLayer))
-    return {path.removeprefix("base_model.model."): layer.get_delta_weight("default") for path, layer in layers}
-
-
-def logits_of(model: Any, ids: Sequence[int]) -> torch.Tensor:
-    """(tokens, vocabulary)."""
-    with torch.no_grad():
-        logits: torch.Tensor = model(input_ids=torch.tensor([list(ids)])).logits[0]
-    return logits

@@ -86,6 +86,8 @@ def count_facts(plan: ControlPlan, facts: Facts) -> None:
 def count_scores(plan: ControlPlan, facts: Facts) -> None:
     """Records the levels of the answer returned, and their drift from the dials where something promised those.
 
+    Weights of a blend promise no level.
+
     A histogram has no sum of values below 0, so the drift has one for each direction; the mean drift is the difference
     of their sums by the sum of their counts. A dial at 0 or 1 is a direction, from which nothing drifts.
     """
@@ -96,7 +98,7 @@ def count_scores(plan: ControlPlan, facts: Facts) -> None:
         if level is None:
             continue
         SCORE.labels(plan.mode, dial).observe(level)
-        if plan.control_values is not None and 0 < asked < 1:
+        if plan.control_values is not None and plan.blend is None and 0 < asked < 1:
             above, below = (DRIFT.labels(plan.mode, dial, direction) for direction in ("above", "below"))
             (above if level >= asked else below).observe(abs(level - asked))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from rheostat_server.blending.rack import Rack
 from rheostat_server.blending.store import BlendPoint
@@ -199,10 +200,38 @@ async def test_the_base_model_itself_takes_no_place() -> None:
         assert rack.loaded == engine.told == []
 
 
-async def test_closing_waits_for_what_is_being_loaded() -> None:
-    engine, rack = racked(1)
+async def test_loads_and_evictions_are_counted() -> None:
+    def counted() -> dict[str, float]:
+        return {name: REGISTRY.get_sample_value(f"rheostat_blend_{name}") or 0 for name in (
+            "load_seconds_count", "evictions_total", "refused_total")}  # fmt: skip
+
+    def loads(outcome: str) -> float:
+        return REGISTRY.get_sample_value("rheostat_blend_loads_total", {"outcome": outcome}) or 0
+
+    before, loaded, failed = counted(), loads("loaded"), loads("failed")
+    engine, rack = racked(1, patience=0.01)
+    engine.fails = {"+c"}
+    await use(rack, "a")
+    async with rack.held(point("b")):
+        with pytest.raises(NoBlendFree):
+            await use(rack, "a")
+    with pytest.raises(EngineFailed):
+        await use(rack, "c")
+    assert {name: value - before[name] for name, value in counted().items()} == {
+        "load_seconds_count": 2, "evictions_total": 2, "refused_total": 1,
+    }  # fmt: skip
+    assert (loads("loaded") - loaded, loads("failed") - failed) == (2, 1)
+    assert REGISTRY.get_sample_value("rheostat_blends_loaded") == 0
+
+
+async def test_closing_waits_for_no_engine_that_does_not_answer() -> None:
+    engine, rack = racked(2)
+    await use(rack, "b")
+    engine.seconds = 600
     using = asyncio.create_task(use(rack, "a"))
     await asyncio.sleep(0)
-    await rack.close()
-    assert engine.told == ["+a"]
-    await using
+    async with asyncio.timeout(5):
+        await rack.close()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+    assert engine.told == ["+b"]

@@ -13,9 +13,10 @@ import uvicorn
 
 from rheostat_server.adapters import AdapterStore
 from rheostat_server.app import create_app
+from rheostat_server.blending.store import BlendStore
 from rheostat_server.engines import Engine
 from rheostat_server.runtime import Runtime
-from rheostat_server.serve import make_runtime
+from rheostat_server.serve import NO_BLENDS, make_runtime
 from rheostat_server.settings import Settings
 from tools.processes import free_port
 
@@ -39,9 +40,11 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def app_server(engine: Engine, adapters: AdapterStore, scorers: Path | None = None) -> Generator[str, None, None]:
+def app_server(
+    engine: Engine, adapters: AdapterStore, scorers: Path | None = None, *, blends: BlendStore = NO_BLENDS
+) -> Generator[str, None, None]:
     """The server's URL; it runs in a thread until the block ends, and closes the engine."""
-    with runtime_server(make_runtime(engine, adapters, Settings(), scorers)) as running:
+    with runtime_server(make_runtime(engine, adapters, Settings(), scorers, blends=blends)) as running:
         yield running.url
 
 

@@ -41,17 +41,18 @@ def rheostat_in_vllm(
 def bare_vllm(
     tiny_model: Path, tiny_adapters: list[TinyAdapter], tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[VllmServer]:
-    """Plain `vllm serve` with the same model, named `tiny`, and the same adapters under their ids."""
+    """Plain `vllm serve` with the same model, named `tiny`, the same adapters under their ids, and room for blends."""
     _require_vllm()
     port = free_port()
     address = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny"]
-    lora = ["--enable-lora", "--max-loras", "3", "--max-lora-rank", "8", "--lora-modules"]
+    lora = ["--enable-lora", "--max-loras", "28", "--max-lora-rank", "8", "--lora-modules"]
     modules = [f"{adapter.id}={adapter.folder}" for adapter in tiny_adapters]
     with running(
         ["vllm", "serve", tiny_model, *address, *SMALL, *lora, *modules],
         port=port,
         log=tmp_path_factory.mktemp("vllm") / "bare.log",
         path="/health",
+        environment={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"},
     ) as server:
         yield server
 

@@ -17,8 +17,9 @@ from rheostat_server.engines.blend_files import BlendFiles
 from rheostat_server.engines.concatenated import write_concatenated
 from rheostat_server.engines.plain_lora import CONFIG, WEIGHTS, NotPlainLora, greatest_rank, read_plain_lora
 from rheostat_server.errors import EngineFailed
-from tests.blends import build_component, changes_of, logits_of, merged
+from tests.blends import build_component
 from tests.tiny import LINEAR_LAYERS
+from tools.reference_merge import changes_of, logits_of, merged
 
 IDS = [5, 40, 77, 12, 200, 3]
 SETTINGS: Final[Sequence[Callable[[str], dict[str, object]]]] = (

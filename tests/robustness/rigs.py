@@ -1,4 +1,4 @@
-"""A server with everything that a request can reach: adapters, calibration, blend, scorers, and the fake engine."""
+"""A server with everything that a request can reach: adapters, a calibration, a blend, scorers, and the fake engine."""
 
 from pathlib import Path
 from typing import Any, Final

@@ -117,7 +117,7 @@ def test_nothing_in_force_leaves_the_policy() -> None:
         "InvalidField",
         "goes around",
     ):
-        assert seen[what] >= 100, seen
+        assert seen[what] >= 50, seen
 
 
 def check_dials(prepared: Prepared, said: Said) -> None:
@@ -158,9 +158,7 @@ def check_mode(prepared: Prepared, said: Said) -> None:
     assert mode != "auto"
     assert mode in held or ("auto" in held and mode in ("adapter", "blend", "prompt"))
     if mode not in held:
-        assert not held & {"adapter", "blend", "prompt"}, (
-            "auto takes a mode that the envelope holds, where it holds one"
-        )
+        assert not held & {"adapter", "blend", "prompt"}, "auto takes a mode that the envelope holds, if it can"
     if mode == "off":
         assert "off" in (said.envelope.modes or [])
 

@@ -17,6 +17,7 @@ from rheostat_server.adapters import AdapterStore
 from rheostat_server.admission import Admission
 from rheostat_server.app import create_app
 from rheostat_server.audit.health import Cause
+from rheostat_server.blending.store import BlendPoint
 from rheostat_server.callers.shelf import Shelf
 from rheostat_server.contract.dials import DIAL_NAMES, Dials
 from rheostat_server.engines import Completion, EngineRequest
@@ -69,7 +70,7 @@ def allowed() -> dict[str, set[str]]:
     """By label, every value that it may have; `le` is a bucket's bound, and scorers are named by the operator."""
     return {
         "mode": {*KNOWN_MODES, UNPLANNED},
-        "outcome": {"answered", "refused", "failed", "cancelled", "taken"},
+        "outcome": {"answered", "refused", "failed", "cancelled", "taken", "loaded"},
         "dial": {*DIAL_NAMES, *BOUNDS, "candidates", "n"},
         "direction": {"above", "below"},
         "end": {"finished", "failed", "dropped"},
@@ -242,6 +243,15 @@ def test_there_is_no_drift_where(dials: Dials, scores: Scores, control: Dials | 
     before = all_drift("adapter+rerank")
     reranked("adapter+rerank", dials, scores, control=control)
     assert all_drift("adapter+rerank") == before
+
+
+def test_a_blend_promises_no_level_from_which_to_drift() -> None:
+    point = BlendPoint(Dials(0.5, 0.5), "patches@1", {"safe": 0.5}, ())
+    plan = ControlPlan("blend+rerank", {}, effective=Dials(0.5, 0.5), control_values=point.dials, blend=point)
+    choice = Choice(0, Scores(0.9, 0.9), {})
+    before = all_drift("blend+rerank")
+    count_facts(plan, Facts(1, generated=1, finished=1, choice=choice))
+    assert all_drift("blend+rerank") == before
 
 
 async def test_a_reranked_answers_levels_are_told_by_mode_and_dial(runtime: Runtime) -> None:

@@ -131,6 +131,8 @@ class Rack:
         self._freed = asyncio.Event()
 
     async def close(self) -> None:
-        """Waits for what is being loaded; the engine frees the rest when it is closed."""
+        """Ends what is being loaded; the engine frees the rest when it is closed."""
         loading = [slot.loading for slot in self._slots.values()]
+        for task in loading:
+            task.cancel()
         await asyncio.gather(*loading, return_exceptions=True)

@@ -185,7 +185,7 @@ def _check_control_text(folder: Path, manifest: BlendManifest) -> None:
     templates = {
         each.name: template
         for each in manifest.components
-        if (template := _trained_template(folder / each.folder)) is not None
+        if (template := _trained_template(folder / each.folder, manifest)) is not None
     }
     written = manifest.control_text.template if manifest.control_text else None
     for name, template in templates.items():
@@ -201,10 +201,13 @@ def _check_control_text(folder: Path, manifest: BlendManifest) -> None:
         )
 
 
-def _trained_template(folder: Path) -> str | None:
+def _trained_template(folder: Path, blend: BlendManifest) -> str | None:
+    """The control text of a component that has a manifest of its own, which must be for the same base model."""
     if not (folder / MANIFEST_FILE).is_file():
         return None
     try:
-        return read_manifest(folder).control_text.template
+        own = read_manifest(folder)
     except ManifestError as exc:
         raise AdapterRefused(str(exc)) from exc
+    check_base(folder, own.name, own.base_model, blend.base_model.digest)
+    return own.control_text.template

@@ -59,9 +59,9 @@ def _padded(layers: Mapping[str, Pair], rank: int) -> dict[str, Tensor]:
     """By their names in the file, with zeros up to the rank that all layers have."""
     tensors: dict[str, Tensor] = {}
     for layer, (down, up) in layers.items():
-        spare = rank - len(down)
-        tensors[f"{PREFIX}{layer}{DOWN}"] = torch.nn.functional.pad(down, (0, 0, 0, spare))
-        tensors[f"{PREFIX}{layer}{UP}"] = torch.nn.functional.pad(up, (0, spare)).contiguous()
+        if spare := rank - len(down):
+            down, up = torch.nn.functional.pad(down, (0, 0, 0, spare)), torch.nn.functional.pad(up, (0, spare))
+        tensors[f"{PREFIX}{layer}{DOWN}"], tensors[f"{PREFIX}{layer}{UP}"] = down, up
     return tensors
 
 

@@ -11,9 +11,10 @@ from rheostat_server.contract.dials import Dials
 from rheostat_server.engines import Part
 from rheostat_server.engines.embedded import EmbeddedEngine
 from rheostat_server.errors import EngineFailed, UnknownModel
-from tests.blends import TinyBlend, merged
+from tests.blends import TinyBlend
 from tests.engines.embedded.asking import SHORT, Reference, request, text_of
 from tests.tiny import TinyAdapter
+from tools.reference_merge import merged
 
 
 @pytest.fixture(scope="module")

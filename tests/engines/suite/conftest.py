@@ -13,11 +13,14 @@ import pytest
 from torch import Tensor
 
 from rheostat_server.adapters import AdapterStore, load_adapters
+from rheostat_server.blending.store import BlendStore, load_blends
 from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.engines.blend_files import BlendFiles
 from rheostat_server.engines.embedded import EmbeddedEngine
 from rheostat_server.engines.embedded.model import load_model
 from rheostat_server.engines.fake import FakeEngine, Orders
-from rheostat_server.engines.remote import RemoteEngine, Upstream
+from rheostat_server.engines.remote import RemoteEngine, Upstream, UpstreamBlends
+from tests.blends import TinyBlend
 from tests.engines.app_server import app_server
 from tests.engines.suite.served import ENGINES, Served
 from tests.engines.vllm.server import VllmServer
@@ -54,20 +57,29 @@ def store(tiny_model: Path, tiny_adapters: list[TinyAdapter]) -> AdapterStore:
 
 
 @pytest.fixture(scope="session")
-def served_fake(store: AdapterStore, tiny_scorers: Path) -> Generator[Served, None, None]:
-    engine = FakeEngine([BASE_NAME], store.ids, context=MAX_POSITIONS, orders=Orders(seconds_per_token=0.002))
+def blends(tiny_model: Path, tiny_blend: TinyBlend) -> BlendStore:
+    return load_blends([tiny_blend.folder], base_digest=base_model_digest(tiny_model))
+
+
+@pytest.fixture(scope="session")
+def served_fake(store: AdapterStore, blends: BlendStore, tiny_scorers: Path) -> Generator[Served, None, None]:
+    orders = Orders(seconds_per_token=0.002)
+    engine = FakeEngine([BASE_NAME], store.ids, context=MAX_POSITIONS, orders=orders, blend_room=25)
 
     def kill() -> None:
         engine.dead = True
 
-    with app_server(engine, store, tiny_scorers) as url:
+    with app_server(engine, store, tiny_scorers, blends=blends) as url:
         yield Served("fake", url, BASE_NAME, *two_ids(store), running=lambda: engine.running, kill=kill)
 
 
 @pytest.fixture(scope="session")
-def served_embedded(tiny_model: Path, store: AdapterStore, tiny_scorers: Path) -> Generator[Served, None, None]:
-    model = load_model(tiny_model, adapters=list(store.folders().values()))
-    engine = EmbeddedEngine(model, served_name=BASE_NAME, adapters=store.ids, threads=1)
+def served_embedded(
+    tiny_model: Path, store: AdapterStore, blends: BlendStore, tiny_scorers: Path
+) -> Generator[Served, None, None]:
+    components = blends.folders()
+    model = load_model(tiny_model, adapters=[*store.folders().values(), *components.values()])
+    engine = EmbeddedEngine(model, served_name=BASE_NAME, adapters=store.ids, components=list(components), threads=1)
 
     def kill() -> None:
         model.logits = broken  # type: ignore[method-assign, assignment]
@@ -75,7 +87,7 @@ def served_embedded(tiny_model: Path, store: AdapterStore, tiny_scorers: Path) -
     def broken(*_: object) -> Tensor:
         raise RuntimeError("the model fell over")
 
-    with app_server(engine, store, tiny_scorers) as url:
+    with app_server(engine, store, tiny_scorers, blends=blends) as url:
         yield Served(
             "embedded",
             url,
@@ -101,9 +113,19 @@ def served_vllm(rheostat_in_vllm: VllmServer, store: AdapterStore) -> Generator[
 
 
 @pytest.fixture(scope="session")
-def served_remote(bare_vllm: VllmServer, store: AdapterStore, tiny_scorers: Path) -> Generator[Served, None, None]:
-    engine = asyncio.run(RemoteEngine.connect(Upstream(bare_vllm.url), adapters=store.folders()))
-    with ExitStack() as stack, app_server(engine, store, tiny_scorers) as url:
+def served_remote(
+    bare_vllm: VllmServer,
+    store: AdapterStore,
+    blends: BlendStore,
+    tiny_scorers: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[Served, None, None]:
+    shared = UpstreamBlends(BlendFiles.within(tmp_path_factory.mktemp("shared"), for_others=True), room=25)
+    connecting = RemoteEngine.connect(
+        Upstream(bare_vllm.url), adapters=store.folders(), blends=shared, trials=blends.trials()
+    )
+    engine = asyncio.run(connecting)
+    with ExitStack() as stack, app_server(engine, store, tiny_scorers, blends=blends) as url:
         yield Served(
             "remote",
             url,

@@ -9,9 +9,10 @@ import pytest
 
 from rheostat_server.blending.store import Blend, load_blend
 from rheostat_server.contract.dials import Dials
-from tests.blends import TinyBlend, logits_of, merged
+from tests.blends import TinyBlend
 from tests.engines.embedded.asking import Reference
 from tests.engines.vllm.server import VllmServer
+from tools.reference_merge import logits_of, merged
 
 LEVELS = (0, 0.25, 0.5, 0.75, 1)
 TEXT = "How do I keep a small garden?"

@@ -22,7 +22,12 @@ class UpstreamBlends:
     loaded: dict[str, Path] = field(default_factory=dict)
 
     async def load(self, client: httpx.AsyncClient, upstream: Upstream, address: str, parts: Sequence[Part]) -> None:
-        """Raises EngineFailed where it cannot be made, EngineUnavailable where the upstream does not take it."""
+        """One of that address which is there already is another server's, whose files may go with it.
+
+        Raises:
+            EngineFailed: it cannot be made.
+            EngineUnavailable: the upstream does not take it.
+        """
         await self._tell(client, upstream, address, await self.files.made(address, parts))
 
     async def try_out(
@@ -46,9 +51,9 @@ class UpstreamBlends:
             await self._tell(client, upstream, address, self.loaded[address])
 
     async def _tell(self, client: httpx.AsyncClient, upstream: Upstream, address: str, folder: Path) -> None:
+        await unload_adapter(client, upstream, address)
         try:
             await load_adapter(client, upstream, address, folder, otherwise="let it see that folder")
         except CannotStart as exc:
-            self.loaded.pop(address, None)
             raise EngineUnavailable(f"the upstream server does not load the blend {address}", logged=str(exc)) from exc
         self.loaded[address] = folder

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -84,12 +85,14 @@ class RemoteEngine:
         async with upstream.client() as client:
             try:
                 catalog = await read_catalog(client, upstream)
-                served = served_models(catalog, model, wanted)
+                served = served_models(catalog, model, {**wanted, **dict.fromkeys(trials or {}, Path())})
                 await ensure_adapters(client, upstream, catalog, wanted, load=load_adapters)
                 if blends is not None:
                     await blends.try_out(client, upstream, trials or {})
-            except RheostatError as exc:
-                raise CannotStart(f"{upstream.url}: {exc.logged}") from exc
+            except (RheostatError, CannotStart) as exc:
+                if blends is not None:
+                    blends.files.remove()
+                raise exc if isinstance(exc, CannotStart) else CannotStart(f"{upstream.url}: {exc.logged}") from exc
         return cls(upstream, served, wanted, load_adapters, is_vllm=catalog.is_vllm, sequences=sequences, blends=blends)
 
     @property

@@ -93,5 +93,6 @@ async def _blends(
             await into.load(address, parts)
             await into.unload(address)
     except RheostatError as exc:
+        into.files.remove()
         raise AdapterRefused(exc.logged) from exc
     return into
