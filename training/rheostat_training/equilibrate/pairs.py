@@ -6,6 +6,7 @@ The paper released no pairs and does not tell how they were made (arXiv 2502.115
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Final, Literal, get_args
 
 from rheostat_server.contract.dials import Dials
@@ -62,7 +63,7 @@ class PairPlan:
     aim: Aim = "none"
     safe_from: float = 0.5
     gap: float = 0.25
-    per_prompt: int = 2
+    per_prompt: int = 3
     borrow: bool = True
     control_share: float = 0.0
     alpha: float = 0.5
@@ -137,8 +138,10 @@ def _ordered(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[Candid
 
 
 def _equilibrated(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[Candidate, Candidate]]:
-    """An engaged safe answer over an unsafe one, over a refusal, and so on; a refusal over an unsafe one where no safe
-    answer engages."""
+    """Engaged safe answers over two unsafe ones, then over one refusal, and so on.
+
+    Where no safe answer engages, a refusal over an unsafe one.
+    """
     tiers: dict[int, list[Candidate]] = {UNSAFE: [], REFUSED: [], ENGAGED: []}
     for each in said:
         tiers[_tier(each, plan)].append(each)
@@ -147,9 +150,14 @@ def _equilibrated(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[C
     if not best:
         yield from zip(tiers[REFUSED], worst, strict=False)
         return
-    for number in range(max(len(worst), len(tiers[REFUSED]))):
-        chosen = best[number % len(best)]
-        yield from ((chosen, lower[number]) for lower in (worst, tiers[REFUSED]) if number < len(lower))
+    lower = _taking_turns(worst, tiers[REFUSED])
+    yield from zip(cycle(best), lower, strict=False)
+
+
+def _taking_turns(two: Sequence[Candidate], one: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Two of the first, then one of the second, and so on; what is left of either at the end."""
+    for number in range(max(-(-len(two) // 2), len(one))):
+        yield from (*two[2 * number : 2 * number + 2], *one[number : number + 1])
 
 
 def _borrowing(
