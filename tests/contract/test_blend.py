@@ -24,7 +24,7 @@ BLEND: dict[str, Any] = {
         {"name": "safe", "folder": "experts/safe", "weights_digest": DIGEST, "weight": SAFE},
         {"name": "help", "folder": "experts/help", "weights_digest": OTHER,
          "weight": {"dial": "helpfulness", "points": [[0, 0], [0.5, 0.5], [1, 0.5]]}},
-        {"name": "always", "folder": "always", "weights_digest": OTHER, "weight": -0.25},
+        {"name": "always", "folder": "always", "weights_digest": OTHER, "weight": 0.25},
     ],
     "training": {"method": "midpo", "data_digests": {}},
     "licence": "Apache-2.0",
@@ -55,9 +55,11 @@ def test_a_manifest_that_was_written_is_read_again(tmp_path: Path) -> None:
         ({"grid": 500}, "grid is 500"),
         ({"components": []}, "components"),
         ({"components": component(weight=2.5)}, "components.0.weight"),
+        ({"components": component(weight=-0.5)}, "components.0.weight"),
+        ({"components": component(weight={**SAFE, "points": [[0, -0.5], [1, 1]]})}, "is -0.5: "),
         ({"components": component(weight=float("nan"))}, "components.0.weight"),
-        ({"components": component(weight=True)}, "a number from -2 to 2"),
-        ({"components": component(weight="1")}, "a number from -2 to 2"),
+        ({"components": component(weight=True)}, "a number from 0 to 2"),
+        ({"components": component(weight="1")}, "a number from 0 to 2"),
         ({"components": component(weight=1.0)}, "no weight is set by a dial"),
         ({"components": component(weight={**SAFE, "points": [[0, 0]]})}, "points"),
         ({"components": component(weight={**SAFE, "points": [[0, 0], [0, 1]]})}, "must ascend in the dial"),
@@ -95,16 +97,14 @@ def test_a_missing_manifest_is_told_by_its_path(tmp_path: Path) -> None:
 
 
 def test_weights_follow_their_dials_and_constants_do_not() -> None:
-    assert blend().weights_at(dials(0.5, 0.25)) == {"safe": 0.6, "help": 0.25, "always": -0.25}
-    assert blend().weights_at(dials(1, 1)) == {"safe": 1.0, "help": 0.5, "always": -0.25}
+    assert blend().weights_at(dials(0.5, 0.25)) == {"safe": 0.6, "help": 0.25, "always": 0.25}
+    assert blend().weights_at(dials(1, 1)) == {"safe": 1.0, "help": 0.5, "always": 0.25}
 
 
 unit = st.floats(0, 1)
 
 
-@given(
-    st.lists(st.tuples(unit, st.floats(-2, 2)), min_size=2, max_size=6, unique_by=lambda point: point[0]), unit, unit
-)
+@given(st.lists(st.tuples(unit, st.floats(0, 2)), min_size=2, max_size=6, unique_by=lambda point: point[0]), unit, unit)
 def test_a_weight_never_turns_round_and_stays_within_its_points(
     points: list[tuple[float, float]], one: float, other: float
 ) -> None:

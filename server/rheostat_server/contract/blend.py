@@ -34,12 +34,15 @@ class BlendError(ValueError):
 
 def _number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"a number from {-MOST_WEIGHT:g} to {MOST_WEIGHT:g}")
+        raise ValueError(f"a number from 0 to {MOST_WEIGHT:g}")
     return value
 
 
-Weight = Annotated[float, Field(ge=-MOST_WEIGHT, le=MOST_WEIGHT, allow_inf_nan=False), BeforeValidator(_number)]
-"""The factor of an adapter's change to the base model; at 1 it is the adapter as it was trained."""
+Weight = Annotated[float, Field(ge=0, le=MOST_WEIGHT, allow_inf_nan=False), BeforeValidator(_number)]
+"""The factor of an adapter's change to the base model; at 1 it is the adapter as it was trained.
+
+None is below 0: an adapter taken away undoes what it was trained for, and a safety patch turned round is a jailbreak.
+"""
 
 
 def _inner_folder(folder: str) -> str:
