@@ -105,7 +105,7 @@ def load_adapters(folders: Iterable[Path], *, base_digest: str | None) -> Adapte
 def load_adapter(folder: Path, *, base_digest: str | None) -> Adapter:
     """One verified adapter; see `load_adapters`."""
     try:
-        check_contained(folder, option="--adapter")
+        check_contained(folder, right="--adapter takes the folder that training wrote")
         check_peft_files(folder)
         manifest = read_manifest(folder)
     except ManifestError as exc:
@@ -115,10 +115,13 @@ def load_adapter(folder: Path, *, base_digest: str | None) -> Adapter:
     return Adapter(id=manifest.id, folder=folder, manifest=manifest)
 
 
-def check_contained(folder: Path, *, option: str) -> None:
-    """Raises AdapterRefused for what is no folder, and for one that leads out of itself or holds pickled weights."""
+def check_contained(folder: Path, *, right: str) -> None:
+    """Raises AdapterRefused for a folder that leads out of itself or holds pickled weights.
+
+    Where there is no folder, `right` says what there should be.
+    """
     if not folder.is_dir():
-        raise AdapterRefused(f"{folder} is not a folder; {option} takes the folder that training wrote")
+        raise AdapterRefused(f"{folder} is not a folder; {right}")
     root = folder.resolve()
     for path in sorted(folder.rglob("*")):
         if not path.resolve().is_relative_to(root):

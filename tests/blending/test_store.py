@@ -129,6 +129,14 @@ def test_a_component_that_leads_out_of_the_folder_is_refused(folder: Path, tmp_p
         load_blend(folder, base_digest=None)
 
 
+def test_a_folder_that_is_none_is_refused(folder: Path) -> None:
+    with pytest.raises(AdapterRefused, match="--blend takes a folder with"):
+        load_blend(folder / "none", base_digest=None)
+    (folder / "experts/helpful").rename(folder / "experts/other")
+    with pytest.raises(AdapterRefused, match="it should hold the component 'helpful'"):
+        load_blend(folder, base_digest=None)
+
+
 def test_a_missing_component_is_refused_by_name(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
     with pytest.raises(AdapterRefused, match=r"adapter_model\.safetensors is missing"):

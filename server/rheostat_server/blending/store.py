@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Final
 
 from rheostat_server.adapters import (
     AdapterRefused,
@@ -22,8 +21,6 @@ from rheostat_server.contract.manifest import MANIFEST_FILE, ManifestError, read
 from rheostat_server.engines import Part
 from rheostat_server.engines.plain_lora import NotPlainLora, PlainLora, read_plain_lora
 from rheostat_server.errors import UnknownAdapter
-
-OPTION: Final = "--blend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +156,7 @@ def load_blends(folders: Iterable[Path], *, base_digest: str | None, taken: Coll
 
 def load_blend(folder: Path, *, base_digest: str | None) -> Blend:
     """One verified blend; see `load_blends`."""
-    check_contained(folder, option=OPTION)
+    check_contained(folder, right="--blend takes a folder with blend.json and its adapters")
     try:
         manifest = read_blend(folder)
     except BlendError as exc:
@@ -171,7 +168,7 @@ def load_blend(folder: Path, *, base_digest: str | None) -> Blend:
 
 
 def _verified(folder: Path, component: Component) -> tuple[Path, PlainLora]:
-    check_contained(folder, option=f"{OPTION}, for its component {component.name!r},")
+    check_contained(folder, right=f"it should hold the component {component.name!r}")
     check_peft_files(folder)
     check_weights(folder, component.weights_digest)
     try:
