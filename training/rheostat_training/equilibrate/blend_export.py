@@ -98,8 +98,8 @@ def _check(parts: Sequence[BlendPart], base: Path) -> None:
     digest = base_model_digest(base)
     for part in parts:
         check_folder(part.adapter)
-        if (least := _least(part.weight)) < 0:
-            raise ValueError(f"the weight of {part.name!r} is {least:g} at the least; it must be 0 or more")
+        if isinstance(part.weight, float) and part.weight < 0:
+            raise ValueError(f"the weight of {part.name!r} is {part.weight:g}; it must be 0 or more")
         found = _trained(part)
         if found and found.base_model.digest != digest:
             raise ValueError(
@@ -109,10 +109,6 @@ def _check(parts: Sequence[BlendPart], base: Path) -> None:
     texts = sorted({found.control_text.template for part in parts if (found := _trained(part))})
     if len(texts) > 1:
         raise ValueError(f"adapters have the control texts {texts[0]!r} and {texts[1]!r}; a blend has one")
-
-
-def _least(weight: WeightCurve | float) -> float:
-    return min(value for _, value in weight.points) if isinstance(weight, WeightCurve) else weight
 
 
 def _trained(part: BlendPart) -> Manifest | None:
