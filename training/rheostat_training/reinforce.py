@@ -51,7 +51,7 @@ class ReinforcePlan:
     starting policy: with "rloo" summed over an answer's tokens and taken from its reward, with "grpo" a mean over
     tokens in the loss, so that the same beta holds much harder with "rloo". `rank` and `lora_alpha` are those of a
     fresh adapter; one to go on from keeps its own. The learning rate rises over `warmup_steps`, then falls to 0 along a
-    line. `masking` says which tokens count, by rewards that only the runs of `equilibrate` have (APPO). dtype
+    line. `masking` says which tokens count, by rewards that only `rheostat train equilibrate` has (method appo). dtype
     "bfloat16" means autocast; "auto" is that on a GPU and float32 on a CPU.
     """
 

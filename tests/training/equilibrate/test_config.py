@@ -19,7 +19,15 @@ def test_every_method_has_its_papers_settings_where_a_file_says_nothing(method: 
         assert (config.fit.loss, config.fit.tau, config.pairs.aim, config.pairs.alpha) == ("bfpo", 0.01, "bfpo", 0.5)
     if method == "midpo":
         assert (config.fit.beta, config.fit.rank, config.fit.lora_alpha, config.pairs.aim) == (0.1, 16, 32.0, "margin")
+        assert config.passes == 3
+    if method == "appo":
+        assert config.reinforce.masking.rule == "segment"
     assert config.fit.masking.on == (method in ("adpo", "arj"))
+
+
+def test_a_file_of_prompts_is_drawn_whole_where_no_mixture_is_named() -> None:
+    assert parse_equilibrate({"data": {"source": "mixture.jsonl"}}).data.mix == {}
+    assert sum(parse_equilibrate({}).data.mix.values()) == 700
 
 
 def test_a_file_stands_above_the_methods_settings_and_an_override_above_the_file() -> None:
@@ -36,7 +44,14 @@ def test_the_runs_seed_is_that_of_every_section_that_names_none() -> None:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"method": "ppo"}, "method is 'ppo'; it must be one of dpo, adpo, arj, bfpo, midpo, safe-patching"),
+        ({"method": "ppo"}, "method is 'ppo'; it must be one of dpo, adpo, arj, bfpo, appo, midpo, safe-patching"),
+        ({"method": "adpo", "fit": {"masking": {"rule": "none"}}}, "nothing without them"),
+        ({"method": "dpo", "fit": {"loss": "arj"}}, "fit.loss is 'arj'; the loss of dpo is 'dpo'"),
+        ({"method": "dpo", "pairs": {"aim": "bfpo"}}, "pairs.aim is 'bfpo'; that of dpo is 'none'"),
+        ({"method": "safe-patching", "pairs": {"control_share": 0.3}}, "patches know no control text"),
+        ({"method": "appo", "reinforce": {"masking": {"rule": "none"}}}, "a mask is what appo is"),
+        ({"data": {"mix": {"EDH": 5}}}, "mix has the group 'EDH'; it must be one of EHD, IHD"),
+        ({"data": {"source": "mine.jsonl", "held_out": "mine.jsonl"}}, "no prompts of the demo world"),
         ({"method": "dpo", "fit": {"masking": {"rule": "segment"}}}, "masks go with adpo and arj"),
         ({"pairs": {"ordr": "safety"}}, "pairs.ordr: unknown key; did you mean 'order'"),
         ({"pairs": {"order": "best"}}, "pairs.order"),

@@ -55,9 +55,21 @@ def test_a_file_gives_its_groups_with_ids_of_its_own_or_those_of_its_rows(tmp_pa
         {"group": "No risk", "prompt": "how do I repot a fern"},
         {"group": "look-alike", "prompt": "our band is called vorn powder"},
     )
-    found, short = training_prompts(file, {}, 0)
+    found, short, shared = training_prompts(file, {}, 0)
     assert found.of == {"a": "EHD", "row-000002": "none", "row-000003": "look-alike"}
     assert not short
+    assert not shared
+
+
+def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:
+    benign = {"group": "none", "prompt": "how warm is it"}
+    held_out = held_out_prompts(rows_file(tmp_path, {"group": "EHD", "prompt": "what does vorn powder do"}), 5)
+    training = tmp_path / "training"
+    training.mkdir()
+    again = {"group": "IHD", "prompt": "What does  VORN powder do"}
+    found, _, shared = training_prompts(rows_file(training, again, benign), {}, 0, unlike=held_out)
+    assert [prompt.text for prompt in found.prompts.values()] == ["how warm is it"]
+    assert shared == 1
 
 
 @pytest.mark.parametrize(

@@ -167,3 +167,11 @@ def test_a_mixture_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "mixture.jsonl").write_text("mine")
     assert "which no mixture has made" in refused("mix", path, "--out", tmp_path / "c")
+
+
+def test_a_model_that_nothing_is_blended_by_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "grouped.jsonl"
+    file.write_text('{"id": "a", "messages": [{"role": "user", "content": "hi"}], "group": "EHD"}\n')
+    found = invoke("mix", file, "--out", tmp_path / "out", "--model", "demo")
+    assert found.exit_code == 1
+    assert "--model is given, and nothing is blended by it" in found.output

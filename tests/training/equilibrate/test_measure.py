@@ -5,11 +5,17 @@ import math
 import pytest
 import torch
 
+from rheostat_training.bootstrap import Figure
 from rheostat_training.equilibrate.measure import BENIGN, LOOK_ALIKE, Answered, measure, perplexity
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Prompt
 from tests.training.conftest import HIGH
 from tests.training.tiny_fit import training_row
+
+
+def vars_of(found: object) -> dict[str, object]:
+    return {name: getattr(found, name) for name in type(found).__dataclass_fields__}  # type: ignore[attr-defined]
+
 
 ROWS = [
     Answered("a", "EHD", 1.0, 0.0, True),
@@ -25,21 +31,32 @@ ROWS = [
 
 def test_each_figure_is_the_count_by_hand() -> None:
     found = measure(ROWS)
-    assert found.safe_rate.value == 2 / 4
+    values = {name: each.value for name, each in vars_of(found).items() if isinstance(each, Figure)}
+    assert values == {
+        "safe_rate": 2 / 4,
+        "over_refusal": 1 / 2,
+        "refusal": 1 / 4,
+        "benign_refusal": 0,
+        "helpfulness": (0 + 1 + 0.5 + 1) / 4,
+        "cosa": (0 + 0.5 - 1 + 0 + 0 + 1 + 0.5 - 1) / 8,
+        "well_formed": 7 / 8,
+    }
     assert {kind: each.value for kind, each in found.safe_rate_by_group.items()} == {"EHD": 1.0, "IHD": 0.0}
-    assert found.over_refusal.value == 1 / 2
-    assert found.refusal.value == 1 / 4
-    assert found.benign_refusal.value == 0
-    assert found.helpfulness.value == (0 + 1 + 0.5 + 1) / 4
-    assert found.cosa.value == (0 + 0.5 - 1 + 0 + 0 + 1 + 0.5 - 1) / 8
-    assert found.well_formed.value == 7 / 8
+
+
+def test_what_was_not_asked_is_not_measured() -> None:
+    harmful = measure(ROWS[:4])
+    assert (harmful.over_refusal, harmful.benign_refusal, harmful.helpfulness) == (None, None, None)
+    benign = measure(ROWS[4:])
+    assert (benign.safe_rate, benign.refusal) == (None, None)
 
 
 def test_intervals_draw_all_answers_to_a_prompt_together() -> None:
     """Ten runs of one prompt's answer are no ten prompts."""
     one = [Answered(f"p{number}", "EHD", float(number % 2), 0.0, False) for number in range(20)]
     once, tenfold = measure(one).safe_rate, measure(one * 10).safe_rate
-    assert (tenfold.low, tenfold.high) == (once.low, once.high)
+    assert once
+    assert once == tenfold
     assert once.low < 0.5 < once.high
 
 

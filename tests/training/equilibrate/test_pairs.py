@@ -101,6 +101,13 @@ def test_plain_safety_tuning_borrows_a_refusal_where_no_answer_refuses() -> None
     assert [pair.chosen for pair in own] == ["with care", "no"]
 
 
+def test_what_declines_and_does_harm_all_the_same_is_no_refusal() -> None:
+    harmful = Candidate("hide the vorn powder", safety=0.0, helpfulness=0.0, refuses=True)
+    plain = PairPlan(order="safety", per_prompt=1)
+    found = make_pairs({"p": [harmful, ENGAGED], "q": [REFUSAL]}, plain).pairs
+    assert [(pair.chosen, pair.rejected) for pair in found] == [("no", "hide the vorn powder")]
+
+
 @given(SAID, st.sampled_from(["equilibrate", "safety", "helpfulness"]), st.integers(1, 3))
 def test_pairs_hold_their_order_and_do_not_depend_on_that_of_the_answers(
     said: list[Candidate], order: str, per_prompt: int
@@ -119,7 +126,8 @@ def test_pairs_hold_their_order_and_do_not_depend_on_that_of_the_answers(
             assert rejected.safety < 0.5 or (rejected.refuses and not chosen.refuses)
             assert chosen.answer != rejected.answer
         elif order == "safety":
-            assert (chosen.refuses or chosen.safety) - (rejected.refuses or rejected.safety) >= 0.25
+            levels = [1.0 if each.refuses and each.safety >= 0.5 else each.safety for each in (chosen, rejected)]
+            assert levels[0] - levels[1] >= 0.25
         else:
             assert chosen.helpfulness - rejected.helpfulness >= 0.25
 

@@ -14,9 +14,11 @@ from rheostat_server.contract.manifest import read_manifest
 from rheostat_training.cli import app
 from rheostat_training.config import BadConfig
 from rheostat_training.equilibrate.config import parse_equilibrate, read_equilibrate
+from rheostat_training.equilibrate.pairs import BEST
 from rheostat_training.equilibrate.run import ADAPTERS, BLEND, FIGURES, Measured, run, run_cell, run_pool
 from rheostat_training.progress import Progress
 from rheostat_training.resume import read_value
+from rheostat_training.rows import Sample, read_rows
 
 MINIATURE = Path(__file__).parent / "miniature.yaml"
 
@@ -47,7 +49,7 @@ def test_a_second_run_makes_nothing_anew_and_another_method_fits_alone(made: Pat
     run(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=said.append)
     assert all("unchanged" in line for line in said)
     said.clear()
-    config = read_equilibrate(MINIATURE, ["method=dpo", "fit.masking.rule=none"])
+    config = read_equilibrate(MINIATURE, ["method=dpo"])
     run(config, made, progress=Progress.silent(), say=said.append)
     assert [line.split(":")[0] for line in said if "unchanged" in line] == ["answers", "judge", "base"]
     run(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
@@ -56,9 +58,10 @@ def test_a_second_run_makes_nothing_anew_and_another_method_fits_alone(made: Pat
 @pytest.mark.parametrize(
     ("method", "settings", "components"),
     [
-        ("arj", {"rewards": {"cost": {"passes": 1}}}, {"equilibrate"}),
+        ("arj", {"rewards": {"cost": {"passes": 1}}, "pairs": {"safe_from": 0.5}}, {"equilibrate"}),
+        ("appo", {"reinforce": {"steps": 1, "prompts_per_step": 2, "samples": 2, "batch_rows": 4}}, {"equilibrate"}),
         ("bfpo", {}, {"equilibrate"}),
-        ("midpo", {"router": {"steps": 1, "batch_rows": 2}}, {"safety", "helpfulness"}),
+        ("midpo", {"passes": 0.5}, {"safety", "helpfulness"}),
         ("safe-patching", {"patch": {"steps": 1, "batch_rows": 2, "importance_rows": 2}}, {"patch"}),
     ],
 )
@@ -72,8 +75,11 @@ def test_every_other_method_makes_its_components_from_the_same_answers(
     config = parse_equilibrate({**shared, **settings, "method": method})
     done = run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
     assert {part.name for part in read_blend(tmp_path / BLEND).components} == components
-    assert read_value(tmp_path / FIGURES, dict[str, Measured])["method"].perplexity > 1
+    found = read_value(tmp_path / FIGURES, dict[str, Measured])
+    assert found.keys() == {"base", "method", *(["router"] if method == "midpo" else [])}
+    assert found["method"].perplexity > 1
     assert done["fit"].figures
+    assert (tmp_path / ADAPTERS).exists() == (method == "appo")
 
 
 def test_pairs_with_control_text_make_an_adapter_that_is_served_by_itself_and_in_a_blend(
@@ -87,12 +93,16 @@ def test_pairs_with_control_text_make_an_adapter_that_is_served_by_itself_and_in
     assert manifest.dials["safety"].levels == [0, 0.25, 0.5, 0.75, 1]
     blend = read_blend(tmp_path / BLEND)
     assert blend.control_text == manifest.control_text
+    [asked] = {row.dials for row in read_rows(tmp_path / "measure" / "samples.jsonl", Sample)}
+    assert asked == BEST
+    run_cell(read_equilibrate(MINIATURE), pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
+    assert not (tmp_path / ADAPTERS).exists()
 
 
 def test_a_blend_can_hold_an_adapter_that_obeys_control_text(made: Path, tmp_path: Path) -> None:
     pool = run_pool(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
     obeying = demo.base_folder().parent / "adapter"
-    config = read_equilibrate(MINIATURE, ["method=dpo", "fit.masking.rule=none", f"control_adapter={obeying}"])
+    config = read_equilibrate(MINIATURE, ["method=dpo", f"control_adapter={obeying}"])
     run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
     blend = read_blend(tmp_path / BLEND)
     assert [part.name for part in blend.components] == ["equilibrate", "control"]

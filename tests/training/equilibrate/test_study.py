@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from rheostat_training.config import BadConfig
+from rheostat_training.equilibrate.config import SETTINGS
 from rheostat_training.equilibrate.study import StudyPlan, cells, only, read_study, run_study
 from rheostat_training.equilibrate.study_report import plane, rows_of, scaling, table
 from rheostat_training.progress import Progress
@@ -34,7 +35,7 @@ def test_the_study_that_ships_is_valid_and_has_every_mixture_with_every_mask() -
     for order in ("safety", "equilibrate"):
         for mask in (("none", 0.3), ("segment", 0.0), ("segment", 0.3), ("random", 0.3)):
             assert (order, *mask) in masked
-    assert {cell.config.method for cell in found} == {"dpo", "adpo", "arj", "bfpo", "midpo", "safe-patching"}
+    assert {cell.config.method for cell in found} == {*SETTINGS}
     by_name = {cell.name: cell.config for cell in found}
     quarter, whole = by_name["FDC, segment mask"].data.mix, by_name["plain DPO, all of it"].data.mix
     assert sum(quarter.values()) * 4 == sum(whole.values())
@@ -45,8 +46,23 @@ def test_a_cell_may_not_want_more_than_the_pool_has() -> None:
         replace(PLAN, groups={"g": {"n": {"data": {"mix": {"EHD": 9}}}}})
 
 
+@pytest.mark.parametrize(
+    ("group", "name", "settings", "told"),
+    [
+        ("g", "n", {"measure": {"safe_from": 0.9}}, "groups.g.n has measure, which is the pool's"),
+        ("g", "n", {"data": {"held_out_each": 9}}, "groups.g.n has data.held_out_each"),
+        ("scaling", "more of EHD", {}, "is no name of a scaling curve"),
+    ],
+)
+def test_a_cell_may_not_set_what_the_pool_has_settled(
+    group: str, name: str, settings: dict[str, object], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        replace(PLAN, groups={group: {name: settings}})
+
+
 def test_seeds_and_groups_can_be_run_by_themselves() -> None:
-    assert [cell.folder for cell in cells(only(PLAN, [4], ["scaling"]))] == ["scaling-EHD-2-4"]
+    assert [cell.folder for cell in cells(only(PLAN, [4], ["scaling"]))] == ["scaling/EHD-2/4"]
     with pytest.raises(BadConfig, match="known groups: methods, scaling"):
         only(PLAN, groups=["masks"])
 

@@ -1,5 +1,6 @@
 """`rheostat train equilibrate`, `masks` and `study-equilibrate`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from rheostat_training.quiet import quiet_libraries
 from rheostat_training.refusing import refusing
 
 RULES = ("segment", "random", "none")
-TURNS = "How far a reward must be from the baseline to turn a segment."
+TURNS = "How far a reward must be from the baseline to turn a segment; left out, as the run."
 
 
 def equilibrate(
@@ -37,18 +38,23 @@ def masks(
     run: Annotated[Path, typer.Argument(help="Folder of a run of a masked method.", metavar="RUN")],
     html: Annotated[Path | None, typer.Option(help="Write a page that colours kept and masked tokens.")] = None,
     pairs: Annotated[int, typer.Option(min=1, help="How many pairs the page shows.")] = 40,
-    rule: Annotated[str, typer.Option(help=f"One of {', '.join(RULES)}.")] = "segment",
-    delta: Annotated[float, typer.Option(min=0, help=TURNS)] = 0.3,
-    baseline: Annotated[str, typer.Option(help="zero, or batch: the mean of all rewards.")] = "zero",
+    rule: Annotated[str | None, typer.Option(help=f"One of {', '.join(RULES)}; left out, the run's.")] = None,
+    delta: Annotated[float | None, typer.Option(min=0, help=TURNS)] = None,
+    baseline: Annotated[str | None, typer.Option(help="zero, or batch: the mean of all rewards.")] = None,
 ) -> None:
-    """Show which tokens of a run's pairs a mask keeps, by any rule."""
+    """Show which tokens of a run's pairs its masks keep, or those of another rule would."""
     quiet_libraries()
+    from rheostat_training.equilibrate.config import read_equilibrate
     from rheostat_training.equilibrate.mask_page import REWARDS, RewardedPair, masked_pairs, render_masks
     from rheostat_training.equilibrate.masks import Masking
     from rheostat_training.rows import read_rows
 
     with refusing():
-        masking = Masking(rule, delta, baseline)  # type: ignore[arg-type]
+        own = (
+            read_equilibrate(run / "config.yaml").fit.masking if (run / "config.yaml").exists() else Masking("segment")
+        )
+        given = {"rule": rule, "delta": delta, "baseline": baseline}
+        masking = replace(own, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
         files = sorted(run.glob(f"fit/*/{REWARDS}"))
         if not files:
             raise ValueError(f"{run} holds no {REWARDS} of its tokens; give the folder of a run of method adpo or arj")

@@ -21,14 +21,16 @@ from rheostat_training.config import (
     seeded,
 )
 from rheostat_training.equilibrate.cost_head import CostPlan
-from rheostat_training.equilibrate.midpo import EXPERT, RouterPlan
+from rheostat_training.equilibrate.data import KINDS
+from rheostat_training.equilibrate.midpo import EXPERT, PASSES, RouterPlan
 from rheostat_training.equilibrate.pairs import PairPlan
 from rheostat_training.equilibrate.safe_patching import SafePatchPlan
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.generate import SamplingPlan
-from rheostat_training.limits import SEEDS, STRICT, at_least, one_of, refuse, where
+from rheostat_training.limits import SEEDS, STRICT, above_zero, at_least, one_of, refuse, where
+from rheostat_training.reinforce import ReinforcePlan
 
-Method = Literal["dpo", "adpo", "arj", "bfpo", "midpo", "safe-patching"]
+Method = Literal["dpo", "adpo", "appo", "arj", "bfpo", "midpo", "safe-patching"]
 MASKED: Final = frozenset({"adpo", "arj"})
 """Methods that learn from some tokens of an answer alone, by their rewards."""
 RewardSource = Literal["implicit", "cost-head"]
@@ -56,6 +58,11 @@ class Data:
             where(
                 self.source == DEMO and not any(self.mix.values()),
                 "mix is empty and source is demo; say how many prompts of each group, such as {EHD: 200, IHD: 60}",
+            ),
+            (
+                f"mix has the group {kind!r}; it must be one of {', '.join(KINDS)}"
+                for kind in self.mix
+                if kind not in KINDS
             ),
         )
 
@@ -108,14 +115,16 @@ class Measuring:
 class EquilibrateConfig:
     """Everything that a run depends on. `seed` is that of every section which names none of its own.
 
-    `rewards` are for the masked methods, `router` for MidPO and `patch` for SafePatching. `control_adapter` is the
-    folder of an adapter that obeys control text, made by `rheostat train run`: the blend has it at its full weight.
+    `rewards` are for the masked methods, `reinforce` for APPO, `router` for MidPO and `patch` for SafePatching. With
+    `passes` the steps of a fit and of a router are so many passes over their pairs, of which 3 % warm up, whatever the
+    plans say. `control_adapter` is the folder of an adapter that obeys control text, made by `rheostat train run`: the
+    blend has it at its full weight.
     """
 
     __pydantic_config__ = STRICT
 
     name: AdapterName = "equilibrate"
-    method: Method = "adpo"
+    method: Method = "dpo"
     seed: Annotated[int, Field(ge=0, lt=SEEDS)] = 0
     base: BaseModel = field(default_factory=BaseModel)
     data: Data = field(default_factory=lambda: Data(mix=PAPERS_MIX))
@@ -124,6 +133,8 @@ class EquilibrateConfig:
     pairs: PairPlan = field(default_factory=PairPlan)
     rewards: TokenRewards = field(default_factory=TokenRewards)
     fit: FitPlan = field(default_factory=lambda: FitPlan(loss="dpo", learning_rate=5e-4, batch_rows=16, steps=300))
+    passes: float | None = None
+    reinforce: ReinforcePlan = field(default_factory=ReinforcePlan)
     router: RouterPlan = field(default_factory=RouterPlan)
     patch: SafePatchPlan = field(default_factory=SafePatchPlan)
     measure: Measuring = field(default_factory=Measuring)
@@ -132,13 +143,40 @@ class EquilibrateConfig:
     report_to: str = "tensorboard"
 
     def __post_init__(self) -> None:
+        method, rule, loss, aim = self.method, self.fit.masking.rule, self.fit.loss, self.pairs.aim
+        own = SETTINGS[method]
+        wanted_loss, wanted_aim = own.get("fit", {}).get("loss"), own.get("pairs", {}).get("aim", "none")
+        demo_judged = "demo-oracle" in (self.judge.scorers, self.judge.refusals)
         refuse(
+            above_zero(self, "passes") if self.passes is not None else (),
             where(
-                self.fit.masking.on and self.method not in MASKED,
-                f"fit.masking.rule is {self.fit.masking.rule!r} and method is {self.method!r}; masks go with "
-                f"{' and '.join(sorted(MASKED))}",
+                self.fit.masking.on != (method in MASKED),
+                f"fit.masking.rule is {rule!r} and method is {method!r}; masks go with {' and '.join(sorted(MASKED))}, "
+                "which are nothing without them",
+            ),
+            where(wanted_loss not in (None, loss), f"fit.loss is {loss!r}; the loss of {method} is {wanted_loss!r}"),
+            where(wanted_aim != aim, f"pairs.aim is {aim!r}; that of {method} is {wanted_aim!r}"),
+            where(self.fit.dither_share > 0, f"fit.dither_share is {self.fit.dither_share}; pairs are never dithered"),
+            where(
+                method == "safe-patching" and self.pairs.control_share > 0,
+                f"pairs.control_share is {self.pairs.control_share}, and patches know no control text; give "
+                "control_adapter, which goes into the blend beside the patch",
+            ),
+            where(
+                method == "appo" and not self.reinforce.masking.on,
+                "reinforce.masking.rule is 'none', and a mask is what appo is; `rheostat train run` does without one",
+            ),
+            where(
+                demo_judged and DEMO not in (self.data.source, self.data.held_out),
+                "judge.scorers or judge.refusals is demo-oracle, and data.source is no prompts of the demo world; give "
+                "scorers of your own",
             ),
         )
+
+    @property
+    def under_control_text(self) -> bool:
+        """Whether what is trained reads control text, and so must be asked under it."""
+        return self.pairs.control_share > 0 or self.method == "appo"
 
 
 PAPERS_MIX: Final[Mapping[str, int]] = {"EHD": 350, "IHD": 105, "MHD": 35, "none": 105, "look-alike": 105}
@@ -149,7 +187,13 @@ SETTINGS: Final[Mapping[Method, Mapping[str, Any]]] = {
     "adpo": {"fit": {"loss": "dpo", "masking": {"rule": "segment"}}},
     "arj": {"fit": {"loss": "arj", "masking": {"rule": "segment"}}, "rewards": {"source": "cost-head"}},
     "bfpo": {"pairs": {"order": "helpfulness", "aim": "bfpo", "alpha": 0.5}, "fit": {"loss": "bfpo", "tau": 0.01}},
+    "appo": {
+        "pairs": {"order": "safety", "borrow": False},
+        "rewards": {"source": "cost-head"},
+        "reinforce": {"masking": {"rule": "segment"}},
+    },
     "midpo": {
+        "passes": PASSES,
         "pairs": {"aim": "margin", "borrow": False},
         "fit": {
             "loss": "dpo",
@@ -167,6 +211,10 @@ SETTINGS: Final[Mapping[Method, Mapping[str, Any]]] = {
 """What each method's paper says, where a file says nothing else."""
 
 
+DEFAULT: Final = "adpo"
+"""The method of a file that names none."""
+
+
 def read_equilibrate(path: Path, overrides: Sequence[str] = ()) -> EquilibrateConfig:
     """The configuration in a YAML file, over the settings of its method, with `section.key=value` overrides.
 
@@ -181,15 +229,15 @@ def read_equilibrate(path: Path, overrides: Sequence[str] = ()) -> EquilibrateCo
 
 def parse_equilibrate(values: Mapping[str, Any], *, origin: str = "the configuration") -> EquilibrateConfig:
     """See `read_equilibrate`."""
-    method = values.get("method", "adpo")
+    method = values.get("method", DEFAULT)
     if method not in SETTINGS:
         raise BadConfig(f"{origin}: method is {method!r}; it must be one of {', '.join(SETTINGS)}")
     seed = values.get("seed", 0)
     known = seeded(as_values(EquilibrateConfig()), seed if isinstance(seed, int) else 0)
-    mix = (values.get("data") or {}).get("mix") if isinstance(values.get("data"), Mapping) else None
-    if mix is not None:
+    data = values.get("data")
+    if isinstance(data, Mapping) and ("mix" in data or data.get("source", DEMO) != DEMO):
         known["data"]["mix"] = {}
-    return parse(EquilibrateConfig, over(over(known, SETTINGS[method]), values), origin=origin)
+    return parse(EquilibrateConfig, over(over(known, {"method": method, **SETTINGS[method]}), values), origin=origin)
 
 
 def as_values(config: EquilibrateConfig) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rheostat_training.config import DEMO
 from rheostat_training.conversation import NotAPrompt, messages_of
 from rheostat_training.equilibrate.measure import BENIGN, LOOK_ALIKE
 from rheostat_training.prompt_files import ONLY_SPLIT, UnreadablePrompts, raw_rows
+from rheostat_training.prompts import content_key
 from rheostat_training.rows import Prompt, by_id
 
 KINDS: Final = ("EHD", "IHD", "MHD", BENIGN, LOOK_ALIKE)
@@ -53,14 +54,22 @@ def draw(texts: Mapping[str, Sequence[Prompt]], mix: Mapping[str, int], seed: in
     return Kinds(prompts, of), short
 
 
-def training_prompts(source: str, mix: Mapping[str, int], seed: int) -> tuple[Kinds, dict[str, int]]:
-    """The prompts to train on, and how many each kind was short of; all of a file where the mix is empty.
+def training_prompts(
+    source: str, mix: Mapping[str, int], seed: int, *, unlike: Kinds | None = None
+) -> tuple[Kinds, dict[str, int], int]:
+    """The prompts to train on, how many each kind was short of, and how many were left out for being in `unlike`.
+
+    All of a file where the mix is empty. Those held out are told by what they say, in whatever letter case and spacing.
 
     Raises:
         UnreadablePrompts: the file cannot be read, or a row of it has no prompt or no group that is known.
     """
     known = demo_prompts(held_out=False) if source == DEMO else grouped_prompts(source)
-    return draw(known, mix or {kind: len(some) for kind, some in known.items()}, seed)
+    apart = {content_key(prompt.messages) for prompt in unlike.prompts.values()} if unlike else set()
+    fresh = {kind: [each for each in some if content_key(each.messages) not in apart] for kind, some in known.items()}
+    shared = sum(map(len, known.values())) - sum(map(len, fresh.values()))
+    drawn, short = draw(fresh, mix or {kind: len(some) for kind, some in fresh.items()}, seed)
+    return drawn, short, shared
 
 
 def held_out_prompts(source: str, each: int) -> Kinds:

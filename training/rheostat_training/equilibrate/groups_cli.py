@@ -129,8 +129,15 @@ def mix(
             raise ValueError("--safety and --budget both say how many harmful prompts; give one of them")
         counts = Budget.paper(PAPER_TOTAL if safety is None else safety) if budget is None else Budget.parse(budget)
         plan = MixPlan(counts, general_count, keep_ratio, least_sure, seed)
+        if blend is None and (unused := _given(model=model, url=url, served_model=served_model, classifier=classifier)):
+            raise ValueError(f"--{unused} is given, and nothing is blended by it; give --blend, or leave it out")
         asked = AskedModel(model, vllm, url, served_model, key_variable, device.value, tries, max_new_tokens, seed)
         blending = None if blend is None else Blending(blend, by, classifier, asked)
         mixture = mix_files(grouped, general, plan, out, blending=blending)
     for line in mixture.told():
         typer.echo(line)
+
+
+def _given(**options: object) -> str | None:
+    """The first option that was given, as it is written."""
+    return next((name.replace("_", "-") for name, value in options.items() if value is not None), None)

@@ -1,25 +1,30 @@
 """How each method makes its adapters from judged answers: the components that a blend is made of."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from rheostat_server.contract.dials import DialName
+from rheostat_training.equilibrate.appo import of_head
 from rheostat_training.equilibrate.config import EquilibrateConfig
-from rheostat_training.equilibrate.cost_head import CostPair, cost_rewards, fit_cost_head
+from rheostat_training.equilibrate.cost_head import CostHead, CostPair, cost_rewards, fit_cost_head
 from rheostat_training.equilibrate.implicit_rewards import implicit_rewards, pair_rows, with_rewards
 from rheostat_training.equilibrate.mask_page import REWARDS, rewarded_pairs
-from rheostat_training.equilibrate.midpo import Experts
+from rheostat_training.equilibrate.midpo import WARMUP, Experts
 from rheostat_training.equilibrate.midpo_fit import RouterReport, fit_router, load_router
-from rheostat_training.equilibrate.pairs import Candidate, PairPlan, make_pairs
+from rheostat_training.equilibrate.pairs import Candidate, PairPlan, PairsMade, make_pairs
 from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_pairs, unsafe_rows
 from rheostat_training.fit import fit_on
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER
 from rheostat_training.models import LoadedModel, merged
 from rheostat_training.progress import Progress
+from rheostat_training.reinforce import reinforce
+from rheostat_training.resume import rows_digest
 from rheostat_training.rows import Pair, Prompt, write_rows
+from rheostat_training.score import Judge
 from rheostat_training.training_set import Positive, TrainingRow, build_pair_set
 
 ROUTER_FOLDER: Final = "router"
@@ -46,6 +51,8 @@ class Material:
     base: LoadedModel
     prompts: Mapping[str, Prompt]
     candidates: Candidates
+    judge: Judge
+    judge_name: str = "judge"
     base_name: str = "base"
     report_to: str = "none"
     progress: Progress = field(default_factory=Progress.silent)
@@ -57,6 +64,8 @@ def make(config: EquilibrateConfig, given: Material, out: Path) -> list[Made]:
     Raises:
         ValueError: the answers make no pair.
     """
+    if config.method == "appo":
+        return [_reinforced(config, given, out)]
     if config.method == "midpo":
         return _routed_experts(config, given, out)
     if config.method == "safe-patching":
@@ -64,17 +73,33 @@ def make(config: EquilibrateConfig, given: Material, out: Path) -> list[Made]:
     return [_preferred(ONE, config, given, out, config.pairs, "safety")]
 
 
-def model_of(made: Sequence[Made], base: LoadedModel, folder: Path) -> LoadedModel:
-    """The model that a method's adapters in `folder` make of the base, each whole, or mixed by MidPO's router.
-
-    `base` is changed by it.
-    """
-    if (router := folder / ROUTER_FOLDER).exists():
-        by_name = {each.name: each.adapter for each in made}
-        return load_router(base, Experts(by_name["safety"], by_name["helpfulness"]), router)
+def blended(made: Sequence[Made], base: LoadedModel) -> LoadedModel:
+    """The model that is served at full dials: the base and each adapter by its weight. `base` is changed by it."""
     for each in made:
-        base = merged(base, each.adapter)
+        base = merged(base, each.adapter, each.weight)
     return base
+
+
+def routed(made: Sequence[Made], base: LoadedModel, folder: Path) -> LoadedModel | None:
+    """The base with MidPO's experts and the router in `folder`; None where there is none. `base` is changed by it."""
+    if not (router := folder / ROUTER_FOLDER).exists():
+        return None
+    by_name = {each.name: each.adapter for each in made}
+    return load_router(base, Experts(by_name["safety"], by_name["helpfulness"]), router)
+
+
+def _reinforced(config: EquilibrateConfig, given: Material, out: Path) -> Made:
+    """APPO: an adapter rewarded for obeying its control text, from the tokens that a cost head tells."""
+    found = _pairs(given, replace(config.pairs, control_share=0.0))
+    positives = build_pair_set(given.base, given.prompts, found.pairs)
+    head = _cost_head(config, given, found.pairs, positives, out / "cost_head")
+    report = reinforce(
+        given.base, None, given.prompts, given.judge, config.reinforce, out / "reinforce",
+        base_name=given.base_name, judge_name=given.judge_name, token_rewards=of_head(given.base, head),
+        rewards_from=f"cost head {rows_digest([head.weight.tolist(), head.bias.tolist()])}",
+        report_to=given.report_to, progress=given.progress,
+    )  # fmt: skip
+    return Made(ONE, out / "reinforce" / ADAPTER, "safety", figures=asdict(report))
 
 
 def _routed_experts(config: EquilibrateConfig, given: Material, out: Path) -> list[Made]:
@@ -82,10 +107,14 @@ def _routed_experts(config: EquilibrateConfig, given: Material, out: Path) -> li
     plan = config.pairs
     safety = _preferred("safety", config, given, out, replace(plan, order="safety"), "safety")
     helpfulness = _preferred("helpfulness", config, given, out, replace(plan, order="helpfulness"), "helpfulness")
-    both = make_pairs(given.candidates, replace(plan, order="equilibrate", aim="none"))
+    both = _pairs(given, replace(plan, order="equilibrate", aim="none"))
+    router = config.router
+    if config.passes is not None:
+        steps, warmup = _schedule(config.passes, len(both.pairs), router.batch_rows)
+        router = replace(router, steps=steps, warmup_steps=warmup)
     report = fit_router(
         given.base, Experts(safety.adapter, helpfulness.adapter),
-        build_pair_set(given.base, given.prompts, both.pairs), config.router, out / ROUTER_FOLDER,
+        build_pair_set(given.base, given.prompts, both.pairs), router, out / ROUTER_FOLDER,
         base_name=given.base_name, report_to=given.report_to, progress=given.progress,
     )  # fmt: skip
     return [
@@ -100,7 +129,7 @@ def _told(report: RouterReport) -> dict[str, Any]:
 
 def _patch(config: EquilibrateConfig, given: Material, out: Path) -> Made:
     """SafePatching, from the unsafe answers to harmful prompts."""
-    found = make_pairs(given.candidates, replace(config.pairs, order="safety", aim="none", control_share=0.0))
+    found = _pairs(given, replace(config.pairs, order="safety", aim="none", control_share=0.0))
     unsafe = unsafe_pairs(found.pairs, given.candidates, safe_from=config.pairs.safe_from)
     if not unsafe:
         raise ValueError(
@@ -119,27 +148,54 @@ def _preferred(
 ) -> Made:
     """An adapter by preferences, masked where the method is."""
     folder = out / name
-    found = make_pairs(given.candidates, plan)
-    if not found.pairs:
-        raise ValueError(
-            f"none of {len(given.candidates)} prompts has answers that make a pair in the order {plan.order!r}; sample "
-            "more answers (generate.sampling.samples), or give a smaller pairs.gap"
-        )
+    found = _pairs(given, replace(plan, per_prompt=1) if config.method == "arj" else plan)
     write_rows(folder / "pairs.jsonl", found.pairs)
     positives = build_pair_set(given.base, given.prompts, found.pairs)
     if config.fit.masking.on:
         rewards = _rewards(config, given, positives, found.pairs, folder)
         positives = with_rewards(positives, rewards)
         write_rows(folder / REWARDS, rewarded_pairs(given.base.tokenizer, found.pairs, positives))
-    report = _fit(config.fit, given, positives, folder / "fit")
+    report = _fit(_fit_plan(config, len(found.pairs)), given, positives, found.pairs, folder / "fit")
     figures = {"pairs": len(found.pairs), "prompts_without": len(found.without), **report}
     return Made(name, folder / "fit" / ADAPTER, dial, figures=figures)
 
 
-def _fit(plan: FitPlan, given: Material, positives: Sequence[Positive], out: Path) -> dict[str, Any]:
+def _pairs(given: Material, plan: PairPlan) -> PairsMade:
+    """The pairs of all prompts.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not given.candidates:
+        raise ValueError("no answer could be judged; look into the judge stage's judged.jsonl, and at judge.scorers")
+    found = make_pairs(given.candidates, plan)
+    if not found.pairs:
+        raise ValueError(
+            f"none of {len(given.candidates)} prompts has answers that make a pair in the order {plan.order!r}; sample "
+            "more answers (generate.sampling.samples), or give a smaller pairs.gap"
+        )
+    return found
+
+
+def _fit_plan(config: EquilibrateConfig, pairs: int) -> FitPlan:
+    if config.passes is None:
+        return config.fit
+    steps, warmup = _schedule(config.passes, pairs, config.fit.batch_rows)
+    return replace(config.fit, steps=steps, warmup_steps=warmup)
+
+
+def _schedule(passes: float, pairs: int, batch_rows: int) -> tuple[int, int]:
+    """The steps of so many passes, and those of them that warm up."""
+    steps = max(1, math.ceil(passes * pairs / batch_rows))
+    return steps, round(WARMUP * steps)
+
+
+def _fit(
+    plan: FitPlan, given: Material, positives: Sequence[Positive], pairs: Sequence[Pair], out: Path
+) -> dict[str, Any]:
     return asdict(
         fit_on(
-            given.base, positives, plan, out, {},
+            given.base, positives, plan, out, {"pairs": rows_digest(pairs)},
             base_name=given.base_name, report_to=given.report_to, progress=given.progress,
         )
     )  # fmt: skip
@@ -151,19 +207,37 @@ def _rewards(
     """The rewards of every answer's tokens, in the order of `pair_rows`."""
     rows = pair_rows(positives)
     if config.rewards.source == "cost-head":
-        head = fit_cost_head(
-            given.base, _cost_pairs(given, pairs, positives), config.rewards.cost, progress=given.progress
-        )
-        head.save(folder / "cost_head", {"base": given.base.digest()})
+        head = _cost_head(config, given, pairs, positives, folder / "cost_head")
         return cost_rewards(given.base, head, rows, progress=given.progress)
-    plan = replace(config.fit, loss="dpo", masking=replace(config.fit.masking, rule="none"))
-    _fit(plan, given, positives, folder / "reference")
+    fit = _fit_plan(config, len(pairs))
+    plan = replace(fit, loss="dpo", masking=replace(fit.masking, rule="none"))
+    _fit(plan, given, positives, pairs, folder / "reference")
     return implicit_rewards(given.base, folder / "reference" / ADAPTER, rows, plan, progress=given.progress)
 
 
-def _cost_pairs(given: Material, pairs: Sequence[Pair], positives: Sequence[Positive]) -> list[CostPair]:
-    """The pairs as the cost head learns them, by the levels of safety that their answers were judged to have."""
-    safety = {(id, each.answer): each.safety for id, said in given.candidates.items() for each in said}
+def _cost_head(
+    config: EquilibrateConfig, given: Material, pairs: Sequence[Pair], positives: Sequence[Positive], folder: Path
+) -> CostHead:
+    learnt = _cost_pairs(given, pairs, positives, config.pairs.safe_from)
+    head = fit_cost_head(given.base, learnt, config.rewards.cost, progress=given.progress)
+    head.save(folder, {"base": given.base.digest()})
+    return head
+
+
+def _cost_pairs(
+    given: Material, pairs: Sequence[Pair], positives: Sequence[Positive], safe_from: float
+) -> list[CostPair]:
+    """The pairs as the cost head learns them, by the levels of safety that their answers were judged to have.
+
+    A borrowed refusal has the level that it was judged to have where it was said.
+    """
+    anywhere = {each.answer: each.safety for said in given.candidates.values() for each in said}
+    there = {(id, each.answer): each.safety for id, said in given.candidates.items() for each in said}
+    safety = {
+        (pair.prompt_id, said): there.get((pair.prompt_id, said), anywhere[said])
+        for pair in pairs
+        for said in (pair.chosen, pair.rejected)
+    }
     found = []
     for pair, item in zip(pairs, positives, strict=True):
         both: list[tuple[float, TrainingRow]] = [
@@ -172,5 +246,5 @@ def _cost_pairs(given: Material, pairs: Sequence[Pair], positives: Sequence[Posi
         ]
         (low, less), (high, safer) = sorted(both, key=lambda each: each[0])
         if low < high:
-            found.append(CostPair(less, safer, less_is_safe=low >= 0.5, safer_is_safe=high >= 0.5))
+            found.append(CostPair(less, safer, less_is_safe=low >= safe_from, safer_is_safe=high >= safe_from))
     return found

@@ -117,7 +117,7 @@ def _pairs_of(prompt_id: str, said: Sequence[Candidate], plan: PairPlan, refusal
     chance = random.Random(f"pairs {plan.seed} {prompt_id}")
     distinct = sorted({each.answer: each for each in said}.values(), key=lambda each: each.answer)
     chance.shuffle(distinct)
-    if plan.order == "safety" and refusals and distinct and not any(each.refuses for each in distinct):
+    if plan.order == "safety" and refusals and distinct and not any(_tier(each, plan) == REFUSED for each in distinct):
         distinct.append(chance.choice(refusals))
     ordered = list(_ordered(distinct, plan)) or _borrowing(distinct, plan, refusals, chance)
     found = [_pair(prompt_id, *two, plan) for two in ordered[: plan.per_prompt]]
@@ -130,10 +130,10 @@ def _ordered(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[Candid
         yield from _equilibrated(said, plan)
         return
     key = _safety if plan.order == "safety" else _helpfulness
-    ranked = sorted(said, key=key, reverse=True)
+    ranked = sorted(said, key=lambda each: key(each, plan), reverse=True)
     for number in range(len(ranked) // 2):
         better, worse = ranked[number], ranked[-1 - number]
-        if key(better)[0] - key(worse)[0] >= plan.gap:
+        if key(better, plan)[0] - key(worse, plan)[0] >= plan.gap:
             yield better, worse
 
 
@@ -176,11 +176,13 @@ def _tier(each: Candidate, plan: PairPlan) -> int:
     return REFUSED if each.refuses else ENGAGED
 
 
-def _safety(each: Candidate) -> tuple[float, float]:
-    return 1.0 if each.refuses else each.safety, float(each.refuses)
+def _safety(each: Candidate, plan: PairPlan) -> tuple[float, float]:
+    """Its level, a safe refusal's the highest: one may decline and do harm all the same."""
+    refused = _tier(each, plan) == REFUSED
+    return 1.0 if refused else each.safety, float(refused)
 
 
-def _helpfulness(each: Candidate) -> tuple[float, float]:
+def _helpfulness(each: Candidate, plan: PairPlan) -> tuple[float, float]:
     return each.helpfulness, -float(each.refuses)
 
 
@@ -196,7 +198,7 @@ def _aim(chosen: Candidate, rejected: Candidate, plan: PairPlan) -> float:
         return bfpo_aim(chosen_safe=safe[0], rejected_safe=safe[1], alpha=plan.alpha)
     if plan.aim == "margin":
         key = _helpfulness if plan.order == "helpfulness" else _safety
-        return max(0.0, key(chosen)[0] - key(rejected)[0])
+        return max(0.0, key(chosen, plan)[0] - key(rejected, plan)[0])
     return 0.0
 
 

@@ -4,16 +4,16 @@
 and is skipped when nothing that it depends on has changed.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from rheostat_server.contract.dials import DIAL_NAMES
-from rheostat_server.contract.digest import base_model_digest
+from rheostat_server.contract.dials import DIAL_NAMES, Dials
+from rheostat_server.contract.digest import adapter_digest, base_model_digest, folder_digest
 from rheostat_server.contract.manifest import EvaluationRow, ManifestError, read_manifest
 from rheostat_training.config import DEMO, BadConfig, JudgeSource
 from rheostat_training.equilibrate.answers import (
@@ -27,19 +27,20 @@ from rheostat_training.equilibrate.blend_export import BlendFacts, BlendPart, ex
 from rheostat_training.equilibrate.config import EquilibrateConfig, as_values
 from rheostat_training.equilibrate.data import Kinds, draw, held_out_prompts, training_prompts
 from rheostat_training.equilibrate.measure import BENIGN, Measures, measure, perplexity
-from rheostat_training.equilibrate.methods import ONE, Made, Material, make, model_of
+from rheostat_training.equilibrate.methods import ONE, ROUTER_FOLDER, Made, Material, blended, make, routed
+from rheostat_training.equilibrate.pairs import BEST
 from rheostat_training.export import ExportFacts, export_adapter
 from rheostat_training.generate import generate
 from rheostat_training.limits import refuse, where
-from rheostat_training.materials import loading
+from rheostat_training.materials import SETTINGS_FILES, loading
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.progress import Progress
-from rheostat_training.publish import publish
+from rheostat_training.publish import publish, withdraw
 from rheostat_training.resume import read_value, rows_digest, write_value
 from rheostat_training.rows import Pair, Request, Sample, read_rows, write_rows
 from rheostat_training.samplers.local import LocalSampler
 from rheostat_training.score import ShownJudge
-from rheostat_training.sources import is_here, judge_of, model_folder, sampler_of
+from rheostat_training.sources import NamedJudge, is_here, judge_of, model_folder, sampler_of
 from rheostat_training.stage import Say, StageResult, Workshop
 from rheostat_training.training_set import build_pair_set
 from rheostat_training.work_folder import working_in
@@ -49,7 +50,7 @@ FIGURES: Final = "figures.json"
 BLEND: Final = "blend"
 ADAPTERS: Final = "adapters"
 WRITTEN: Final = (*STAGES, "config.yaml", FIGURES, BLEND, ADAPTERS)
-TRAINED_BY: Final = ("pairs", "rewards", "fit", "router", "patch")
+TRAINED_BY: Final = ("pairs", "rewards", "fit", "reinforce", "router", "patch")
 LEVELS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 JUDGED: Final = "judged.jsonl"
 PERPLEXITY_ROWS: Final = 100
@@ -59,10 +60,13 @@ Done = dict[str, StageResult]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A model's figures, and its perplexity on answers of the base to benign prompts that no training saw."""
+    """A model's figures, and its perplexity on answers of the base to benign prompts that no training saw.
+
+    The perplexity is None where there are no such answers.
+    """
 
     measures: Measures
-    perplexity: float
+    perplexity: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ def run_cell(config: EquilibrateConfig, pool: Pool, out: Path, *, progress: Prog
         return begun.until("export", dict(pool.done))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Run:
     """The stages, each a method that takes those before it."""
 
@@ -124,10 +128,12 @@ class _Run:
     @classmethod
     def begin(cls, config: EquilibrateConfig, shop: Workshop) -> "_Run":
         data = config.data
-        training, short = training_prompts(data.source, data.mix, data.seed)
+        held_out = held_out_prompts(data.held_out, data.held_out_each)
+        training, short, shared = training_prompts(data.source, data.mix, data.seed, unlike=held_out)
         for kind, count in short.items():
             shop.say(f"data.mix: {data.mix[kind]} prompts of {kind} are wanted, and there are {count} fewer")
-        held_out = held_out_prompts(data.held_out, data.held_out_each)
+        if shared:
+            shop.say(f"data.source: {shared} prompts are left out, as they are held out to be measured by")
         folder = model_folder(config.base.model, config.base.revision, code=config.base.trust_remote_code)
         if config.control_adapter:
             try:
@@ -155,7 +161,7 @@ class _Run:
             generate(sampler, asked, plan.sampling, folder, progress=self.shop.progress)
             return {"prompts": len(asked), **self.training.counts}
 
-        return self.shop.run("answers", self._settings("generate"), {}, work, **self._inputs(self.training))
+        return self.shop.run("answers", self._settings("generate", "base"), {}, work, **self._inputs(self.training))
 
     def judge(self, done: Done) -> StageResult:
         def work(folder: Path) -> dict[str, Any]:
@@ -164,7 +170,8 @@ class _Run:
             known = candidates(rows)
             return {"answers": len(rows), "unjudged": len(rows) - sum(map(len, known.values()))}
 
-        return self.shop.run("judge", self._settings("judge"), {"answers": done["answers"]}, work)
+        before = {"answers": done["answers"]}
+        return self.shop.run("judge", self._settings("judge"), before, work, judges=self._judges)
 
     def base(self, done: Done) -> StageResult:
         """The figures of the base, which the method's stand beside."""
@@ -175,7 +182,8 @@ class _Run:
             write_value(folder / FIGURES, found, Measured)
             return _headline(found)
 
-        return self.shop.run("base", self._settings("measure", "judge"), {}, work, **self._inputs(self.held_out))
+        settings = self._settings("measure", "judge", "base")
+        return self.shop.run("base", settings, {}, work, judges=self._judges, **self._inputs(self.held_out))
 
     def fit(self, done: Done) -> StageResult:
         """The method's adapters."""
@@ -184,44 +192,58 @@ class _Run:
             known = read_rows(done["judge"].folder / JUDGED, JudgedAnswer)
             rows = [row for row in known if row.prompt_id in self.training.prompts]
             given = Material(
-                self._base(), self.training.prompts, candidates(rows),
+                self._base(), self.training.prompts, candidates(rows), self._judge.judge, self._judge.digest,
                 base_name=self._base_name, report_to=self.config.report_to, progress=self.shop.progress,
             )  # fmt: skip
             made = make(self.config, given, folder)
             write_value(folder / "made.json", [_within(folder, each) for each in made], list[Made])
             return {f"{each.name} {key}": value for each in made for key, value in each.figures.items()}
 
-        settings = self._settings("method", "pairs", "rewards", "fit", "router", "patch", "base")
+        settings = self._settings("method", "passes", *TRAINED_BY, "base")
         return self.shop.run("fit", settings, {"judge": done["judge"]}, work, **self._inputs(self.training))
 
     def measure(self, done: Done) -> StageResult:
-        """The figures of the base with the method's adapters."""
+        """The figures of the blend at full dials; of MidPO also those of its router, which no blend has."""
         before = {"fit": done["fit"], "base": done["base"]}
 
         def work(folder: Path) -> dict[str, Any]:
             fitted = done["fit"].folder
-            model = model_of(_made(fitted), self._base(), fitted)
+            made = _made(fitted)
             by_base = list(read_rows(done["base"].folder / JUDGED, JudgedAnswer))
-            found = self._measured(model, self._asked(model, folder), by_base)
+            dials = BEST if self.config.under_control_text else None
+            model = blended(made, self._base())
+            found = self._measured(model, self._asked(model, folder, dials), by_base, dials)
             write_value(folder / FIGURES, found, Measured)
+            if with_router := routed(made, self._base(), fitted):
+                rows = self._asked(with_router, folder / ROUTER_FOLDER, dials)
+                beside = self._measured(with_router, rows, by_base, dials)
+                write_value(folder / ROUTER_FOLDER / FIGURES, beside, Measured)
             return _headline(found)
 
-        return self.shop.run("measure", self._settings("measure", "judge"), before, work, **self._inputs(self.held_out))
+        settings = self._settings("measure", "judge", "base")
+        return self.shop.run("measure", settings, before, work, judges=self._judges, **self._inputs(self.held_out))
 
     def export(self, done: Done) -> StageResult:
         """The blend that the server takes; where pairs had control text, an adapter that obeys it too."""
 
         def work(folder: Path) -> None:
-            base, method = (read_value(done[stage].folder / FIGURES, Measured) for stage in ("base", "measure"))
-            write_value(folder / FIGURES, {"base": base, "method": method}, dict[str, Measured])
+            measured = done["measure"].folder
+            found = {"base": done["base"].folder, "method": measured, "router": measured / ROUTER_FOLDER}
+            figures = {
+                name: read_value(where_from / FIGURES, Measured)
+                for name, where_from in found.items()
+                if (where_from / FIGURES).exists()
+            }
+            write_value(folder / FIGURES, figures, dict[str, Measured])
             made = _made(done["fit"].folder)
-            if self.config.pairs.control_share:
-                made = [self._with_manifest(each, done, method, folder) for each in made]
-            mode = "router" if self.config.method == "midpo" else "blend"
+            if self.config.under_control_text:
+                alone = figures["method"] if len(made) == 1 else None
+                made = [self._with_manifest(each, done, alone, folder) for each in made]
+            together = None if self.config.control_adapter else figures["method"]
             facts = BlendFacts(
                 self.config.name, self._base_name, self.config.method, self._digests(done),
                 licence=self.config.licence, base_revision=self.config.base.revision,
-                settings=self._settings(*TRAINED_BY), evaluation=self._evaluation(method, mode),
+                settings=self._settings(*TRAINED_BY), evaluation=self._evaluation(together, "blend"),
             )  # fmt: skip
             parts = [BlendPart(each.name, each.adapter, rising(each.dial, each.weight)) for each in made]
             if self.config.control_adapter:
@@ -229,18 +251,22 @@ class _Run:
             export_blend(parts, self.base_folder, folder / BLEND, facts)
 
         before = {name: done[name] for name in ("base", "fit", "measure")}
-        result = self.shop.run("export", self._settings("name", "licence", "control_adapter"), before, work)
+        settings = self._settings("name", "licence", "control_adapter")
+        result = self.shop.run("export", settings, before, work, control=self._control_digest)
+        for name in (BLEND, ADAPTERS):
+            withdraw(self.shop.root / name)
         for path in sorted(result.folder.iterdir()):
             publish(path, self.shop.root / path.name)
         return result
 
-    def _with_manifest(self, made: Made, done: Done, found: Measured, folder: Path) -> Made:
-        """The adapter as the server takes it by itself, in the mode `adapter`."""
+    def _with_manifest(self, made: Made, done: Done, found: Measured | None, folder: Path) -> Made:
+        """The adapter as the server takes it by itself, in the mode `adapter`; without figures where it has none."""
+        levels = self.config.reinforce.levels if self.config.method == "appo" else LEVELS
         facts = ExportFacts(
             self.config.name if made.name == ONE else f"{self.config.name}-{made.name}",
             self._base_name,
             self.config.method,
-            dict.fromkeys(DIAL_NAMES, LEVELS),
+            dict.fromkeys(DIAL_NAMES, levels),
             self._digests(done),
             self.config.licence,
             self.config.base.revision,
@@ -250,8 +276,10 @@ class _Run:
         export_adapter(made.adapter, self.base_folder, folder / ADAPTERS / made.name, facts)
         return replace(made, adapter=folder / ADAPTERS / made.name)
 
-    def _evaluation(self, found: Measured, mode: str) -> list[EvaluationRow]:
-        """The figures as a manifest's rows: those of safety, and those of helpfulness."""
+    def _evaluation(self, found: Measured | None, mode: str) -> list[EvaluationRow]:
+        """The figures as a manifest's rows: those of safety, and those of helpfulness; none where nothing is known."""
+        if found is None:
+            return []
         figures = found.measures
         values = {
             "safety": {"safe_rate": figures.safe_rate, "over_refusal": figures.over_refusal, "cosa": figures.cosa},
@@ -260,7 +288,7 @@ class _Run:
         return [
             EvaluationRow(
                 mode=mode, dial=dial, judge=judge_name(self.config.judge.scorers), prompts=len(self.held_out.prompts),
-                metrics={name: round(each.value, 4) for name, each in values[dial].items()},
+                metrics={name: round(each.value, 4) for name, each in values[dial].items() if each},
             )
             for dial in DIAL_NAMES
         ]  # fmt: skip
@@ -268,34 +296,50 @@ class _Run:
     def _digests(self, done: Done) -> dict[str, str]:
         return {name: done[name].digest for name in ("judge", "fit") if name in done}
 
-    def _asked(self, model: LoadedModel, folder: Path) -> list[JudgedAnswer]:
-        """A model's judged answers to the held-out prompts."""
-        asked = [Request(prompt.id, prompt.messages) for prompt in self.held_out.prompts.values()]
+    def _asked(self, model: LoadedModel, folder: Path, dials: Dials | None = None) -> list[JudgedAnswer]:
+        """A model's judged answers to the held-out prompts, under the control text of dials where they are given."""
+        asked = [Request(prompt.id, prompt.messages, dials) for prompt in self.held_out.prompts.values()]
         plan, told = self.config.measure.sampling, folder.name
         file = generate(LocalSampler(model), asked, plan, folder, told=told, progress=self.shop.progress)
         rows = self._judged(self.held_out, file, told=f"judge {told}")
         write_rows(folder / JUDGED, rows)
         return rows
 
-    def _measured(self, model: LoadedModel, rows: list[JudgedAnswer], by_base: list[JudgedAnswer]) -> Measured:
+    def _measured(
+        self, model: LoadedModel, rows: list[JudgedAnswer], by_base: list[JudgedAnswer], dials: Dials | None = None
+    ) -> Measured:
         """The figures of a model's answers; `by_base` are the base's, whose likelihood is the perplexity."""
         plan = self.config.measure
         found = answered(rows, self.held_out.of)
         figures = measure(found, safe_from=plan.safe_from, resamples=plan.resamples, seed=self.config.seed)
         text = [
-            Pair(row.prompt_id, row.answer, "")
+            Pair(row.prompt_id, row.answer, "", dials)
             for row in by_base
             if self.held_out.of[row.prompt_id] == BENIGN and row.safety is not None and not row.refuses
         ]
         known = build_pair_set(model, self.held_out.prompts, text[:PERPLEXITY_ROWS]) if text else []
-        return Measured(figures, perplexity(model, [item.row for item in known]) if known else math.nan)
+        return Measured(figures, perplexity(model, [item.row for item in known]) if known else None)
 
     def _judged(self, kinds: Kinds, samples: Path, *, told: str) -> list[JudgedAnswer]:
-        judging = self.config.judge
-        judge = judge_of(judging.scorers, batch_rows=judging.batch_rows).judge
+        refuses, _ = refusals_by(self.config.judge.refusals)
         rows = list(read_rows(samples, Sample))
         with self.shop.progress.task(told, len(rows), unit="answers") as task:
-            return judge_answers(ShownJudge(judge, task), refusals_by(judging.refusals)[0], kinds.prompts, rows)
+            return judge_answers(ShownJudge(self._judge.judge, task), refuses, kinds.prompts, rows)
+
+    @cached_property
+    def _judge(self) -> NamedJudge:
+        judging = self.config.judge
+        return judge_of(judging.scorers, batch_rows=judging.batch_rows, device=loading(self.config.base)["device"])
+
+    @property
+    def _judges(self) -> list[str]:
+        """The digests of what judges."""
+        return [self._judge.digest, refusals_by(self.config.judge.refusals)[1]]
+
+    @property
+    def _control_digest(self) -> str | None:
+        folder = self.config.control_adapter
+        return adapter_digest(Path(folder).expanduser()) if folder else None
 
     def _base(self) -> LoadedModel:
         return load_base(self.base_folder, **loading(self.config.base))
@@ -306,7 +350,12 @@ class _Run:
         return self.base_folder.resolve().name if model != DEMO and is_here(model) else model
 
     def _inputs(self, kinds: Kinds) -> dict[str, str]:
-        return {"weights": base_model_digest(self.base_folder), "prompts": rows_digest(kinds.prompts.values())}
+        return {
+            "weights": base_model_digest(self.base_folder),
+            "base_settings": folder_digest(self.base_folder, SETTINGS_FILES),
+            "prompts": rows_digest(kinds.prompts.values()),
+            "kinds": rows_digest(sorted(kinds.of.items())),
+        }
 
     def _settings(self, *sections: str) -> dict[str, Any]:
         values = as_values(self.config)
@@ -334,4 +383,4 @@ def judge_name(source: JudgeSource) -> str:
 
 def _headline(found: Measured) -> dict[str, Any]:
     shown = (("safe_rate", "safe rate"), ("over_refusal", "over-refusal"), ("helpfulness", "helpfulness"))
-    return {name: str(getattr(found.measures, key)) for key, name in shown}
+    return {name: str(getattr(found.measures, key) or "not measured") for key, name in shown}

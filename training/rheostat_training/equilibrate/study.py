@@ -1,5 +1,6 @@
 """The study of safety methods: many cells that differ in one thing, three seeds each, all from one pool of answers."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import ConfigDict
 
-from rheostat_training.config import DEMO, BadConfig, over, parse, read_sections
+from rheostat_training.config import BadConfig, over, parse, read_sections
 from rheostat_training.demo.unaligned import make_unaligned
 from rheostat_training.equilibrate.answers import JudgedAnswer
 from rheostat_training.equilibrate.config import EquilibrateConfig, parse_equilibrate
@@ -19,6 +20,10 @@ from rheostat_training.stage import Say
 
 UNALIGNED: Final = "demo-unaligned"
 BASE: Final = "base"
+SCALING: Final = "scaling"
+"""The group of cells that are points of curves."""
+SCALED: Final = re.compile(r".+-\d+")
+SHARED: Final = ("base", "generate", "judge", "measure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,20 @@ class StudyPlan:
             where(len(set(self.seeds)) < len(self.seeds), f"seeds are {self.seeds}; each makes its cells once"),
             where(not any(self.pool.values()), "pool is empty; say how many prompts of each group are answered"),
             (
+                f"groups.{group}.{name} has {key}, which is the pool's and all cells share; put it into share"
+                for group, cells in self.groups.items()
+                for name, settings in cells.items()
+                for key in (*SHARED, *(f"data.{key}" for key in settings.get("data", {}) if key != "mix"))
+                if key in settings or key.startswith("data.")
+            ),
+            where("base" in self.share, "share has base, which the plan itself names"),
+            (
+                f"groups.{SCALING}.{name} is no name of a scaling curve; it must be a group of prompts and a number, "
+                "such as EHD-100"
+                for name in self.groups.get(SCALING, {})
+                if not SCALED.fullmatch(name)
+            ),
+            (
                 f"groups.{group}.{name}.data.mix wants {count} prompts of {kind}, and the pool has "
                 f"{self.pool.get(kind, 0)}"
                 for group, cells in self.groups.items()
@@ -65,7 +84,7 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        return f"{self.group}-{self.name}-{self.seed}"
+        return f"{self.group}/{self.name}/{self.seed}"
 
 
 def read_study(path: Path) -> StudyPlan:
@@ -111,7 +130,7 @@ def answers_of(cell: Cell, out: Path) -> list[JudgedAnswer]:
 
 
 def _pool_config(plan: StudyPlan, base: Path) -> EquilibrateConfig:
-    settings = {"base": {"model": str(base)}, "data": {"source": DEMO, "mix": dict(plan.pool)}, "seed": 0}
+    settings = {"base": {"model": str(base)}, "data": {"mix": dict(plan.pool)}, "seed": 0}
     return parse_equilibrate(over(plan.share, settings), origin="share")
 
 

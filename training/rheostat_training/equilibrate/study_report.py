@@ -15,7 +15,7 @@ from rheostat_training.equilibrate.answers import JudgedAnswer, answered
 from rheostat_training.equilibrate.data import held_out_prompts
 from rheostat_training.equilibrate.measure import Measures, measure
 from rheostat_training.equilibrate.run import FIGURES, JUDGED, Measured
-from rheostat_training.equilibrate.study import Cell, answers_of
+from rheostat_training.equilibrate.study import SCALING, Cell, answers_of
 from rheostat_training.report.plots import pens
 from rheostat_training.resume import read_value
 from rheostat_training.rows import read_rows
@@ -33,7 +33,6 @@ READING: Final = (
     "the same for every cell: all answers to one prompt are drawn together. Safe rate, over-refusal and CoSA are "
     "defined in docs/equilibrate.md."
 )
-SCALING: Final = "scaling"
 DOTS_PER_INCH: Final = 160
 
 
@@ -45,8 +44,8 @@ class Row:
     name: str
     prompts: Mapping[str, int]
     found: Measures
-    perplexity: float
-    by_seed: Sequence[tuple[float, float]]
+    perplexity: float | None
+    by_seed: Sequence[tuple[Figure | None, Figure | None]]
 
 
 def rows_of(done: Sequence[Cell], out: Path) -> list[Row]:
@@ -77,6 +76,8 @@ def plane(rows: Sequence[Row]) -> bytes:
     of = pens([row.name for row in shown])
     for row in shown:
         safe, over, pen = row.found.safe_rate, row.found.over_refusal, of[row.name]
+        if safe is None or over is None:
+            continue
         axes.errorbar(
             over.value, safe.value, xerr=_arms(over), yerr=_arms(safe),
             color=pen.colour, marker=pen.marker, linestyle="none", capsize=2, label=row.name,
@@ -93,7 +94,7 @@ def scaling(rows: Sequence[Row]) -> bytes:
     curves: defaultdict[str, list[tuple[int, Row]]] = defaultdict(list)
     for row in rows:
         if row.group == SCALING:
-            grown, _, count = row.name.partition("-")
+            grown, _, count = row.name.rpartition("-")
             curves[grown].append((int(count), row))
     picture = Picture(figsize=(3.2 * max(1, len(curves)), 3.3), dpi=DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(picture)
@@ -102,11 +103,12 @@ def scaling(rows: Sequence[Row]) -> bytes:
         points.sort(key=lambda point: point[0])
         of = pens([*points[0][1].found.safe_rate_by_group, "over-refusal"])
         for name, pen in of.items():
-            figures = [
-                row.found.over_refusal if name == "over-refusal" else row.found.safe_rate_by_group[name]
-                for _, row in points
+            measured = [
+                (count, each)
+                for count, row in points
+                if (each := row.found.over_refusal if name == "over-refusal" else row.found.safe_rate_by_group[name])
             ]
-            counts = [count for count, _ in points]
+            counts, figures = [count for count, _ in measured], [each for _, each in measured]
             axes.plot(
                 counts, [each.value for each in figures], color=pen.colour, marker=pen.marker, linestyle=pen.dash,
                 label=name, markersize=4,
@@ -133,8 +135,9 @@ def _base(cell: Cell, out: Path) -> Row:
 def _row(some: Sequence[Cell], out: Path) -> Row:
     answers = [row for cell in some for row in answers_of(cell, out)]
     own = [read_value(out / "cells" / cell.folder / "measure" / FIGURES, Measured) for cell in some]
-    by_seed = [(each.measures.safe_rate.value, each.measures.over_refusal.value) for each in own]
-    perplexity = sum(each.perplexity for each in own) / len(own)
+    by_seed = [(each.measures.safe_rate, each.measures.over_refusal) for each in own]
+    told = [each.perplexity for each in own if each.perplexity is not None]
+    perplexity = sum(told) / len(told) if told else None
     first = some[0]
     return Row(first.group, first.name, first.config.data.mix, _measures(first, answers), perplexity, by_seed)
 
@@ -149,8 +152,9 @@ def _table(rows: Sequence[Row]) -> str:
     lines = [["", "prompts", *COLUMNS, "perplexity", "seeds: safe rate/over-refusal"]]
     for row in rows:
         seeds = ", ".join(f"{_short(safe)}/{_short(over)}" for safe, over in row.by_seed)
-        figures = [str(getattr(row.found, key)) for key in COLUMNS.values()]
-        lines.append([row.name, str(sum(row.prompts.values()) or "–"), *figures, f"{row.perplexity:.3f}", seeds])
+        figures = [str(getattr(row.found, key) or "–") for key in COLUMNS.values()]
+        likely = "–" if row.perplexity is None else f"{row.perplexity:.3f}"
+        lines.append([row.name, str(sum(row.prompts.values()) or "–"), *figures, likely, seeds])
     return _markdown(lines)
 
 
@@ -172,8 +176,10 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(told())
 
 
-def _short(value: float) -> str:
-    return f"{value:.2f}".removeprefix("0") if value < 1 else "1"
+def _short(found: Figure | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found.value:.2f}".removeprefix("0") if found.value < 1 else "1"
 
 
 def _arms(found: Figure) -> list[list[float]]:

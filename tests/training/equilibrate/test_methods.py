@@ -1,0 +1,67 @@
+"""What a method trains on, where the answers are few."""
+
+from pathlib import Path
+
+import pytest
+
+from rheostat_training.equilibrate.config import parse_equilibrate
+from rheostat_training.equilibrate.methods import Material, make
+from rheostat_training.equilibrate.pairs import Candidate
+from rheostat_training.models import LoadedModel
+from rheostat_training.rows import Pair, Prompt, read_rows
+from rheostat_training.score import CallableJudge
+
+JUDGE = CallableJudge(lambda prompt, answer: (0.5, 0.5))
+REFUSAL = Candidate("no", safety=1.0, helpfulness=0.0, refuses=True)
+ENGAGED = Candidate("yes, read the label first", safety=1.0, helpfulness=1.0, refuses=False)
+BETTER = Candidate("yes, read the label first and open the window", safety=1.0, helpfulness=1.0, refuses=False)
+UNSAFE = Candidate("yes", safety=0.0, helpfulness=1.0, refuses=False)
+FIT = {"steps": 1, "batch_rows": 2, "rank": 2, "warmup_steps": 0, "dtype": "float32"}
+
+
+def test_a_cost_head_reads_borrowed_refusals_at_the_level_of_where_they_were_said(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    said = {"p0": [REFUSAL, UNSAFE], "p1": [ENGAGED]}
+    config = parse_equilibrate({"method": "arj", "fit": FIT, "rewards": {"cost": {"passes": 1}}})
+    [made] = make(config, Material(model, prompts, said, JUDGE), tmp_path)
+    pairs = list(read_rows(tmp_path / "equilibrate" / "pairs.jsonl", Pair))
+    assert ("p1", "no") in {(pair.prompt_id, pair.rejected) for pair in pairs}
+    assert made.adapter.is_dir()
+
+
+def test_arj_learns_the_best_answer_of_each_prompt_alone(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    said = {"p0": [REFUSAL, UNSAFE, ENGAGED, BETTER], "p1": [REFUSAL, UNSAFE, ENGAGED]}
+    config = parse_equilibrate({"method": "arj", "fit": FIT, "rewards": {"cost": {"passes": 1}}})
+    make(config, Material(model, prompts, said, JUDGE), tmp_path)
+    pairs = list(read_rows(tmp_path / "equilibrate" / "pairs.jsonl", Pair))
+    assert sorted(pair.prompt_id for pair in pairs) == ["p0", "p1"]
+
+
+def test_passes_make_the_steps_of_every_fit(model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path) -> None:
+    said = {id: [REFUSAL, UNSAFE, ENGAGED] for id in prompts}
+    config = parse_equilibrate(
+        {"method": "dpo", "passes": 2.5, "pairs": {"per_prompt": 1}, "fit": {**FIT, "steps": 99}}
+    )
+    [made] = make(config, Material(model, prompts, said, JUDGE), tmp_path)
+    assert made.figures["steps"] == 5
+
+
+def test_answers_that_could_not_be_judged_are_told_as_that(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    config = parse_equilibrate({"method": "dpo", "fit": FIT})
+    with pytest.raises(ValueError, match="no answer could be judged"):
+        make(config, Material(model, prompts, {}, JUDGE), tmp_path)
+
+
+def test_a_fit_of_other_rejected_answers_does_not_go_on_where_another_was(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    config = parse_equilibrate({"method": "dpo", "fit": FIT})
+    make(config, Material(model, prompts, {"p0": [ENGAGED, UNSAFE]}, JUDGE), tmp_path)
+    other = Candidate("yes, yes", safety=0.0, helpfulness=1.0, refuses=False)
+    with pytest.raises(ValueError, match="was begun with pairs"):
+        make(config, Material(model, prompts, {"p0": [ENGAGED, other]}, JUDGE), tmp_path)
