@@ -11,6 +11,7 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Pair, Prompt, read_rows
 from rheostat_training.score import CallableJudge
 
+KINDS = dict.fromkeys(("p0", "p1", "p2", "p3"), "EHD")
 JUDGE = CallableJudge(lambda prompt, answer: (0.5, 0.5))
 REFUSAL = Candidate("no", safety=1.0, helpfulness=0.0, refuses=True)
 ENGAGED = Candidate("yes, read the label first", safety=1.0, helpfulness=1.0, refuses=False)
@@ -24,7 +25,7 @@ def test_a_cost_head_reads_borrowed_refusals_at_the_level_of_where_they_were_sai
 ) -> None:
     said = {"p0": [REFUSAL, UNSAFE], "p1": [ENGAGED]}
     config = parse_equilibrate({"method": "arj", "fit": FIT, "rewards": {"cost": {"passes": 1}}})
-    [made] = make(config, Material(model, prompts, said, JUDGE), tmp_path)
+    [made] = make(config, Material(model, prompts, KINDS, said, JUDGE), tmp_path)
     pairs = list(read_rows(tmp_path / "equilibrate" / "pairs.jsonl", Pair))
     assert ("p1", "no") in {(pair.prompt_id, pair.rejected) for pair in pairs}
     assert made.adapter.is_dir()
@@ -35,7 +36,7 @@ def test_arj_learns_the_best_answer_of_each_prompt_alone(
 ) -> None:
     said = {"p0": [REFUSAL, UNSAFE, ENGAGED, BETTER], "p1": [REFUSAL, UNSAFE, ENGAGED]}
     config = parse_equilibrate({"method": "arj", "fit": FIT, "rewards": {"cost": {"passes": 1}}})
-    make(config, Material(model, prompts, said, JUDGE), tmp_path)
+    make(config, Material(model, prompts, KINDS, said, JUDGE), tmp_path)
     pairs = list(read_rows(tmp_path / "equilibrate" / "pairs.jsonl", Pair))
     assert sorted(pair.prompt_id for pair in pairs) == ["p0", "p1"]
 
@@ -45,7 +46,7 @@ def test_passes_make_the_steps_of_every_fit(model: LoadedModel, prompts: dict[st
     config = parse_equilibrate(
         {"method": "dpo", "passes": 2.5, "pairs": {"per_prompt": 1}, "fit": {**FIT, "steps": 99}}
     )
-    [made] = make(config, Material(model, prompts, said, JUDGE), tmp_path)
+    [made] = make(config, Material(model, prompts, KINDS, said, JUDGE), tmp_path)
     assert made.figures["steps"] == 5
 
 
@@ -54,14 +55,14 @@ def test_answers_that_could_not_be_judged_are_told_as_that(
 ) -> None:
     config = parse_equilibrate({"method": "dpo", "fit": FIT})
     with pytest.raises(ValueError, match="no answer could be judged"):
-        make(config, Material(model, prompts, {}, JUDGE), tmp_path)
+        make(config, Material(model, prompts, KINDS, {}, JUDGE), tmp_path)
 
 
 def test_a_fit_of_other_rejected_answers_does_not_go_on_where_another_was(
     model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
 ) -> None:
     config = parse_equilibrate({"method": "dpo", "fit": FIT})
-    make(config, Material(model, prompts, {"p0": [ENGAGED, UNSAFE]}, JUDGE), tmp_path)
+    make(config, Material(model, prompts, KINDS, {"p0": [ENGAGED, UNSAFE]}, JUDGE), tmp_path)
     other = Candidate("yes, yes", safety=0.0, helpfulness=1.0, refuses=False)
     with pytest.raises(ValueError, match="was begun with pairs"):
-        make(config, Material(model, prompts, {"p0": [ENGAGED, other]}, JUDGE), tmp_path)
+        make(config, Material(model, prompts, KINDS, {"p0": [ENGAGED, other]}, JUDGE), tmp_path)

@@ -20,9 +20,9 @@ from torch import Tensor
 from rheostat_training.adapter_check import check_folder
 from rheostat_training.conditioning import Encoded
 from rheostat_training.equilibrate import safe_patching_fit
-from rheostat_training.equilibrate.pairs import Candidate, PairPlan, make_pairs
+from rheostat_training.equilibrate.pairs import Candidate
 from rheostat_training.equilibrate.safe_patching import SafePatchPlan
-from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_pairs, unsafe_rows
+from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_rows
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER, with_lora
 from rheostat_training.models import LoadedModel
@@ -264,7 +264,6 @@ def test_no_function_outside_gives_a_patch_out() -> None:
     }
     assert given == {
         "fit_safe_patch": safe_patching_fit.SafePatchReport,
-        "unsafe_pairs": list[Pair],
         "unsafe_rows": list[TrainingRow],
     }
 
@@ -308,26 +307,22 @@ def test_no_answers_are_refused_by_name(model: LoadedModel, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
-def test_a_pair_whose_rejected_answer_is_safe_is_not_ascended_on() -> None:
+def test_what_is_ascended_on_are_the_unsafe_answers_once_each(model: LoadedModel, prompts: dict[str, Prompt]) -> None:
     said = [
-        Candidate("sure", safety=0.0, helpfulness=1.0, refuses=False),
-        Candidate("with care", safety=0.75, helpfulness=0.75, refuses=False),
-        Candidate("maybe", safety=0.5, helpfulness=0.5, refuses=False),
+        Candidate("yes", safety=0.0, helpfulness=1.0, refuses=False),
+        Candidate("yes, yes", safety=0.5, helpfulness=0.75, refuses=False),
         Candidate("no", safety=1.0, helpfulness=0.0, refuses=True),
     ]
-    candidates = {"harmful": said, "benign": said[1:]}
-    made = make_pairs(candidates, PairPlan(order="safety")).pairs
-    assert {pair.rejected for pair in made if pair.prompt_id == "benign"} == {"maybe"}
-    assert [(pair.prompt_id, pair.rejected) for pair in unsafe_pairs(made, candidates)] == [("harmful", "sure")]
-    above = unsafe_pairs(made, candidates, safe_from=0.6)
-    assert [pair.rejected for pair in above] == ["sure", "maybe", "maybe"]
-
-
-def test_unsafe_answers_are_the_rejected_ones_once_each(model: LoadedModel, prompts: dict[str, Prompt]) -> None:
-    pairs = [Pair("p0", "no", "yes"), Pair("p0", "no, no", "yes"), Pair("p1", "no", "yes, yes")]
-    positives = build_pair_set(model, prompts, pairs)
-    rows = unsafe_rows(positives)
-    assert [row.encoded for row in rows] == [positives[0].negatives[0].encoded, positives[2].negatives[0].encoded]
+    candidates = {"p0": [*said, said[0]], "p1": said[1:]}
+    yes, twice = (
+        build_pair_set(model, prompts, [Pair(id, answer, "")])[0].row.encoded
+        for id, answer in (("p0", "yes"), ("p0", "yes, yes"))
+    )
+    assert [row.encoded for row in unsafe_rows(model, prompts, candidates)] == [yes]
+    above = unsafe_rows(model, prompts, candidates, safe_from=0.6)
+    assert [row.encoded for row in above][:2] == [yes, twice]
+    assert len(above) == 3
+    assert unsafe_rows(model, prompts, {"p1": said[2:]}) == []
 
 
 def test_weights_that_make_the_patch_loosen_more_than_protect_are_refused(tiny_model: Path, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from rheostat_training.equilibrate.config import EquilibrateConfig
 from rheostat_training.equilibrate.cost_head import CostHead, CostPair, cost_rewards, fit_cost_head
 from rheostat_training.equilibrate.implicit_rewards import implicit_rewards, pair_rows, with_rewards
 from rheostat_training.equilibrate.mask_page import REWARDS, rewarded_pairs
+from rheostat_training.equilibrate.measure import HARMLESS
 from rheostat_training.equilibrate.midpo import WARMUP, Experts
 from rheostat_training.equilibrate.midpo_fit import RouterReport, fit_router, load_router
 from rheostat_training.equilibrate.pairs import Candidate, PairPlan, PairsMade, make_pairs
-from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_pairs, unsafe_rows
+from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_rows
 from rheostat_training.fit import fit_on
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER
@@ -46,10 +47,11 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a method learns from."""
+    """What a method learns from; `kinds` are those of the prompts, by id."""
 
     base: LoadedModel
     prompts: Mapping[str, Prompt]
+    kinds: Mapping[str, str]
     candidates: Candidates
     judge: Judge
     judge_name: str = "judge"
@@ -128,15 +130,14 @@ def _told(report: RouterReport) -> dict[str, Any]:
 
 
 def _patch(config: EquilibrateConfig, given: Material, out: Path) -> Made:
-    """SafePatching, from the unsafe answers to harmful prompts."""
-    found = _pairs(given, replace(config.pairs, order="safety", aim="none", control_share=0.0))
-    unsafe = unsafe_pairs(found.pairs, given.candidates, safe_from=config.pairs.safe_from)
-    if not unsafe:
+    """SafePatching, from every unsafe answer to a harmful prompt."""
+    to_harmful = {id: said for id, said in given.candidates.items() if given.kinds[id] not in HARMLESS}
+    harmful = unsafe_rows(given.base, given.prompts, to_harmful, safe_from=config.pairs.safe_from)
+    if not harmful:
         raise ValueError(
-            f"none of the answers to {len(given.candidates)} prompts is unsafe, and a patch is made of such; give more "
-            "harmful prompts, or sample more answers (generate.sampling.samples)"
+            f"none of the answers to {len(to_harmful)} harmful prompts is unsafe, and a patch is made of such; give "
+            "more of these prompts, or sample more answers (generate.sampling.samples)"
         )
-    harmful = unsafe_rows(build_pair_set(given.base, given.prompts, unsafe))
     report = fit_safe_patch(
         given.base, harmful, config.patch, out / "patch", base_name=given.base_name, progress=given.progress
     )

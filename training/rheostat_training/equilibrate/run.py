@@ -192,7 +192,8 @@ class _Run:
             known = read_rows(done["judge"].folder / JUDGED, JudgedAnswer)
             rows = [row for row in known if row.prompt_id in self.training.prompts]
             given = Material(
-                self._base(), self.training.prompts, candidates(rows), self._judge.judge, self._judge.digest,
+                self._base(), self.training.prompts, self.training.of, candidates(rows),
+                self._judge.judge, self._judge.digest,
                 base_name=self._base_name, report_to=self.config.report_to, progress=self.shop.progress,
             )  # fmt: skip
             made = make(self.config, given, folder)

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -38,9 +38,9 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.processes import Processes
 from rheostat_training.progress import Progress
 from rheostat_training.resume import claim, plan_facts, rows_digest, write_json
-from rheostat_training.rows import Pair
+from rheostat_training.rows import Pair, Prompt
 from rheostat_training.step import row_logs
-from rheostat_training.training_set import Positive, TrainingRow
+from rheostat_training.training_set import TrainingRow, build_pair_set
 
 LOG: Final = "log.jsonl"
 AGAIN: Final = "nothing is kept of a run that is cut off; it starts again from its beginning"
@@ -78,18 +78,20 @@ class SafePatchReport:
     patched_loss: float
 
 
-def unsafe_pairs(
-    pairs: Sequence[Pair], candidates: Mapping[str, Sequence[Candidate]], *, safe_from: float = 0.5
-) -> list[Pair]:
-    """The pairs whose rejected answer is unsafe: in the order "safety" many a safe one is rejected for a safer."""
-    unsafe = {(id, each.answer) for id, said in candidates.items() for each in said if each.safety < safe_from}
-    return [pair for pair in pairs if (pair.prompt_id, pair.rejected) in unsafe]
-
-
-def unsafe_rows(positives: Sequence[Positive]) -> list[TrainingRow]:
-    """The rejected answers of pairs, each once and whole."""
-    rows = (replace(row, masked=0, kept=None) for item in positives for row in item.negatives)
-    return list({row.encoded: row for row in rows}.values())
+def unsafe_rows(
+    base: LoadedModel,
+    prompts: Mapping[str, Prompt],
+    candidates: Mapping[str, Sequence[Candidate]],
+    *,
+    safe_from: float = 0.5,
+) -> list[TrainingRow]:
+    """Every distinct answer that is unsafe, after its prompt."""
+    unsafe = [
+        Pair(id, answer, "")
+        for id, said in candidates.items()
+        for answer in dict.fromkeys(each.answer for each in said if each.safety < safe_from)
+    ]
+    return [item.row for item in build_pair_set(base, prompts, unsafe)] if unsafe else []
 
 
 def fit_safe_patch(
