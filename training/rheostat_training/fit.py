@@ -88,11 +88,14 @@ def fit_on(
     out: Path,
     rows: Mapping[str, Any],
     *,
+    told: str = "",
     base_name: str = "base",
     report_to: str = "tensorboard",
     progress: Progress | None = None,
 ) -> FitReport:
     """`fit` on rows that are encoded already; `rows` says what they were made of, for a resumed run to compare.
+
+    `told` is what the progress calls it, by default by its loss.
 
     Raises:
         ValueError: `plan.masking` is on and a row has no rewards, besides what `fit` raises.
@@ -116,7 +119,7 @@ def fit_on(
         model = with_lora(base.model, plan, base_name)
         try:
             run = _Run.begin(model, plan, out, processes)
-            result = _train(run, positives, report_to, progress or Progress.auto())
+            result = _train(run, positives, told or f"fit {plan.loss}", report_to, progress or Progress.auto())
             _save(run)
         finally:
             model.unload()
@@ -186,13 +189,13 @@ class _Run:
             checkpoint.save(self.out, self.state, tensors)
 
 
-def _train(run: _Run, positives: Sequence[Positive], report_to: str, progress: Progress) -> FitReport:
+def _train(run: _Run, positives: Sequence[Positive], told: str, report_to: str, progress: Progress) -> FitReport:
     plan, state, first = run.plan, run.state, run.processes.first
     batches = _batches(positives, plan, state.step)
     shown = progress if first else Progress.silent()
     run.model.train()
     with (
-        shown.task(f"fit {plan.loss}", plan.steps, unit="steps") as task,
+        shown.task(told, plan.steps, unit="steps") as task,
         _log(run.out, state.step, write=first) as log,
         tracker(report_to if first else "none", run.out, plan_facts(plan), first_step=state.step) as track,
     ):

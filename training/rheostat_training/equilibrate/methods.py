@@ -156,7 +156,8 @@ def _preferred(
         rewards = _rewards(config, given, positives, found.pairs, folder)
         positives = with_rewards(positives, rewards)
         write_rows(folder / REWARDS, rewarded_pairs(given.base.tokenizer, found.pairs, positives))
-    report = _fit(_fit_plan(config, len(found.pairs)), given, positives, found.pairs, folder / "fit")
+    fit, told = _fit_plan(config, len(found.pairs)), f"fit {config.method} {name}"
+    report = _fit(fit, given, positives, found.pairs, folder / "fit", told=told)
     figures = {"pairs": len(found.pairs), "prompts_without": len(found.without), **report}
     return Made(name, folder / "fit" / ADAPTER, dial, figures=figures)
 
@@ -192,12 +193,12 @@ def _schedule(passes: float, pairs: int, batch_rows: int) -> tuple[int, int]:
 
 
 def _fit(
-    plan: FitPlan, given: Material, positives: Sequence[Positive], pairs: Sequence[Pair], out: Path
+    plan: FitPlan, given: Material, positives: Sequence[Positive], pairs: Sequence[Pair], out: Path, *, told: str
 ) -> dict[str, Any]:
     return asdict(
         fit_on(
             given.base, positives, plan, out, {"pairs": rows_digest(pairs)},
-            base_name=given.base_name, report_to=given.report_to, progress=given.progress,
+            told=told, base_name=given.base_name, report_to=given.report_to, progress=given.progress,
         )
     )  # fmt: skip
 
@@ -212,7 +213,7 @@ def _rewards(
         return cost_rewards(given.base, head, rows, progress=given.progress)
     fit = _fit_plan(config, len(pairs))
     plan = replace(fit, loss="dpo", masking=replace(fit.masking, rule="none"))
-    _fit(plan, given, positives, pairs, folder / "reference")
+    _fit(plan, given, positives, pairs, folder / "reference", told="fit dpo, for rewards")
     return implicit_rewards(given.base, folder / "reference" / ADAPTER, rows, plan, progress=given.progress)
 
 
