@@ -154,7 +154,7 @@ def _paths_that_leave(folder: Path) -> Sequence[str]:
     path = folder / "adapter_config.json"
     try:
         config = json.loads(path.read_bytes())
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise AdapterRefused(f"{path} is not valid JSON: {exc}") from exc
     if not isinstance(config, dict):
         raise AdapterRefused(f"{path} must hold a JSON object, as PEFT writes it")

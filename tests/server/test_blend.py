@@ -39,7 +39,7 @@ def blend(name: str = "patches", **fields: Any) -> Blend:
     training = {"method": "midpo", "data_digests": {}}
     told = {"name": name, "base_model": base, "components": components, "training": training, "licence": "MIT"}
     manifest = BlendManifest.model_validate({**told, **fields})
-    lora = PlainLora({"layer": 1}, {"layer": 1.0})
+    lora = PlainLora({"layer": 1}, {"layer": 1.0}, {"layer": (2, 2)})
     return Blend(f"{name}@0123", manifest, {each.name: (Path(each.folder), lora) for each in manifest.components})
 
 
