@@ -53,6 +53,9 @@ class AdapterStore:
     def folders(self) -> Mapping[str, Path]:
         return {adapter.id: adapter.folder for adapter in self.adapters}
 
+    def has(self, name: str) -> bool:
+        return name in self.ids or name in self.names
+
     def find(self, name: str) -> Adapter:
         """The adapter of that name or id.
 
