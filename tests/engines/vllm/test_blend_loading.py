@@ -228,3 +228,11 @@ def test_blends_get_the_room_and_the_rank_they_need(
     assert read["max_lora_rank"] == 8
     few = Settings(**{**SETTINGS.model_dump(exclude_unset=True), "blend_slots": 2})
     assert read_by_vllm(completed(few, AdapterStore(), [], blends=BlendStore((blend,))))["max_loras"] == 2 + on_the_cpu
+
+
+def test_adapters_of_the_operators_flags_get_room_beside_ours(
+    two: AdapterStore, blend: Blend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(current_platform), "is_cpu", lambda platform: True)
+    read = read_by_vllm(completed(SETTINGS, two, ["--lora-modules", "a=x", "b=y"], blends=BlendStore((blend,))))
+    assert (read["max_loras"], read["max_cpu_loras"]) == (2 + 2 + 25 + 1, 2 + 2 + 25 + 1)
