@@ -53,6 +53,9 @@ class AdapterStore:
     def folders(self) -> Mapping[str, Path]:
         return {adapter.id: adapter.folder for adapter in self.adapters}
 
+    def has(self, name: str) -> bool:
+        return name in self.ids or name in self.names
+
     def find(self, name: str) -> Adapter:
         """The adapter of that name or id.
 
@@ -154,7 +157,7 @@ def _paths_that_leave(folder: Path) -> Sequence[str]:
     path = folder / "adapter_config.json"
     try:
         config = json.loads(path.read_bytes())
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise AdapterRefused(f"{path} is not valid JSON: {exc}") from exc
     if not isinstance(config, dict):
         raise AdapterRefused(f"{path} must hold a JSON object, as PEFT writes it")

@@ -147,13 +147,19 @@ async def _let_in(chat: ChatRequest, runtime: Runtime, record: Record) -> AsyncG
 
 
 async def _load(prepared: Prepared, runtime: Runtime, record: Record, request: AsyncExitStack) -> None:
-    """Has the engine hold what the plan blends until the request is over, a stream or a race to its last event."""
+    """Has the engine hold what the plan blends until the request is over, a stream or a race to its last event.
+
+    It may take as long as an answer.
+    """
     if (point := prepared.plan.blend) is None:
         return
     if runtime.rack is None:
         raise RuntimeError("a plan blends, and the runtime has no rack: they are built together")
+    if not point.parts:
+        return
     with record.span.child("blend"):
-        await request.enter_async_context(runtime.rack.held(point))
+        async with within(runtime.settings.request_seconds):
+            await request.enter_async_context(runtime.rack.held(point))
     prepared.timing.mark("blend")
 
 

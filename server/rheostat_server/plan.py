@@ -14,7 +14,7 @@ from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.neutral import Neutraliser
 from rheostat_server.contract.wordings import Wordings
 from rheostat_server.control_request import AT_THE_END
-from rheostat_server.errors import InvalidField
+from rheostat_server.errors import InvalidField, UnknownAdapter
 from rheostat_server.modes.reranking import DRAWN_BY, PLAIN, RerankPlan, Schedule, conversation
 from rheostat_server.plan_checks import check_fields
 from rheostat_server.policy import Envelope, InForce, not_permitted
@@ -268,9 +268,14 @@ def _chosen_mode(chat: ChatRequest, in_force: InForce, means: Means) -> str:
     """What `auto` stands for: the first of adapter, blend and prompting that there is and that the envelope holds.
 
     A request that names an adapter or a blend has that one.
+
+    Raises:
+        UnknownAdapter: it names what is neither.
     """
     named, envelope = chat.control.adapter, in_force.envelope
     if named is not None:
+        if not (means.adapters.has(named) or means.blends.has(named)):
+            raise UnknownAdapter(named, [*means.adapters.ids, *means.blends.ids])
         there = ["blend" if means.blends.has(named) else "adapter", "prompt"]
     else:
         adapters = permitted(means.adapters.adapters, envelope)

@@ -2,7 +2,8 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -194,7 +195,11 @@ STARTS: Final[Mapping[EngineName, Start]] = {
 
 
 def run_app(engine: Engine, adapters: AdapterStore, blends: BlendStore, settings: Settings) -> None:
-    runtime = make_runtime(engine, adapters, settings, scorers_file(settings), blends=blends)
+    try:
+        runtime = make_runtime(engine, adapters, settings, scorers_file(settings), blends=blends)
+    except BaseException:
+        asyncio.run(engine.close())
+        raise
     log.info(
         "rheostat serves", engine=engine.name, models=list(engine.models()), adapters=adapters.ids, blends=blends.ids,
         url=f"http://{settings.host}:{settings.port}/v1",
@@ -204,6 +209,16 @@ def run_app(engine: Engine, adapters: AdapterStore, blends: BlendStore, settings
         app, host=settings.host, port=settings.port, log_level=settings.log_level, log_config=uvicorn_logging()
     )
     DrainingServer(config, runtime.admission.drain, Times.of(settings)).run()
+
+
+@asynccontextmanager
+async def closed_on_failure(engine: Engine) -> AsyncGenerator[None, None]:
+    """Of a server that does not come to its start no files of blends are left."""
+    try:
+        yield
+    except BaseException:
+        await engine.close()
+        raise
 
 
 def make_runtime(

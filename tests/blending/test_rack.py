@@ -13,7 +13,7 @@ from rheostat_server.blending.rack import Rack
 from rheostat_server.blending.store import BlendPoint
 from rheostat_server.contract.dials import Dials
 from rheostat_server.engines import Part
-from rheostat_server.errors import EngineFailed, NoBlendFree
+from rheostat_server.errors import EngineFailed, EngineUnavailable, NoBlendFree
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Slow:
     room: int
     seconds: float = 0.001
     fails: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
     has: set[str] = field(default_factory=set)
     at_once: int = 0
@@ -39,8 +40,10 @@ class Slow:
     async def _told(self, what: str) -> None:
         self.at_once += 1
         assert self.at_once == 1, "the engine is told two things at once"
-        await asyncio.sleep(self.seconds)
-        self.at_once -= 1
+        try:
+            await asyncio.sleep(600 if what in self.stuck else self.seconds)
+        finally:
+            self.at_once -= 1
         self.told.append(what)
         if what in self.fails:
             raise EngineFailed(f"{what} fails")
@@ -51,9 +54,9 @@ def point(address: str) -> BlendPoint:
     return BlendPoint(dials, address, {"a": 1.0}, (Part("a@1", Path("a"), 1.0),))
 
 
-def racked(room: int, *, patience: float = 5) -> tuple[Slow, Rack]:
+def racked(room: int, *, patience: float = 5, longest: float = 5) -> tuple[Slow, Rack]:
     engine = Slow(room)
-    return engine, Rack(engine, room, patience)
+    return engine, Rack(engine, room, patience, longest)
 
 
 async def use(rack: Rack, address: str, seconds: float = 0) -> None:
@@ -136,6 +139,52 @@ async def test_what_does_not_leave_the_engine_leaves_it_before_the_next_is_loade
     await use(rack, "c")
     assert engine.told == ["+a", "-a", "-a", "+c"]
     assert engine.has == {"c"}
+
+
+async def test_a_load_that_sticks_is_given_up_and_hangs_no_other_blend() -> None:
+    engine, rack = racked(2, longest=0.05)
+    engine.stuck = {"+a"}
+    with pytest.raises(EngineUnavailable, match=r"the blend a within 0\.05 s"):
+        await use(rack, "a")
+    await asyncio.sleep(0.01)
+    await use(rack, "b")
+    assert engine.told == ["-a", "+b"], "what may be loaded after all is unloaded first"
+    engine.stuck.clear()
+    await use(rack, "a")
+    assert engine.has == {"a", "b"}
+
+
+async def test_an_unloading_that_sticks_is_given_up_and_done_before_the_next_load() -> None:
+    engine, rack = racked(1, longest=0.05)
+    await use(rack, "a")
+    engine.stuck = {"-a"}
+    with pytest.raises(EngineUnavailable):
+        await use(rack, "b")
+    engine.stuck.clear()
+    await asyncio.sleep(0.01)
+    await use(rack, "c")
+    assert engine.told == ["+a", "-a", "+c"]
+
+
+async def test_whoever_waits_for_its_turn_behind_one_that_sticks_waits_no_longer_than_a_load_may_take() -> None:
+    engine, rack = racked(3, longest=0.05)
+    engine.stuck = {"+a", "+b", "-a", "-b"}
+    async with asyncio.timeout(0.15):
+        outcomes = await asyncio.gather(*(use(rack, address) for address in "abc"), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [EngineUnavailable] * 3
+    await rack.close()
+
+
+async def test_only_what_is_loaded_is_counted_as_loaded() -> None:
+    engine, rack = racked(1)
+    await use(rack, "a")
+    assert REGISTRY.get_sample_value("rheostat_blends_loaded") == 1
+    engine.seconds = 0.02
+    using = asyncio.create_task(use(rack, "b"))
+    await asyncio.sleep(0.005)
+    assert REGISTRY.get_sample_value("rheostat_blends_loaded") == 0
+    await using
+    assert REGISTRY.get_sample_value("rheostat_blends_loaded") == 1
 
 
 async def test_one_that_did_not_leave_can_be_asked_for_again() -> None:

@@ -14,6 +14,7 @@ from rheostat_server.adapters import AdapterRefused
 from rheostat_server.blending.store import Blend, BlendStore, load_blend, load_blends
 from rheostat_server.contract.control_text import DEFAULT_TEMPLATE
 from rheostat_server.contract.dials import Dials
+from rheostat_server.engines.plain_lora import NotPlainLora, read_plain_lora
 from rheostat_server.errors import UnknownAdapter
 from tests.blends import BLEND_NAME, SAFETY, TinyBlend, write_tiny_blend
 from tests.tiny import TinyAdapter
@@ -84,6 +85,46 @@ def test_a_component_that_is_no_plain_lora_is_refused(folder: Path, tiny_model: 
         load_blend(redigested(folder, tiny_model), base_digest=None)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"r": None}, "r is None; it should be a number"),
+        ({"r": "4"}, "r is '4'; it should be a number"),
+        ({"lora_alpha": None}, "lora_alpha is None; it should be a number"),
+        ({"lora_alpha": True}, "lora_alpha is True"),
+        ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
+        ({"lora_alpha": float("inf")}, "lora_alpha is inf"),
+        ({"lora_alpha": 10**400}, "lora_alpha is 1000"),
+        ({"rank_pattern": {"(": 4}}, "rank_pattern has '(', which is no regular expression"),
+        ({"rank_pattern": ["v_proj"]}, "rank_pattern is ['v_proj']; it should be an object"),
+        ({"alpha_pattern": {"v_proj": "8"}}, "alpha_pattern.v_proj is '8'"),
+        ({"rank_pattern": {"v_proj": 0}}, "has the rank 4, and adapter_config.json says 0"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_configuration_of_other_values_is_told_by_file_field_and_value(
+    folder: Path, tiny_model: Path, content: dict[str, Any], said: str
+) -> None:
+    set_in_config(folder, **content)
+    with pytest.raises(AdapterRefused, match=r"component 'safe' cannot be blended: .*adapter_config\.json") as refused:
+        load_blend(redigested(folder, tiny_model), base_digest=None)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "{", "[" * 100_000], ids=lambda text: text[:3])
+def test_a_configuration_that_is_none_is_refused_by_whoever_reads_it(folder: Path, tiny_model: Path, text: str) -> None:
+    (folder / CONFIG).write_text(text)
+    with pytest.raises(AdapterRefused, match=r"adapter_config\.json"):
+        load_blend(redigested(folder, tiny_model), base_digest=None)
+    with pytest.raises(NotPlainLora, match=r"adapter_config\.json"):
+        read_plain_lora((folder / CONFIG).parent)
+
+
+def of_no_rank(tensors: dict[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        tensors[name] = tensor[:0] if "lora_A" in name else tensor[:, :0].contiguous()
+
+
 def without_an_up(tensors: dict[str, torch.Tensor]) -> None:
     tensors.pop(next(name for name in tensors if "lora_B" in name))
 
@@ -97,7 +138,7 @@ def in_whole_numbers(tensors: dict[str, torch.Tensor]) -> None:
     tensors[name] = tensors[name].to(torch.int8)
 
 
-@pytest.mark.parametrize("spoil", [without_an_up, with_a_bias, in_whole_numbers])
+@pytest.mark.parametrize("spoil", [without_an_up, with_a_bias, in_whole_numbers, of_no_rank])
 def test_a_component_with_other_tensors_is_refused(
     folder: Path, tiny_model: Path, spoil: Callable[[dict[str, torch.Tensor]], None]
 ) -> None:
@@ -164,6 +205,22 @@ def test_a_control_text_that_no_component_knows_is_refused(folder: Path, tiny_mo
         load_blend(folder, base_digest=None)
 
 
+def test_components_whose_layers_differ_in_size_are_refused_by_layer_and_component(
+    folder: Path, tiny_model: Path
+) -> None:
+    path = folder / "experts/helpful/adapter_model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if "layers.1.self_attn.v_proj.lora_A" in name)
+    size = tensors[name].shape[1]
+    tensors[name] = tensors[name].repeat(1, 2)
+    save_file(tensors, path)
+    write_tiny_blend(folder, base=tiny_model, weights={"safe": SAFETY, "helpful": 1})
+    layer = "model.layers.1.self_attn.v_proj"
+    said = rf"blend\.json: the component 'helpful' changes {layer} of {2 * size} inputs and .* 'safe' one of {size} "
+    with pytest.raises(AdapterRefused, match=said):
+        load_blend(folder, base_digest=None)
+
+
 def test_names_of_blends_and_adapters_differ(folder: Path) -> None:
     with pytest.raises(AdapterRefused, match="names of blends and adapters must differ"):
         load_blends([folder], base_digest=None, taken=[BLEND_NAME])
@@ -186,6 +243,23 @@ def blend(tiny_blend: TinyBlend) -> Blend:
 
 def test_a_grid_of_five_has_25_points(blend: Blend) -> None:
     assert len({point.address for point in blend.points()}) == 25
+
+
+def test_one_point_is_tried_that_has_all_components(blend: Blend) -> None:
+    [tried] = blend.trials()
+    assert [part.folder.name for part in tried.parts] == ["safe", "helpful"]
+
+
+def test_points_are_tried_until_every_component_was_in_one(folder: Path, tiny_model: Path) -> None:
+    """No point has both of two components that one dial trades for each other."""
+    steps = {"safe": [[0, 0], [0.5, 0], [0.75, 1]], "helpful": [[0, 1], [0.25, 1], [0.5, 0]]}
+    weights = {name: {"dial": "safety", "points": points} for name, points in steps.items()}
+    write_tiny_blend(folder, base=tiny_model, weights=weights)
+    blend = load_blend(folder, base_digest=None)
+    tried = BlendStore((blend,)).trials()
+    assert sorted(part.folder.name for parts in tried.values() for part in parts) == ["helpful", "safe"]
+    write_tiny_blend(folder, base=tiny_model, weights={"safe": {"dial": "safety", "points": [[0, 0], [1, 0]]}})
+    assert load_blend(folder, base_digest=None).trials() == []
 
 
 def test_a_component_whose_weight_is_0_is_left_out(blend: Blend) -> None:

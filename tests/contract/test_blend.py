@@ -84,6 +84,33 @@ def test_what_does_not_fit_is_told_by_field_and_value(tmp_path: Path, wrong: dic
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [
+        (-1, "components.0.weight is -1: it must be a number from 0 to 2"),
+        ("1", "components.0.weight is '1': it must be a number from 0 to 2"),
+        (None, "components.0.weight is None: it must be a number from 0 to 2"),
+        (
+            {**SAFE, "points": [[0, -1], [1, 1]]},
+            "components.0.weight.points.0.1 is -1: it must be a number from 0 to 2",
+        ),
+        ({"dial": "safety"}, "components.0.weight.points: Field required"),
+    ],
+)
+def test_a_weight_is_refused_in_one_line_that_says_what_is_right(tmp_path: Path, weight: Any, said: str) -> None:
+    (tmp_path / "blend.json").write_text(json.dumps({**BLEND, "components": component(weight=weight)}))
+    with pytest.raises(BlendError) as refused:
+        read_blend(tmp_path)
+    assert str(refused.value) == f"{tmp_path / 'blend.json'} is not a valid blend: {said}"
+
+
+def test_a_weight_may_be_given_as_what_it_is(tmp_path: Path) -> None:
+    """As whoever makes a manifest has it."""
+    given = blend(components=component(weight=WeightCurve.model_validate(SAFE)))
+    write_blend(given, tmp_path)
+    assert read_blend(tmp_path) == given == blend(components=component())
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "\xff"])
 def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "blend.json").write_text(text, encoding="latin-1")

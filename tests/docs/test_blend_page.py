@@ -20,7 +20,7 @@ MANIFEST, RECEIPT = (
 
 def shown() -> Blend:
     manifest = BlendManifest.model_validate(MANIFEST)
-    lora = PlainLora({"layer": 1}, {"layer": 1.0})
+    lora = PlainLora({"layer": 1}, {"layer": 1.0}, {"layer": (2, 2)})
     return Blend("experts@0123", manifest, {each.name: (Path(each.folder), lora) for each in manifest.components})
 
 

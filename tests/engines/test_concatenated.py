@@ -1,7 +1,9 @@
 """A blend as one file: it is the weighted sum of its parts' changes, and nothing of it is left where it fails."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shutil import copytree
 from typing import Any, Final
 
 import pytest
@@ -9,9 +11,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from rheostat_server.contract.digest import adapter_address, adapter_digest
 from rheostat_server.engines import Part
 from rheostat_server.engines.blend_files import BlendFiles
 from rheostat_server.engines.concatenated import write_concatenated
@@ -128,9 +131,35 @@ def test_nothing_half_done_is_left(tmp_path: Path, pair: tuple[Path, Path]) -> N
     (other / CONFIG).write_bytes((pair[1] / CONFIG).read_bytes())
     whole = (pair[1] / WEIGHTS).read_bytes()
     (other / WEIGHTS).write_bytes(whole[:-8])
+    out = tmp_path / "out"
+    out.mkdir()
     with pytest.raises(NotPlainLora):
-        write_concatenated([part(pair[0], 1), part(other, 1)], tmp_path / "out/blend")
-    assert list((tmp_path / "out").iterdir()) == []
+        write_concatenated([part(pair[0], 1), part(other, 1)], out / "blend")
+    assert list(out.iterdir()) == []
+
+
+async def test_parts_that_do_not_fit_each_other_are_the_engines_failure(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    """The server checks them at its start; an engine that is told of such parts all the same says which blend."""
+    files, other = BlendFiles.within(tmp_path), copytree(pair[1], tmp_path / "other")
+    tensors = {name: tensor.repeat(2, 2) for name, tensor in load_file(other / WEIGHTS).items()}
+    save_file(tensors, other / WEIGHTS)
+    config = json.loads((other / CONFIG).read_bytes())
+    (other / CONFIG).write_text(json.dumps({**config, "r": 4}))
+    parts = [Part(f"x/{adapter_address(f.name, adapter_digest(f))}", f, 1.0) for f in (pair[0], other)]
+    with pytest.raises(EngineFailed, match="the blend blend@1 cannot be made"):
+        await files.made("blend@1", parts)
+    assert list(files.folder.iterdir()) == []
+
+
+async def test_what_is_made_while_the_server_ends_leaves_no_folder(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    files = BlendFiles.within(tmp_path)
+    files.remove()
+    folder = pair[0]
+    with pytest.raises(EngineFailed, match="cannot be made"):
+        await files.made("blend@1", [Part(f"x/{adapter_address(folder.name, adapter_digest(folder))}", folder, 1.0)])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_files_go_with_the_process(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from rheostat_server.errors import NoBlendFree
 from rheostat_server.limits.rate_limits import RateLimits
 from rheostat_server.limits.rates import Rates
 from rheostat_server.limits.refusals import QueueFull, QueueTimeout, TooManyRequests
@@ -70,8 +71,10 @@ async def test_a_request_refused_for_its_candidates_does_not_use_up_a_request(li
     assert (await ask(limits, rates, candidates=6))["x-ratelimit-remaining-requests"] == "0"
 
 
-@pytest.mark.parametrize("refusal", [QueueFull(waiting=8, own=2), QueueTimeout(deadline=1)])
-async def test_a_request_that_the_queue_refuses_uses_nothing_up(limits: RateLimits, refusal: Exception) -> None:
+@pytest.mark.parametrize(
+    "refusal", [QueueFull(waiting=8, own=2), QueueTimeout(deadline=1), NoBlendFree(room=1, seconds=1)]
+)
+async def test_a_request_for_which_there_is_no_place_uses_nothing_up(limits: RateLimits, refusal: Exception) -> None:
     rates = Rates(requests_per_minute=5, candidates_per_minute=50)
     await ask(limits, rates, candidates=4)
     for _ in range(10):

@@ -64,7 +64,7 @@ BLENDED: Final = BlendManifest.model_validate(
         "licence": "Apache-2.0",
     }
 )
-PARTS: Final = {name: (Path(name), PlainLora({"layer": 1}, {"layer": 1.0})) for name in WEIGHTS}
+PARTS: Final = {name: (Path(name), PlainLora({"layer": 1}, {"layer": 1.0}, {"layer": (2, 2)})) for name in WEIGHTS}
 BLENDS: Final = BlendStore((Blend("blended@0123", BLENDED, PARTS),))
 ROOM: Final = 3
 

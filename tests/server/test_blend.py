@@ -23,6 +23,7 @@ from rheostat_server.engines.plain_lora import PlainLora
 from rheostat_server.plan import Means, Selection
 from rheostat_server.policy import DialRange, Envelope, Policy
 from rheostat_server.runtime import Runtime
+from rheostat_server.settings import Settings
 from tests.server.recording import DIGEST, RecordingEngine
 
 SAFE = {"dial": "safety", "points": [[0, 0], [1, 1]]}
@@ -39,7 +40,7 @@ def blend(name: str = "patches", **fields: Any) -> Blend:
     training = {"method": "midpo", "data_digests": {}}
     told = {"name": name, "base_model": base, "components": components, "training": training, "licence": "MIT"}
     manifest = BlendManifest.model_validate({**told, **fields})
-    lora = PlainLora({"layer": 1}, {"layer": 1.0})
+    lora = PlainLora({"layer": 1}, {"layer": 1.0}, {"layer": (2, 2)})
     return Blend(f"{name}@0123", manifest, {each.name: (Path(each.folder), lora) for each in manifest.components})
 
 
@@ -107,6 +108,7 @@ async def test_where_all_weights_are_0_the_base_model_answers(server: Server, en
         receipt = (await ask(http, body(safety=0, helpfulness=0)))["control"]
     assert receipt["blend"] == {"safe": 0.0, "help": 0.0}
     assert receipt["adapter"].startswith("patches@")
+    assert "blend" not in receipt["timing_ms"]
     assert (engine.asked[0].body["model"], engine.blends) == ("demo", {})
 
 
@@ -139,6 +141,13 @@ async def test_a_blend_may_be_named_and_an_unknown_one_is_not_found(server: Serv
         status, code, message = await refused(http, body(adapter="third"))
     assert (status, code) == (404, "adapter_not_found")
     assert "Unknown blend 'third'; known blends: patches@0123, second@0123" in message
+
+
+async def test_auto_tells_adapters_and_blends_where_a_name_is_neither(server: Server, runtime: Runtime) -> None:
+    async with server() as http:
+        status, code, message = await refused(http, body(adapter="third", mode="auto"))
+    assert (status, code) == (404, "adapter_not_found")
+    assert f"known adapters: {', '.join(runtime.means.adapters.ids)}, patches@0123." in message
 
 
 async def test_blends_are_permitted_by_name_as_adapters_are(server: Server) -> None:
@@ -288,3 +297,25 @@ async def test_a_blend_that_cannot_be_loaded_is_an_error_and_never_an_answer(
         assert engine.asked == []
         engine.orders = Orders()
         await ask(http, body())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_load_takes_no_longer_than_an_answer_may(crowded: tuple[FakeEngine, Runtime], streamed: bool) -> None:
+    engine, runtime = crowded
+    engine.orders = Orders(seconds_per_load=0.2)
+    limited = replace(runtime, settings=Settings(request_seconds=0.02))
+    async with client_of(limited) as http:
+        assert (await refused(http, {**body(), "stream": streamed}))[:2] == (504, "request_timeout")
+        assert engine.asked == []
+        await asyncio.sleep(0.2)
+        engine.orders = Orders()
+        await ask(http, body())
+    assert len(engine.blends) == 1, "the load went on, and serves the next request"
+
+
+async def test_a_load_that_sticks_is_an_error_of_ours(crowded: tuple[FakeEngine, Runtime]) -> None:
+    engine, runtime = crowded
+    engine.orders = Orders(seconds_per_load=600)
+    async with client_of(replace(runtime, rack=Rack(engine, 1, 0.02, longest=0.02))) as http:
+        assert (await refused(http, body()))[:2] == (503, "engine_unavailable")
+    assert engine.asked == []

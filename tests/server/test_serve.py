@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from rheostat_server import packages, serve
 from rheostat_server.adapters import AdapterRefused, AdapterStore
+from rheostat_server.blending.store import BlendStore
 from rheostat_server.contract.manifest import Manifest
 from rheostat_server.draining_server import DrainingServer
 from rheostat_server.engines.fake import FakeEngine
@@ -78,6 +79,15 @@ def test_the_operators_wordings_and_defaults_reach_the_runtime(tmp_path: Path, e
     assert {name: limits.default for name, limits in runtime.policy.envelope.ranges().items()} == {
         "safety": 0.2, "helpfulness": 0.4,
     }  # fmt: skip
+
+
+def test_an_engine_is_closed_where_the_rest_of_the_server_cannot_start(tmp_path: Path) -> None:
+    """Or files of blends would be left, and names at an upstream."""
+    engine = FakeEngine()
+    wrong = Settings(prompt_wordings=tmp_path / "none.yaml")
+    with pytest.raises((CannotStart, OSError)):
+        serve.run_app(engine, AdapterStore(), BlendStore(), wrong)
+    assert engine.dead
 
 
 def test_the_bundled_adapter_goes_with_the_demo_model_alone() -> None:

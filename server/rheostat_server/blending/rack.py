@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final, Protocol
@@ -11,9 +11,10 @@ from typing import Final, Protocol
 from rheostat_server.blending.store import BlendPoint
 from rheostat_server.blending.telemetry import EVICTIONS, LOAD_SECONDS, LOADED, LOADS, REFUSED
 from rheostat_server.engines import Part
-from rheostat_server.errors import NoBlendFree
+from rheostat_server.errors import EngineUnavailable, NoBlendFree
 
 PATIENCE: Final = 10.0
+LONGEST: Final = 60.0
 
 
 class Loads(Protocol):
@@ -38,12 +39,14 @@ class Rack:
     """At most `room` blends of an engine. Belongs to one event loop.
 
     What the book says is true before it is done: a blend that is to go is taken out of the book at once, and its place
-    is that of the one to come. The engine is told in the order of the book, one thing at a time.
+    is that of the one to come. The engine is told in the order of the book, one thing at a time. A request waits
+    `patience` seconds for a place, and `longest` until its blend is loaded; so long the engine has for each thing.
     """
 
     engine: Loads
     room: int
     patience: float = PATIENCE
+    longest: float = LONGEST
     _slots: OrderedDict[str, _Slot] = field(default_factory=OrderedDict)
     _leaving: list[str] = field(default_factory=list)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -60,14 +63,17 @@ class Rack:
 
         Raises:
             NoBlendFree: every blend that is loaded is in use, and none came free in time.
-            EngineFailed, EngineUnavailable: it cannot be loaded; it is then as if nobody had asked for it.
+            EngineFailed, EngineUnavailable: it cannot be loaded, or takes too long; it is then as if nobody had asked
+                for it.
         """
         if not point.parts:
             yield
             return
         slot = await self._pinned(point)
         try:
-            await asyncio.shield(slot.loading)
+            with self._too_slow(point.address):
+                async with asyncio.timeout(self.longest):
+                    await asyncio.shield(slot.loading)
             yield
         finally:
             self._release(slot)
@@ -94,22 +100,46 @@ class Rack:
             if leaving is None:
                 return None
             del self._slots[leaving.point.address]
+            self._count()
         slot = self._slots[point.address] = _Slot(point, asyncio.ensure_future(self._put(point, leaving)))
         slot.loading.add_done_callback(lambda done: self._settle(slot, done))
         return slot
 
     async def _put(self, point: BlendPoint, leaving: _Slot | None) -> None:
-        """Nothing is loaded before all that is to go has gone, what did not go the last time included."""
+        """Nothing is loaded before all that is to go has gone, what did not go the last time included.
+
+        One that may have been loaded, or may yet be, as the engine did not say, is to go too.
+        """
         async with self._turn:
             started = perf_counter()
             if leaving is not None:
                 self._leaving.append(leaving.point.address)
-            while self._leaving:
-                await self.engine.unload_blend(self._leaving[0])
-                self._leaving.pop(0)
-                EVICTIONS.inc()
-            await self.engine.load_blend(point.address, point.parts)
+            await self._empty()
+            try:
+                with self._too_slow(point.address):
+                    async with asyncio.timeout(self.longest):
+                        await self.engine.load_blend(point.address, point.parts)
+            except EngineUnavailable:
+                self._leaving.append(point.address)
+                raise
             LOAD_SECONDS.observe(perf_counter() - started)
+
+    async def _empty(self) -> None:
+        while self._leaving:
+            with self._too_slow(self._leaving[0]):
+                async with asyncio.timeout(self.longest):
+                    await self.engine.unload_blend(self._leaving[0])
+            self._leaving.pop(0)
+            EVICTIONS.inc()
+
+    @contextmanager
+    def _too_slow(self, address: str) -> Generator[None]:
+        try:
+            yield
+        except TimeoutError as exc:
+            raise EngineUnavailable(
+                f"the engine did not load or unload the blend {address} within {self.longest:g} s"
+            ) from exc
 
     def _settle(self, slot: _Slot, done: "asyncio.Task[None]") -> None:
         """One that failed is taken out of the book, so that the next request tries again."""
@@ -118,7 +148,11 @@ class Rack:
         if failed and self._slots.get(slot.point.address) is slot:
             del self._slots[slot.point.address]
             self._wake()
-        LOADED.set(len(self._slots))
+        self._count()
+
+    def _count(self) -> None:
+        """Those that are loaded; none that is yet to be."""
+        LOADED.set(sum(slot.loading.done() for slot in self._slots.values()))
 
     def _release(self, slot: _Slot) -> None:
         slot.pins -= 1

@@ -70,6 +70,15 @@ class Blend:
         everywhere = (self._point(Dials(safety=s, helpfulness=h)) for s, h in product(levels, levels))
         return list({point.address: point for point in everywhere}.values())
 
+    def trials(self) -> list[BlendPoint]:
+        """Points that have between them every component that any point has; the first one has as many as any."""
+        points, tried = self.points(), list[BlendPoint]()
+        left = {part.id for point in points for part in point.parts}
+        while left:
+            tried.append(max(points, key=lambda point: len(left.intersection(part.id for part in point.parts))))
+            left.difference_update(part.id for part in tried[-1].parts)
+        return tried
+
     def folders(self) -> dict[str, Path]:
         """The components' folders by the ids that parts bear."""
         return {_part_id(self.name, each): self.components[each.name][0] for each in self.manifest.components}
@@ -104,9 +113,8 @@ class BlendStore:
         return {id: folder for blend in self.blends for id, folder in blend.folders().items()}
 
     def trials(self) -> dict[str, tuple[Part, ...]]:
-        """Of each blend a point with as many parts as any: an engine that loads it will load the others."""
-        fullest = (max(blend.points(), key=lambda point: len(point.parts)) for blend in self.blends)
-        return {point.address: point.parts for point in fullest if point.parts}
+        """What an engine loads that will load every blend of every component."""
+        return {point.address: point.parts for blend in self.blends for point in blend.trials()}
 
     def has(self, name: str) -> bool:
         return name in self.ids or name in self.names
@@ -164,6 +172,7 @@ def load_blend(folder: Path, *, base_digest: str | None) -> Blend:
     check_base(folder, manifest.name, manifest.base_model, base_digest)
     components = {each.name: _verified(folder / each.folder, each) for each in manifest.components}
     _check_control_text(folder, manifest)
+    _check_sizes(folder, {name: lora for name, (_, lora) in components.items()})
     return Blend(adapter_address(manifest.name, file_digest(folder / BLEND_FILE)), manifest, components)
 
 
@@ -175,6 +184,19 @@ def _verified(folder: Path, component: Component) -> tuple[Path, PlainLora]:
         return folder.resolve(), read_plain_lora(folder)
     except NotPlainLora as exc:
         raise AdapterRefused(f"component {component.name!r} cannot be blended: {exc}") from exc
+
+
+def _check_sizes(folder: Path, loras: Mapping[str, PlainLora]) -> None:
+    """Changes that are added up are of one layer of one model."""
+    first: dict[str, tuple[str, tuple[int, int]]] = {}
+    for name, lora in loras.items():
+        for layer, sizes in lora.sizes.items():
+            other, its = first.setdefault(layer, (name, sizes))
+            if sizes != its:
+                raise AdapterRefused(
+                    f"{folder / BLEND_FILE}: the component {name!r} changes {layer} of {sizes[0]} inputs and "
+                    f"{sizes[1]} outputs, and {other!r} one of {its[0]} and {its[1]}; all must be of one base model"
+                )
 
 
 def _check_control_text(folder: Path, manifest: BlendManifest) -> None:

@@ -7,7 +7,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from rheostat_server.contract.dials import DIAL_NAMES, DialName, Dials, Level, Limits, nearest_level
 from rheostat_server.contract.digest import adapter_address
@@ -33,8 +43,8 @@ class BlendError(ValueError):
 
 
 def _number(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"a number from 0 to {MOST_WEIGHT:g}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MOST_WEIGHT:
+        raise ValueError(f"it must be a number from 0 to {MOST_WEIGHT:g}")
     return value
 
 
@@ -87,6 +97,14 @@ class WeightCurve(_Part):
         return self.points[-1][1]
 
 
+_CURVE: Final = "<curve>"
+_NUMBER: Final = "<number>"
+
+
+def _kind(value: object) -> str:
+    return _CURVE if isinstance(value, (dict, WeightCurve)) else _NUMBER
+
+
 class Component(_Part):
     """One adapter of a blend: a PEFT folder within the blend's, and its weight: of a dial, or always the same.
 
@@ -96,7 +114,10 @@ class Component(_Part):
     name: AdapterName
     folder: InnerFolder
     weights_digest: Digest
-    weight: WeightCurve | Weight
+    weight: Annotated[
+        Annotated[WeightCurve, Tag(_CURVE)] | Annotated[Weight, Tag(_NUMBER)],
+        Discriminator(_kind),
+    ]
 
     def at(self, dials: Dials) -> float:
         weight = self.weight.at(dials) if isinstance(self.weight, WeightCurve) else self.weight
@@ -190,7 +211,7 @@ def write_blend(manifest: BlendManifest, folder: Path) -> Path:
 
 
 def _told(error: Any) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "the file"
+    place = ".".join(str(part) for part in error["loc"] if part not in (_CURVE, _NUMBER)) or "the file"
     message = error["msg"].removeprefix("Value error, ")
     value = error["input"]
     return f"{place}: {message}" if isinstance(value, (dict, list)) else f"{place} is {value!r}: {message}"

@@ -40,7 +40,7 @@ class BlendFiles:
         folder = self.folder / address
         try:
             await asyncio.to_thread(_make, parts, folder)
-        except (OSError, NotPlainLora) as exc:
+        except (OSError, ValueError, LookupError, RuntimeError) as exc:
             raise EngineFailed(
                 f"the blend {address} cannot be made; the server's log says why",
                 logged=f"the blend {address} cannot be made: {exc}",

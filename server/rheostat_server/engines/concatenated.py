@@ -38,12 +38,13 @@ def write_concatenated(parts: Sequence[Part], folder: Path) -> None:
 
     Raises:
         NotPlainLora: a part is no plain LoRA.
-        OSError: a folder cannot be read or written.
+        OSError: a folder cannot be read or written, or there is none to write into.
+        RuntimeError: parts do not fit each other.
     """
     read = [read_plain_lora(part.folder) for part in parts]
     rank = greatest_rank(read)
     partial = folder.with_name(f"{folder.name}.partial")
-    partial.mkdir(parents=True)
+    partial.mkdir()
     try:
         tensors = _padded(_concatenated(parts, read), rank)
         save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
+from rheostat_server.errors import NoBlendFree
 from rheostat_server.limits.afterwards import Afterwards
 from rheostat_server.limits.memory import MemoryLeases, MemoryWindows
 from rheostat_server.limits.quota import LimitName, Quota, Standing
@@ -23,15 +24,16 @@ from rheostat_server.limits.windows import Leases, Taken, Windows
 
 Closing = Callable[[], Coroutine[Any, Any, None]]
 NO_QUOTA: Final = Quota({})
-REFUSED: Final = (TooManyRequests, QueueFull, QueueTimeout)
+REFUSED: Final = (TooManyRequests, QueueFull, QueueTimeout, NoBlendFree)
 
 
 class RateLimits:
     """Requests and candidates are counted before the work, all or nothing, and tokens after it.
 
     So a request may overshoot its caller's tokens, and the next ones are refused until there is room. Nothing is
-    counted for a request that is refused, by a limit or by the queue after it: what was counted is given back. Only
-    what Redis does after the deadline stays counted. None of this ever admits more than a limit.
+    counted for a request that is refused, by a limit, by the queue after it, or as no blend came free for it: what was
+    counted is given back. Only what Redis does after the deadline stays counted. None of this ever admits more than a
+    limit.
     """
 
     def __init__(

@@ -8,7 +8,15 @@ from typing import Final
 from fastapi import FastAPI
 
 from rheostat_server.app import create_app
-from rheostat_server.serve import Loaded, check_vllm, connect_remote, load_embedded, make_runtime, scorers_file
+from rheostat_server.serve import (
+    Loaded,
+    check_vllm,
+    closed_on_failure,
+    connect_remote,
+    load_embedded,
+    make_runtime,
+    scorers_file,
+)
 from rheostat_server.settings import EngineName, Settings
 
 MakeApp = Callable[[Settings, Sequence[str]], AbstractAsyncContextManager[FastAPI]]
@@ -21,7 +29,8 @@ def app_with(load: Callable[[Settings], Loaded]) -> MakeApp:
     async def make(settings: Settings, flags: Sequence[str]) -> AsyncGenerator[FastAPI, None]:
         engine, adapters, blends = await asyncio.to_thread(load, settings)
         scorers = scorers_file(settings)
-        runtime = await asyncio.to_thread(make_runtime, engine, adapters, settings, scorers, blends=blends)
+        async with closed_on_failure(engine):
+            runtime = await asyncio.to_thread(make_runtime, engine, adapters, settings, scorers, blends=blends)
         yield create_app(runtime)
 
     return make

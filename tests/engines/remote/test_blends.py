@@ -1,5 +1,6 @@
 """Blends on an upstream: written where it can read them, loaded by its API, and loaded again where it has lost them."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from rheostat_server.engines import EngineRequest
 from rheostat_server.engines.blend_files import BlendFiles
 from rheostat_server.engines.plain_lora import read_plain_lora
 from rheostat_server.engines.remote import RemoteEngine, Upstream, UpstreamBlends
-from rheostat_server.errors import CannotStart, EngineRejected, EngineUnavailable
+from rheostat_server.errors import CannotStart, EngineRejected, EngineUnavailable, RheostatError
 from rheostat_server.settings import Settings
 from tests.blends import TinyBlend
 from tests.engines.remote.scripted import Asked, error, http, json, scripted
@@ -27,11 +28,16 @@ COMPLETION: Final = {"id": "1", "choices": [{"index": 0, "message": {"content": 
 
 @dataclass(slots=True)
 class Updatable:
-    """An upstream vLLM that loads and unloads what it is told to, as long as it `takes` anything."""
+    """An upstream vLLM that loads and unloads what it is told to, as long as it `takes` and `unloads` anything.
+
+    One that is `garbled` loads, and says what is no HTTP.
+    """
 
     known: dict[str, Path] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     takes: bool = True
+    unloads: bool = True
+    garbled: bool = False
 
     def models(self, asked: Asked) -> bytes:
         return json({"data": [{"id": "base"}, *({"id": name, "parent": "base"} for name in self.known)]})
@@ -43,10 +49,12 @@ class Updatable:
         read_plain_lora(Path(body["lora_path"]))
         self.known[body["lora_name"]] = Path(body["lora_path"])
         self.told.append(f"+{body['lora_name']}")
-        return DONE
+        return b"garbled" if self.garbled else DONE
 
     def unload(self, asked: Asked) -> bytes:
         name = orjson.loads(asked.body)["lora_name"]
+        if not self.unloads:
+            return error(500, "it unloads nothing")
         if self.known.pop(name, None) is None:
             return error(404, "no such adapter")
         self.told.append(f"-{name}")
@@ -124,7 +132,62 @@ async def test_one_that_the_upstream_has_lost_is_loaded_again_by_the_first_reque
             await remote.load_blend(each.address, each.parts)
         upstream.known.clear()
         assert await remote.complete(asking(one.address)) == COMPLETION
-        assert set(upstream.known) == {one.address, other.address}
+        assert set(upstream.known) == {one.address}
+        assert await remote.complete(asking(other.address)) == COMPLETION
+
+
+async def test_requests_at_once_that_find_a_lost_one_have_it_loaded_once(blends: BlendStore, tmp_path: Path) -> None:
+    upstream, one = Updatable(), point(blends, 1)
+    async with connected(upstream, blends, tmp_path) as remote:
+        await remote.load_blend(one.address, one.parts)
+        upstream.known.clear()
+        upstream.told.clear()
+        await asyncio.gather(*(remote.complete(asking(one.address)) for _ in range(5)))
+        assert upstream.told == [f"+{one.address}"]
+
+
+async def test_while_others_come_and_go_a_lost_one_is_restored_and_none_that_was_unloaded(
+    blends: BlendStore, tmp_path: Path
+) -> None:
+    upstream, one, other, third = Updatable(), *(point(blends, safety) for safety in (1, 0, 0.5))
+    async with connected(upstream, blends, tmp_path) as remote:
+        for each in (one, other):
+            await remote.load_blend(each.address, each.parts)
+        upstream.known.clear()
+        answers = await asyncio.gather(
+            remote.complete(asking(one.address)),
+            remote.unload_blend(other.address),
+            remote.load_blend(third.address, third.parts),
+            remote.complete(asking(one.address)),
+        )
+        assert answers[0] == answers[3] == COMPLETION
+        assert set(upstream.known) == {one.address, third.address}
+
+
+async def test_at_the_end_no_name_is_left_whose_files_are_gone(blends: BlendStore, tmp_path: Path) -> None:
+    upstream, one, other = Updatable(), point(blends, 1), point(blends, 0)
+    async with connected(upstream, blends, tmp_path) as remote:
+        for each in (one, other):
+            await remote.load_blend(each.address, each.parts)
+        upstream.unloads = False
+        await remote.close()
+        assert list(tmp_path.iterdir()) == [], "an upstream that refuses does not keep the server from its end"
+        upstream.unloads = True
+    async with connected(upstream, blends, tmp_path) as remote:
+        await remote.load_blend(one.address, one.parts)
+        await remote.load_blend(other.address, other.parts)
+    assert upstream.known == {}
+
+
+async def test_a_load_whose_end_nobody_saw_is_unloaded_at_the_end(blends: BlendStore, tmp_path: Path) -> None:
+    upstream, one = Updatable(), point(blends, 1)
+    async with connected(upstream, blends, tmp_path) as remote:
+        upstream.garbled = True
+        with pytest.raises(RheostatError):
+            await remote.load_blend(one.address, one.parts)
+        assert set(upstream.known) == {one.address}
+        upstream.garbled = False
+    assert upstream.known == {}
 
 
 async def test_one_that_another_server_left_there_is_replaced(blends: BlendStore, tmp_path: Path) -> None:

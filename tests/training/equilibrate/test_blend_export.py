@@ -101,7 +101,7 @@ def test_an_export_is_whole_or_not_there_and_takes_the_place_of_one_before(made:
 
 
 def test_a_weight_below_0_is_refused(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="greater than or equal to 0"):
+    with pytest.raises(ValueError, match="a number from 0 to 2"):
         WeightCurve(dial="safety", points=[(0.0, -1.0), (1.0, 1.0)])
     turned = replace(parts(made)[2], weight=-0.5)
     with pytest.raises(ValueError, match=r"the weight of 'patch' is -\d"):

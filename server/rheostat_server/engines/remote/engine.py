@@ -89,10 +89,12 @@ class RemoteEngine:
                 await ensure_adapters(client, upstream, catalog, wanted, load=load_adapters)
                 if blends is not None:
                     await blends.try_out(client, upstream, trials or {})
-            except (RheostatError, CannotStart) as exc:
+            except BaseException as exc:
                 if blends is not None:
-                    blends.files.remove()
-                raise exc if isinstance(exc, CannotStart) else CannotStart(f"{upstream.url}: {exc.logged}") from exc
+                    await blends.close(client, upstream)
+                if isinstance(exc, RheostatError):
+                    raise CannotStart(f"{upstream.url}: {exc.logged}") from exc
+                raise
         return cls(upstream, served, wanted, load_adapters, is_vllm=catalog.is_vllm, sequences=sequences, blends=blends)
 
     @property
@@ -168,10 +170,14 @@ class RemoteEngine:
         try:
             return await self._send(request, stream=stream)
         except ModelGone:
-            is_blend = self.blends is not None and request.body.get("model") in self.blends.loaded
+            model = request.body["model"]
+            is_blend = self.blends is not None and model in self.blends.loaded
             if not (self.load_adapters or is_blend):
                 raise
-        await self._restore()
+        if self.blends is not None and is_blend:
+            await self.blends.restore(self._client, self.upstream, model)
+        else:
+            await self._restore()
         return await self._send(request, stream=stream)
 
     async def _send(self, request: EngineRequest, *, stream: bool) -> httpx.Response:
@@ -186,15 +192,12 @@ class RemoteEngine:
     async def _restore(self) -> None:
         """Requests at once wait for one another: the first loads what is missing, and the others find it there."""
         async with self._restoring:
-            if self.load_adapters:
-                await restore_adapters(self._client, self.upstream, self.adapters)
-            if self.blends is not None:
-                await self.blends.restore(self._client, self.upstream)
+            await restore_adapters(self._client, self.upstream, self.adapters)
 
     async def close(self) -> None:
-        await self._client.aclose()
         if self.blends is not None:
-            self.blends.files.remove()
+            await self.blends.close(self._client, self.upstream)
+        await self._client.aclose()
 
     def _outgoing(self, request: EngineRequest, *, stream: bool) -> httpx.Request:
         headers = {name: value.strip() for name, value in request.headers.items() if name in FORWARDED_HEADERS}

@@ -50,12 +50,14 @@ class VllmBlends:
         self.models.lora_requests[address] = request
 
     async def unload(self, address: str) -> None:
-        """Raises EngineUnavailable where vLLM's engine is dead."""
-        request = self.models.lora_requests.pop(address, None)
-        if request is None:
-            return
+        """One whose loading was given up may be there without being registered.
+
+        Raises:
+            EngineUnavailable: vLLM's engine is dead.
+        """
+        self.models.lora_requests.pop(address, None)
         try:
-            await self.client.remove_lora(request.lora_int_id)
+            await self.client.remove_lora(number_of(address))
         except EngineDeadError as exc:
             raise EngineUnavailable("vLLM's engine process is dead; its log says why") from exc
 

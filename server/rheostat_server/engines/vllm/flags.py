@@ -43,7 +43,8 @@ def completed(
     if theirs.uds is None:
         check_host(theirs.host or settings.host, settings)
     patience = math.ceil(settings.leave_seconds + settings.drain_seconds) + SPARE_SECONDS
-    ours = {**_addresses(settings), **_lora(adapters, blends, settings.blend_slots), "shutdown_timeout": patience}
+    lora = _lora(adapters, blends, settings.blend_slots, theirs=len(theirs.lora_modules or ()))
+    ours = {**_addresses(settings), **lora, "shutdown_timeout": patience}
     silent = {name: value for name, value in ours.items() if vars(theirs)[name] == vars(defaults)[name]}
     return [*_written(silent), "--middleware", GUARD, *_cross_origin(settings), *flags]
 
@@ -72,11 +73,15 @@ def _cross_origin(settings: Settings) -> list[str]:
     return ["--middleware", CROSS_ORIGIN] if settings.cors_origins else []
 
 
-def _lora(adapters: AdapterStore, blends: BlendStore, blend_slots: int) -> dict[str, Any]:
-    """Room for every adapter and for blends: all in memory, as many as may be in one batch beside the model."""
+def _lora(adapters: AdapterStore, blends: BlendStore, blend_slots: int, *, theirs: int) -> dict[str, Any]:
+    """Room for adapters and blends: all in memory, as many as may be in one batch beside the model.
+
+    `theirs` are adapters of the operator's flags.
+    """
     count = len(adapters.adapters) + (blend_slots if blends.blends else 0)
     if not count:
         return {}
+    count += theirs
     ranks = [*map(_rank, adapters.adapters), *(greatest_rank(blend.loras) for blend in blends.blends)]
     slots = slots_on_the_cpu(count) if current_platform.is_cpu() else min(count, MOST_AT_ONCE)
     return {

@@ -1,7 +1,7 @@
 """Loads verified adapters into vLLM under their addresses, `name@digest`, and finds the room that is left to blends."""
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
@@ -58,10 +58,10 @@ def check_numbers(addresses: Sequence[str]) -> None:
             raise AdapterRefused(f"{address} and {other} would have one number in vLLM; rename one of their blends")
 
 
-def room_for_blends(adapters: AdapterStore, args: Namespace, *, processes: int) -> int:
-    """How many blends each API server process may have loaded beside the adapters.
+def room_for_blends(there: Collection[str], args: Namespace, *, processes: int) -> int:
+    """How many blends each API server process may have loaded beside the adapters that are there.
 
-    On the CPU one slot stays empty, see `flags.slots_on_the_cpu`.
+    These are ours, and those of vLLM's own flags. On the CPU one slot stays empty, see `flags.slots_on_the_cpu`.
 
     Raises:
         AdapterRefused: vLLM was started without LoRA or with too little room.
@@ -69,10 +69,10 @@ def room_for_blends(adapters: AdapterStore, args: Namespace, *, processes: int) 
     if not args.enable_lora:
         raise AdapterRefused("blends are given and vLLM was started without --enable-lora")
     most = args.max_loras - 1 if current_platform.is_cpu() else args.max_cpu_loras or args.max_loras
-    room: int = (most - len(adapters.adapters)) // processes
+    room: int = (most - len(there)) // processes
     if room < 1:
         raise AdapterRefused(
-            f"vLLM keeps {most} adapters, {len(adapters.adapters)} of them are given, and each of {processes} API "
-            "servers needs room for a blend; raise --max-loras and --max-cpu-loras"
+            f"vLLM keeps {most} adapters, {len(there)} of them are given, and each of {processes} API servers needs "
+            "room for a blend; raise --max-loras and --max-cpu-loras"
         )
     return room

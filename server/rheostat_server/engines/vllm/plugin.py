@@ -25,7 +25,7 @@ from rheostat_server.engines.vllm.lora import check_numbers, load_into_vllm, roo
 from rheostat_server.engines.vllm.weights import served_model_digest
 from rheostat_server.errors import CannotStart, RheostatError
 from rheostat_server.log import configure_logging
-from rheostat_server.serve import blend_files, check_host, make_runtime
+from rheostat_server.serve import blend_files, check_host, closed_on_failure, make_runtime
 from rheostat_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -54,8 +54,10 @@ class RheostatPlugin:
             check_host(args.host, settings)
         adapters, blends = _verified(settings, state)
         await load_into_vllm(adapters, state.openai_serving_models, args)
-        engine = VllmEngine(state, await _blends(blends, adapters, settings, state, args))
-        state.rheostat = make_runtime(engine, adapters, settings, settings.scorers, blends=blends)
+        engine = VllmEngine(state, _blends(blends, settings, state, args))
+        async with closed_on_failure(engine):
+            await _try_out(engine, blends)
+            state.rheostat = make_runtime(engine, adapters, settings, settings.scorers, blends=blends)
         log.info("rheostat serves in vLLM", adapters=adapters.ids, blends=blends.ids)
 
 
@@ -74,25 +76,25 @@ def _verified(settings: Settings, state: State) -> tuple[AdapterStore, BlendStor
     return adapters, load_blends(settings.blends, base_digest=digest, taken=adapters.names)
 
 
-async def _blends(
-    blends: BlendStore, adapters: AdapterStore, settings: Settings, state: State, args: Namespace
-) -> VllmBlends | None:
-    """Where there are any: their room, once one of each was seen to load.
+def _blends(blends: BlendStore, settings: Settings, state: State, args: Namespace) -> VllmBlends | None:
+    """Where there are any: their room beside all that vLLM has loaded by now.
 
     Raises:
-        AdapterRefused: vLLM has no room for them, or cannot load one.
+        AdapterRefused: vLLM has no room for them.
     """
     if not blends.blends:
         return None
     processes = int(state.vllm_config.parallel_config._api_process_count)
-    room = room_for_blends(adapters, args, processes=processes)
+    room = room_for_blends(state.openai_serving_models.lora_requests, args, processes=processes)
     check_numbers([point.address for blend in blends.blends for point in blend.points()])
-    into = VllmBlends(state.openai_serving_models, state.engine_client, blend_files(settings), room)
+    return VllmBlends(state.openai_serving_models, state.engine_client, blend_files(settings), room)
+
+
+async def _try_out(engine: VllmEngine, blends: BlendStore) -> None:
+    """Loads some once; raises AdapterRefused where vLLM cannot."""
     try:
         for address, parts in blends.trials().items():
-            await into.load(address, parts)
-            await into.unload(address)
+            await engine.load_blend(address, parts)
+            await engine.unload_blend(address)
     except RheostatError as exc:
-        into.files.remove()
         raise AdapterRefused(exc.logged) from exc
-    return into
