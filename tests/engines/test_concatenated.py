@@ -162,6 +162,21 @@ async def test_what_is_made_while_the_server_ends_leaves_no_folder(tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_what_ends_being_made_after_the_server_has_ended_is_removed(
+    tmp_path: Path, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, folder = BlendFiles.within(tmp_path), pair[0]
+
+    def saved_late(tensors: dict[str, torch.Tensor], path: Path, **options: Any) -> None:
+        files.remove()
+        path.parent.mkdir(parents=True)
+        save_file(tensors, path, **options)
+
+    monkeypatch.setattr("rheostat_server.engines.concatenated.save_file", saved_late)
+    await files.made("blend@1", [Part(f"x/{adapter_address(folder.name, adapter_digest(folder))}", folder, 1.0)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_files_go_with_the_process(tmp_path: Path) -> None:
     files = BlendFiles.within(tmp_path, for_others=True)
     assert files.folder.stat().st_mode & 0o777 == 0o755

@@ -3,9 +3,10 @@
 import asyncio
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
+from threading import Event
 
 from rheostat_server.contract.digest import holds
 from rheostat_server.engines import Part
@@ -18,6 +19,7 @@ class BlendFiles:
     """Each blend is made once, and stays until the process ends: an engine may read its files again at any time."""
 
     folder: Path
+    _ended: Event = field(default_factory=Event)
 
     @classmethod
     def within(cls, parent: Path | None, *, for_others: bool = False) -> "BlendFiles":
@@ -39,7 +41,7 @@ class BlendFiles:
         """
         folder = self.folder / address
         try:
-            await asyncio.to_thread(_make, parts, folder)
+            await asyncio.to_thread(self._make, parts, folder)
         except (OSError, ValueError, LookupError, RuntimeError) as exc:
             raise EngineFailed(
                 f"the blend {address} cannot be made; the server's log says why",
@@ -48,7 +50,16 @@ class BlendFiles:
         return folder
 
     def remove(self) -> None:
+        """What is being made meanwhile is removed once it is made."""
+        self._ended.set()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _make(self, parts: Sequence[Part], folder: Path) -> None:
+        try:
+            _make(parts, folder)
+        finally:
+            if self._ended.is_set():
+                self.remove()
 
 
 def _make(parts: Sequence[Part], folder: Path) -> None:
