@@ -4,13 +4,13 @@
 one that must be refused.
 """
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from pydantic import TypeAdapter
 from torch.distributed.tensor import DTensor
 
 from rheostat_training.fit import FitPlan, fit
@@ -47,4 +47,4 @@ def main(tokenizer: Path, out: Path, plan: FitPlan) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), FitPlan(**json.loads(sys.argv[3])))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), TypeAdapter(FitPlan).validate_json(sys.argv[3]))

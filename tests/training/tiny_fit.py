@@ -3,13 +3,13 @@
 `python -m torch.distributed.run -m tests.training.tiny_fit TOKENIZER OUT '{"steps": 4}'` fits by that plan.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Final
 
 import torch
+from pydantic import TypeAdapter
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from rheostat_server.contract.dials import Dials
@@ -91,4 +91,4 @@ def tiny_fit(tokenizer_folder: Path, out: Path, plan: FitPlan = PLAN) -> FitRepo
 
 if __name__ == "__main__":
     print(f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}", flush=True)
-    tiny_fit(Path(sys.argv[1]), Path(sys.argv[2]), FitPlan(**json.loads(sys.argv[3])))
+    tiny_fit(Path(sys.argv[1]), Path(sys.argv[2]), TypeAdapter(FitPlan).validate_json(sys.argv[3]))
