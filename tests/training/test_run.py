@@ -272,4 +272,7 @@ def test_two_processes_of_one_launch_make_the_run_of_one(whole: Path, tmp_path: 
     samples = "generate/samples.jsonl"
     assert (made / samples).read_bytes() == (whole / samples).read_bytes()
     one, two = (load_file(out / "fit/adapter/adapter_model.safetensors") for out in (whole, made))
-    torch.testing.assert_close(two, one, rtol=1e-2, atol=1e-4)
+    assert one.keys() == two.keys()
+    for name, wanted in one.items():
+        # Adam makes a whole step of a gradient that is all rounding, so that single entries may differ on some CPUs.
+        assert (two[name] - wanted).norm() <= 0.01 * wanted.norm(), name
