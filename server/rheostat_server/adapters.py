@@ -33,7 +33,7 @@ class Adapter:
 
     @property
     def control_text(self) -> ControlText:
-        return _control_text(self.manifest.control_text.template)
+        return checked_control_text(self.manifest.control_text.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class AdapterStore:
 
 
 @cache
-def _control_text(template: str) -> ControlText:
+def checked_control_text(template: str) -> ControlText:
     """Checked once, and not again for each request."""
     return ControlText(template)
 

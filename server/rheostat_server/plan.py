@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NoReturn, TypeVar
 
 from rheostat_server.adapters import Adapter, AdapterStore
 from rheostat_server.blending.store import Blend, BlendPoint, BlendStore
@@ -292,24 +292,20 @@ def permitted(those: Sequence[Used], envelope: Envelope) -> list[Used]:
 
 def _adapter(chat: ChatRequest, in_force: InForce, store: AdapterStore) -> Adapter:
     named = None if chat.control.adapter is None else store.find(chat.control.adapter)
-    if found := _one_of(named, store.adapters, in_force.envelope):
-        return found
-    raise InvalidField(
-        f"mode is 'adapter', and no adapter is served for {chat.model!r}; use the mode 'prompt', or start the "
-        "server with --adapter",
-        param="control.mode",
+    return _one_of(named, store.adapters, in_force.envelope) or _none_served(
+        "adapter", chat, "use the mode 'prompt', or start the server with --adapter"
     )
 
 
 def _blend(chat: ChatRequest, in_force: InForce, store: BlendStore) -> Blend:
     named = None if chat.control.adapter is None else store.find(chat.control.adapter)
-    if found := _one_of(named, store.blends, in_force.envelope):
-        return found
-    raise InvalidField(
-        f"mode is 'blend', and no blend is served for {chat.model!r}; use another mode, or start the server with "
-        "--blend",
-        param="control.mode",
+    return _one_of(named, store.blends, in_force.envelope) or _none_served(
+        "blend", chat, "use another mode, or start the server with --blend"
     )
+
+
+def _none_served(kind: str, chat: ChatRequest, right: str) -> NoReturn:
+    raise InvalidField(f"mode is {kind!r}, and no {kind} is served for {chat.model!r}; {right}", param="control.mode")
 
 
 def _one_of(named: Used | None, those: Sequence[Used], envelope: Envelope) -> Used | None:

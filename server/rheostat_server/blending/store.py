@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rheostat_server.adapters import (
     check_contained,
     check_peft_files,
     check_weights,
+    checked_control_text,
 )
 from rheostat_server.contract.blend import BLEND_FILE, BlendError, BlendManifest, Component, read_blend
 from rheostat_server.contract.control_text import ControlText
@@ -54,7 +54,7 @@ class Blend:
     @property
     def control_text(self) -> ControlText | None:
         spec = self.manifest.control_text
-        return _control_text(spec.template) if spec else None
+        return checked_control_text(spec.template) if spec else None
 
     @property
     def loras(self) -> list[PlainLora]:
@@ -129,12 +129,6 @@ class BlendStore:
             if name in (blend.name, blend.id):
                 return blend
         raise UnknownAdapter(name, self.ids, kind="blend")
-
-
-@cache
-def _control_text(template: str) -> ControlText:
-    """Checked once, and not again for each request."""
-    return ControlText(template)
 
 
 def _part_id(blend: str, component: Component) -> str:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rheostat_server.engines.embedded import EmbeddedEngine
-from rheostat_server.engines.embedded.lora import CONFIG, WEIGHTS, AdapterUnusable
+from rheostat_server.engines.embedded.lora import AdapterUnusable
+from rheostat_server.engines.plain_lora import CONFIG, WEIGHTS
 from tests.engines.embedded.asking import SHORT, Reference, text_of
 from tests.tiny import TinyAdapter
 

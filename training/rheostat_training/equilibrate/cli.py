@@ -94,8 +94,9 @@ def study(
     with refusing():
         done = run_study(only(read_study(config), seeds, groups), out, progress=Progress.auto(), say=typer.echo)
         rows = rows_of(done, out)
+        told = table(rows)
         if not seeds and not groups:
-            (out / "tables.md").write_text(table(rows), encoding="utf-8")
+            (out / "tables.md").write_text(told, encoding="utf-8")
             (out / "plane.png").write_bytes(plane(rows))
             (out / "scaling.png").write_bytes(scaling(rows))
-    typer.echo(table(rows))
+    typer.echo(told)

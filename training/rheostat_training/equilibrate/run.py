@@ -18,6 +18,7 @@ from rheostat_server.contract.manifest import EvaluationRow, ManifestError, read
 from rheostat_training.config import DEMO, BadConfig, JudgeSource
 from rheostat_training.equilibrate.answers import (
     JudgedAnswer,
+    Refuses,
     answered,
     candidates,
     judge_answers,
@@ -177,8 +178,9 @@ class _Run:
         """The figures of the base, which the method's stand beside."""
 
         def work(folder: Path) -> dict[str, Any]:
-            judged = self._asked(self._base(), folder)
-            found = self._measured(self._base(), judged, judged)
+            model = self._base()
+            judged = self._asked(model, folder)
+            found = self._measured(model, judged, judged)
             write_value(folder / FIGURES, found, Measured)
             return _headline(found)
 
@@ -322,7 +324,7 @@ class _Run:
         return Measured(figures, perplexity(model, [item.row for item in known]) if known else None)
 
     def _judged(self, kinds: Kinds, samples: Path, *, told: str) -> list[JudgedAnswer]:
-        refuses, _ = refusals_by(self.config.judge.refusals)
+        refuses, _ = self._refusals
         rows = list(read_rows(samples, Sample))
         with self.shop.progress.task(told, len(rows), unit="answers") as task:
             return judge_answers(ShownJudge(self._judge.judge, task), refuses, kinds.prompts, rows)
@@ -332,10 +334,14 @@ class _Run:
         judging = self.config.judge
         return judge_of(judging.scorers, batch_rows=judging.batch_rows, device=loading(self.config.base)["device"])
 
+    @cached_property
+    def _refusals(self) -> tuple[Refuses, str]:
+        return refusals_by(self.config.judge.refusals)
+
     @property
     def _judges(self) -> list[str]:
         """The digests of what judges."""
-        return [self._judge.digest, refusals_by(self.config.judge.refusals)[1]]
+        return [self._judge.digest, self._refusals[1]]
 
     @property
     def _control_digest(self) -> str | None:
@@ -350,10 +356,16 @@ class _Run:
         model = self.config.base.model
         return self.base_folder.resolve().name if model != DEMO and is_here(model) else model
 
-    def _inputs(self, kinds: Kinds) -> dict[str, str]:
+    @cached_property
+    def _base_inputs(self) -> dict[str, str]:
         return {
             "weights": base_model_digest(self.base_folder),
             "base_settings": folder_digest(self.base_folder, SETTINGS_FILES),
+        }
+
+    def _inputs(self, kinds: Kinds) -> dict[str, str]:
+        return {
+            **self._base_inputs,
             "prompts": rows_digest(kinds.prompts.values()),
             "kinds": rows_digest(sorted(kinds.of.items())),
         }

@@ -10,7 +10,6 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import peft
 import torch
@@ -18,10 +17,8 @@ from peft.tuners import lora as peft_lora
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rheostat_server.engines.plain_lora import CONFIG, WEIGHTS
 from rheostat_server.errors import CannotStart
-
-WEIGHTS: Final = "adapter_model.safetensors"
-CONFIG: Final = "adapter_config.json"
 
 Ranks = tuple[int, ...]
 Mix = tuple[float, ...]
