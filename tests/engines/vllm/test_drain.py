@@ -64,6 +64,11 @@ def until(what: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def held(server: VllmServer) -> float:
+    """How many requests the server has let in."""
+    return server.number("rheostat_queue_running") + server.number("rheostat_queue_waiting")
+
+
 @pytest.mark.parametrize(
     "server",
     [
@@ -76,7 +81,7 @@ def test_what_runs_and_waits_is_answered_and_what_comes_is_sent_elsewhere(server
     runs = Asked(server, LONG)
     until(lambda: len(runs.lines) > 8)
     waits = [Asked(server, WHOLE) for _ in range(4)]
-    until(lambda: server.number("rheostat_queue_waiting") >= 1)
+    until(lambda: held(server) == 1 + len(waits))
     server.process.send_signal(signal.SIGTERM)
     with server.client() as http:
         until(lambda: http.get("/ready").status_code == 503)
@@ -99,7 +104,7 @@ def test_no_answer_is_empty_where_every_process_is_told_at_once(server: VllmServ
     runs = Asked(server, LONG)
     until(lambda: len(runs.lines) > 8)
     waits = [Asked(server, WHOLE) for _ in range(4)]
-    until(lambda: server.number("rheostat_queue_waiting") >= 1)
+    until(lambda: held(server) == 1 + len(waits))
     os.killpg(server.process.pid, signal.SIGTERM)
     streamed = runs.ended()
     assert streamed.count('"finish_reason":"length"') == 4 or '"code":"engine_unavailable"' in streamed
