@@ -8,7 +8,7 @@ import typer
 
 from rheostat_training.equilibrate.cli import equilibrate, masks
 from rheostat_training.equilibrate.cli import study as study_equilibrate
-from rheostat_training.equilibrate.groups_cli import groups, mix
+from rheostat_training.equilibrate.fdc.cli import groups, mix
 from rheostat_training.quiet import quiet_libraries
 from rheostat_training.refusing import refusing
 from rheostat_training.scorer_cli import scorer

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from rheostat_training.equilibrate.masks import Masking
+from rheostat_training.equilibrate.ama.masks import Masking
 from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where
 from rheostat_training.losses import IN_PAIRS, NEEDS_NEGATIVES
 from rheostat_training.training_set import Dither

@@ -23,8 +23,8 @@ from rheostat_server.contract.digest import adapter_digest
 from rheostat_server.scorers import Dialogue, Scores
 from rheostat_training.adapter_check import check_architecture, check_folder, check_settings
 from rheostat_training.conditioning import CONTROL_TEXT
-from rheostat_training.equilibrate.appo import Masker, TokenRewards
-from rheostat_training.equilibrate.masks import Masking
+from rheostat_training.equilibrate.ama.appo import Masker, TokenRewards
+from rheostat_training.equilibrate.ama.masks import Masking
 from rheostat_training.evaluate import grid
 from rheostat_training.fit_plan import Attention, Dtype, autocasts
 from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, one_of, refuse, where

@@ -15,7 +15,7 @@ from rheostat_training.conditioning import (
     prompt_text,
     token_ids,
 )
-from rheostat_training.equilibrate.masks import Mask, Masking, masks, share
+from rheostat_training.equilibrate.ama.masks import Mask, Masking, masks, share
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Example, Pair, Prompt, prompt_of
 

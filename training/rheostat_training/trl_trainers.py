@@ -14,8 +14,8 @@ from accelerate.tracking import GeneralTracker
 from huggingface_hub import constants
 from transformers import PrinterCallback, TrainerCallback
 
-from rheostat_training.equilibrate.appo import Masker
-from rheostat_training.equilibrate.appo_trainer import KEPT_SHARE, masked_grpo, masked_rloo
+from rheostat_training.equilibrate.ama.appo import Masker
+from rheostat_training.equilibrate.ama.appo_trainer import KEPT_SHARE, masked_grpo, masked_rloo
 from rheostat_training.progress import Task
 
 Algorithm = Literal["rloo", "grpo"]

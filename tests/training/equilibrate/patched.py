@@ -7,9 +7,9 @@ from typing import Final
 import torch
 
 from rheostat_training.conditioning import Encoded
-from rheostat_training.equilibrate import safe_patching_fit
-from rheostat_training.equilibrate.safe_patching import SafePatchPlan
-from rheostat_training.equilibrate.safe_patching_fit import SafePatchReport, fit_safe_patch
+from rheostat_training.equilibrate.methods import safe_patching_fit
+from rheostat_training.equilibrate.methods.safe_patching import SafePatchPlan
+from rheostat_training.equilibrate.methods.safe_patching_fit import SafePatchReport, fit_safe_patch
 from rheostat_training.progress import Progress
 from rheostat_training.training_set import TrainingRow
 from tests.training.killed import die, replaced

@@ -7,9 +7,9 @@ from typing import Final
 import torch
 
 from rheostat_training import checkpoint
-from rheostat_training.equilibrate import midpo_fit
-from rheostat_training.equilibrate.midpo import EXPERT, Experts, RouterPlan
-from rheostat_training.equilibrate.midpo_fit import RouterReport, fit_router
+from rheostat_training.equilibrate.methods import midpo_fit
+from rheostat_training.equilibrate.methods.midpo import EXPERT, Experts, RouterPlan
+from rheostat_training.equilibrate.methods.midpo_fit import RouterReport, fit_router
 from rheostat_training.lora import save_adapter, with_lora
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress

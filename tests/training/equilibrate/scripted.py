@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from rheostat_training.equilibrate.groups import Group, GroupedPrompt
+from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt
 from rheostat_training.generate import SamplingPlan, consecutive
 from rheostat_training.rows import Prompt, Request, Sample
 

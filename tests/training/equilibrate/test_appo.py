@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from rheostat_training.conditioning import Encoded
-from rheostat_training.equilibrate.appo import Masker, appo_loss, appo_masks, of_fit, of_head
-from rheostat_training.equilibrate.cost_head import CostHead, cost_rewards
-from rheostat_training.equilibrate.implicit_rewards import implicit_rewards
-from rheostat_training.equilibrate.masks import Masking
+from rheostat_training.equilibrate.ama.appo import Masker, appo_loss, appo_masks, of_fit, of_head
+from rheostat_training.equilibrate.ama.cost_head import CostHead, cost_rewards
+from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards
+from rheostat_training.equilibrate.ama.masks import Masking
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import save_adapter, with_lora
 from rheostat_training.models import LoadedModel

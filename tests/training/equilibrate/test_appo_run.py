@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from rheostat_training.config import BadConfig, parse_config
-from rheostat_training.equilibrate.appo import TokenRewards, of_head
-from rheostat_training.equilibrate.cost_head import CostHead
-from rheostat_training.equilibrate.masks import Masking
+from rheostat_training.equilibrate.ama.appo import TokenRewards, of_head
+from rheostat_training.equilibrate.ama.cost_head import CostHead
+from rheostat_training.equilibrate.ama.masks import Masking
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.progress import Progress
 from rheostat_training.reinforce import ReinforcePlan, ReinforceReport, reinforce

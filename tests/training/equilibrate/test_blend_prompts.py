@@ -8,7 +8,7 @@ import pytest
 from rheostat_training.demo.blending import DemoBlender, blended
 from rheostat_training.demo.risks import RiskGroup
 from rheostat_training.demo.scenario import scenario_of, training_scenarios
-from rheostat_training.equilibrate.blend_prompts import (
+from rheostat_training.equilibrate.fdc.blend_prompts import (
     PAIRS_A_BLEND,
     LlmBlender,
     Parents,
@@ -17,9 +17,9 @@ from rheostat_training.equilibrate.blend_prompts import (
     pairs_of,
     read_blend,
 )
-from rheostat_training.equilibrate.checked_answers import Unusable
-from rheostat_training.equilibrate.group_judge import GroupJudge
-from rheostat_training.equilibrate.groups import Group
+from rheostat_training.equilibrate.fdc.checked_answers import Unusable
+from rheostat_training.equilibrate.fdc.group import Group
+from rheostat_training.equilibrate.fdc.judge import GroupJudge
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.progress import Progress
 from rheostat_training.prompts import content_key

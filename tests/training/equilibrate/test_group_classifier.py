@@ -8,17 +8,17 @@ import pytest
 from safetensors.numpy import load_file
 
 from rheostat_server.scorers.text.encoder import Encoder
-from rheostat_training.equilibrate import group_classifier
-from rheostat_training.equilibrate.group_classifier import (
+from rheostat_training.equilibrate.fdc import classifier as group_classifier
+from rheostat_training.equilibrate.fdc.classifier import (
     CLASSES,
     CLASSIFIER_FILE,
     GroupClassifier,
     LinearHead,
     prompt_vectors,
 )
-from rheostat_training.equilibrate.group_figures import HeldOut, f1_scores, figures, macro_f1
-from rheostat_training.equilibrate.group_fit import GroupFitPlan, fit_groups, fit_head
-from rheostat_training.equilibrate.groups import Group
+from rheostat_training.equilibrate.fdc.classifier_fit import GroupFitPlan, fit_groups, fit_head
+from rheostat_training.equilibrate.fdc.figures import HeldOut, f1_scores, figures, macro_f1
+from rheostat_training.equilibrate.fdc.group import Group
 from rheostat_training.progress import Progress
 from rheostat_training.resume import AnotherRun
 from rheostat_training.rows import Prompt

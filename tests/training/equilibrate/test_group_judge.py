@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rheostat_training.equilibrate.checked_answers import AGAIN_TEMPERATURE, Unusable
-from rheostat_training.equilibrate.group_judge import JUDGE_SAMPLING, GroupJudge, question_of, read_verdict
-from rheostat_training.equilibrate.group_labels import label_prompts
-from rheostat_training.equilibrate.groups import Group, GroupedPrompt
+from rheostat_training.equilibrate.fdc.checked_answers import AGAIN_TEMPERATURE, Unusable
+from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt
+from rheostat_training.equilibrate.fdc.judge import JUDGE_SAMPLING, GroupJudge, question_of, read_verdict
+from rheostat_training.equilibrate.fdc.labels import label_prompts
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.progress import Progress
 from rheostat_training.rows import Message, read_rows

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rheostat_training.equilibrate.group_labels import GROUPED_FILE, REPORT_FILE, KnownGroups, label_prompts
-from rheostat_training.equilibrate.groups import Group, GroupedPrompt, group_of, read_group_labels
+from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt, group_of, read_group_labels
+from rheostat_training.equilibrate.fdc.labels import GROUPED_FILE, REPORT_FILE, KnownGroups, label_prompts
 from rheostat_training.progress import Progress
 from rheostat_training.prompts import PromptSource, read_prompts
 from rheostat_training.resume import AnotherRun

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rheostat_training import cli
-from rheostat_training.equilibrate import labellers
-from rheostat_training.equilibrate.group_judge import JUDGE_SAMPLING
-from rheostat_training.equilibrate.groups import Group, GroupedPrompt
+from rheostat_training.equilibrate.fdc import labellers
+from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt
+from rheostat_training.equilibrate.fdc.judge import JUDGE_SAMPLING
 from rheostat_training.rows import read_rows, write_rows
 from rheostat_training.samplers.server import ServerSampler
 from tests.training.equilibrate.scripted import ScriptedSampler, by_words, grouped, tiny_encoder

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rheostat_training.conditioning import Encoded
-from rheostat_training.equilibrate.masks import Masking, kept, kept_at_random, masks, share, sides
+from rheostat_training.equilibrate.ama.masks import Masking, kept, kept_at_random, masks, share, sides
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import with_lora
 from rheostat_training.models import LoadedModel

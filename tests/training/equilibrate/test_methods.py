@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rheostat_training.equilibrate.config import parse_equilibrate
-from rheostat_training.equilibrate.methods import Material, make
+from rheostat_training.equilibrate.methods.make import Material, make
 from rheostat_training.equilibrate.pairs import Candidate
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Pair, Prompt, read_rows

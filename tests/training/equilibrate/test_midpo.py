@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from rheostat_training.equilibrate.midpo import (
+from rheostat_training.equilibrate.methods.midpo import (
     EXPERT,
     Expert,
     Experts,

@@ -16,8 +16,8 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from rheostat_training import checkpoint
-from rheostat_training.equilibrate.midpo import Experts, RouterPlan, put_router, router_loss
-from rheostat_training.equilibrate.midpo_fit import fit_router, load_router, mean_gates, step_logs
+from rheostat_training.equilibrate.methods.midpo import Experts, RouterPlan, put_router, router_loss
+from rheostat_training.equilibrate.methods.midpo_fit import fit_router, load_router, mean_gates, step_logs
 from rheostat_training.fit import fit_on
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.lora import ADAPTER

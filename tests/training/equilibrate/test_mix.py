@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from rheostat_training.equilibrate.blend_prompts import Blends
-from rheostat_training.equilibrate.budget import Budget, general_wanted
-from rheostat_training.equilibrate.groups import HARMFUL, Group, GroupedPrompt
-from rheostat_training.equilibrate.mix import MixPlan, make_mixture, write_mixture
+from rheostat_training.equilibrate.fdc.blend_prompts import Blends
+from rheostat_training.equilibrate.fdc.budget import Budget, general_wanted
+from rheostat_training.equilibrate.fdc.group import HARMFUL, Group, GroupedPrompt
+from rheostat_training.equilibrate.fdc.mix import MixPlan, make_mixture, write_mixture
 from rheostat_training.prompts import PromptSource, content_key, read_prompts
 from rheostat_training.rows import Prompt
 from tests.training.equilibrate.scripted import grouped

@@ -9,8 +9,15 @@ import torch
 from peft import PeftModel
 
 from rheostat_training.conditioning import Encoded
-from rheostat_training.equilibrate.cost_head import CostHead, CostPair, CostPlan, cost_loss, cost_rewards, fit_cost_head
-from rheostat_training.equilibrate.implicit_rewards import implicit_rewards, pair_rows, with_rewards
+from rheostat_training.equilibrate.ama.cost_head import (
+    CostHead,
+    CostPair,
+    CostPlan,
+    cost_loss,
+    cost_rewards,
+    fit_cost_head,
+)
+from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards, pair_rows, with_rewards
 from rheostat_training.fit import fit_on
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER

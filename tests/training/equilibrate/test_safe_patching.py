@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rheostat_training.equilibrate.safe_patching import (
+from rheostat_training.equilibrate.methods.safe_patching import (
     Loosens,
     SafePatchPlan,
     Side,

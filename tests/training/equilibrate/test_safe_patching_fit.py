@@ -19,10 +19,10 @@ from torch import Tensor
 
 from rheostat_training.adapter_check import check_folder
 from rheostat_training.conditioning import Encoded
-from rheostat_training.equilibrate import safe_patching_fit
+from rheostat_training.equilibrate.methods import safe_patching_fit
+from rheostat_training.equilibrate.methods.safe_patching import SafePatchPlan
+from rheostat_training.equilibrate.methods.safe_patching_fit import fit_safe_patch, unsafe_rows
 from rheostat_training.equilibrate.pairs import Candidate
-from rheostat_training.equilibrate.safe_patching import SafePatchPlan
-from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_rows
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER, with_lora
 from rheostat_training.models import LoadedModel

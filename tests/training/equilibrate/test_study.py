@@ -8,8 +8,8 @@ import yaml
 
 from rheostat_training.config import BadConfig
 from rheostat_training.equilibrate.config import SETTINGS
-from rheostat_training.equilibrate.study import StudyPlan, cells, only, read_study, run_study
-from rheostat_training.equilibrate.study_report import plane, rows_of, scaling, table
+from rheostat_training.equilibrate.study.plan import StudyPlan, cells, only, read_study, run_study
+from rheostat_training.equilibrate.study.report import plane, rows_of, scaling, table
 from rheostat_training.progress import Progress
 
 ROOT = Path(__file__).parents[3]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rheostat_training.demo.risks import RiskGroup
 from rheostat_training.demo.scenario import scenario_of, training_scenarios
-from rheostat_training.equilibrate.blend_prompts import Parents
-from rheostat_training.equilibrate.checked_answers import Answered
+from rheostat_training.equilibrate.fdc.blend_prompts import Parents
+from rheostat_training.equilibrate.fdc.checked_answers import Answered
 from rheostat_training.progress import Progress
 
 

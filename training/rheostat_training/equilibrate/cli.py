@@ -44,9 +44,9 @@ def masks(
 ) -> None:
     """Show which tokens of a run's pairs its masks keep, or those of another rule would."""
     quiet_libraries()
+    from rheostat_training.equilibrate.ama.mask_page import REWARDS, RewardedPair, masked_pairs, render_masks
+    from rheostat_training.equilibrate.ama.masks import Masking
     from rheostat_training.equilibrate.config import read_equilibrate
-    from rheostat_training.equilibrate.mask_page import REWARDS, RewardedPair, masked_pairs, render_masks
-    from rheostat_training.equilibrate.masks import Masking
     from rheostat_training.rows import read_rows
 
     with refusing():
@@ -87,8 +87,8 @@ def study(
     Prints the tables, and writes them with their pictures: tables.md, plane.png, scaling.png.
     """
     quiet_libraries()
-    from rheostat_training.equilibrate.study import only, read_study, run_study
-    from rheostat_training.equilibrate.study_report import plane, rows_of, scaling, table
+    from rheostat_training.equilibrate.study.plan import only, read_study, run_study
+    from rheostat_training.equilibrate.study.report import plane, rows_of, scaling, table
     from rheostat_training.progress import Progress
 
     with refusing():

@@ -20,11 +20,11 @@ from rheostat_training.config import (
     read_sections,
     seeded,
 )
-from rheostat_training.equilibrate.cost_head import CostPlan
+from rheostat_training.equilibrate.ama.cost_head import CostPlan
 from rheostat_training.equilibrate.data import KINDS
-from rheostat_training.equilibrate.midpo import EXPERT, PASSES, RouterPlan
+from rheostat_training.equilibrate.methods.midpo import EXPERT, PASSES, RouterPlan
+from rheostat_training.equilibrate.methods.safe_patching import SafePatchPlan
 from rheostat_training.equilibrate.pairs import PairPlan
-from rheostat_training.equilibrate.safe_patching import SafePatchPlan
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.generate import SamplingPlan
 from rheostat_training.limits import SEEDS, STRICT, above_zero, at_least, one_of, refuse, where

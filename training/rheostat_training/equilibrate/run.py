@@ -1,6 +1,6 @@
 """A whole run of a safety method: grouped prompts in, adapters that a blend serves and their figures out.
 
-`methods.py` says what each method trains; this file says in which order things happen. Each stage has its own folder,
+`methods/make.py` says what each method trains; this file says in which order things happen. Each stage has its own folder,
 and is skipped when nothing that it depends on has changed.
 """
 
@@ -28,7 +28,7 @@ from rheostat_training.equilibrate.blend_export import BlendFacts, BlendPart, ex
 from rheostat_training.equilibrate.config import EquilibrateConfig, as_values
 from rheostat_training.equilibrate.data import Kinds, draw, held_out_prompts, training_prompts
 from rheostat_training.equilibrate.measure import BENIGN, Measures, measure, perplexity
-from rheostat_training.equilibrate.methods import ONE, ROUTER_FOLDER, Made, Material, blended, make, routed
+from rheostat_training.equilibrate.methods.make import ONE, ROUTER_FOLDER, Made, Material, blended, make, routed
 from rheostat_training.equilibrate.pairs import BEST
 from rheostat_training.export import ExportFacts, export_adapter
 from rheostat_training.generate import generate

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rheostat_training.config import BadConfig, BaseModel, Device, Generate, RunConfig
-from rheostat_training.equilibrate.blend_prompts import BLEND_SAMPLING, Blender, LlmBlender
-from rheostat_training.equilibrate.group_classifier import GroupClassifier
-from rheostat_training.equilibrate.group_judge import JUDGE_SAMPLING, GroupJudge
-from rheostat_training.equilibrate.group_labels import KnownGroups
-from rheostat_training.equilibrate.groups import Group, Labeller
-from rheostat_training.equilibrate.options import BlendBy, By
+from rheostat_training.equilibrate.fdc.blend_prompts import BLEND_SAMPLING, Blender, LlmBlender
+from rheostat_training.equilibrate.fdc.classifier import GroupClassifier
+from rheostat_training.equilibrate.fdc.group import Group, Labeller
+from rheostat_training.equilibrate.fdc.judge import JUDGE_SAMPLING, GroupJudge
+from rheostat_training.equilibrate.fdc.labels import KnownGroups
+from rheostat_training.equilibrate.fdc.options import BlendBy, By
 from rheostat_training.generate import Sampler
 from rheostat_training.materials import Materials
 from rheostat_training.sources import ORACLE, sampler_of

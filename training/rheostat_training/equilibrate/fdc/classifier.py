@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from rheostat_server.scorers.text.encoder import Encoder
 from rheostat_server.scorers.text.head import probabilities
-from rheostat_training.equilibrate.groups import Group, GroupedPrompt, Grouping
+from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt, Grouping
 from rheostat_training.progress import Progress
 from rheostat_training.resume import write_json
 from rheostat_training.rows import Prompt, read_rows, write_rows

@@ -15,7 +15,7 @@ from rheostat_training.equilibrate.answers import JudgedAnswer, answered
 from rheostat_training.equilibrate.data import held_out_prompts
 from rheostat_training.equilibrate.measure import Measures, measure
 from rheostat_training.equilibrate.run import FIGURES, JUDGED, Measured
-from rheostat_training.equilibrate.study import SCALING, Cell, answers_of
+from rheostat_training.equilibrate.study.plan import SCALING, Cell, answers_of
 from rheostat_training.report.plots import pens
 from rheostat_training.resume import read_value
 from rheostat_training.rows import read_rows

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rheostat_training.equilibrate.masks import Mask, Masking, masks, share
+from rheostat_training.equilibrate.ama.masks import Mask, Masking, masks, share
 from rheostat_training.report.html import environment
 from rheostat_training.rows import Pair
 from rheostat_training.training_set import Positive

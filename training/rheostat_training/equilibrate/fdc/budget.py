@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from rheostat_training.equilibrate.groups import Group
+from rheostat_training.equilibrate.fdc.group import Group
 from rheostat_training.limits import STRICT, at_least, refuse, where
 
 PAPER_PARTS: Final[Mapping[Group, int]] = {Group.EHD: 10, Group.IHD: 3, Group.MHD: 1}

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rheostat_training.equilibrate.group_classifier import CLASSES
+from rheostat_training.equilibrate.fdc.classifier import CLASSES
 
 RESAMPLES: Final = 2000
 

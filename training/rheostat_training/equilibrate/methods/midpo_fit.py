@@ -21,7 +21,7 @@ from rheostat_server.contract.digest import adapter_digest
 from rheostat_training import checkpoint
 from rheostat_training.checkpoint import FitState
 from rheostat_training.dropout import without_dropout
-from rheostat_training.equilibrate.midpo import (
+from rheostat_training.equilibrate.methods.midpo import (
     Experts,
     Router,
     RouterPlan,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rheostat_training.equilibrate.options import BlendBy, By, On
+from rheostat_training.equilibrate.fdc.options import BlendBy, By, On
 from rheostat_training.quiet import quiet_libraries
 from rheostat_training.refusing import refusing
 
@@ -41,7 +41,7 @@ def fit(
 ) -> None:
     """Fit a classifier of groups, and measure it on prompts held out."""
     quiet_libraries()
-    from rheostat_training.equilibrate.group_fit import GroupFitPlan, fit_groups
+    from rheostat_training.equilibrate.fdc.classifier_fit import GroupFitPlan, fit_groups
 
     with refusing():
         report = fit_groups(labels, encoder, GroupFitPlan(seed=seed), out, benign=benign or ())
@@ -68,8 +68,8 @@ def label(
 ) -> None:
     """Write each prompt with its group. A run that was killed goes on; what gets no label is counted, never guessed."""
     quiet_libraries()
-    from rheostat_training.equilibrate.group_labels import GROUPED_FILE, label_prompts
-    from rheostat_training.equilibrate.labellers import AskedModel, labeller_of
+    from rheostat_training.equilibrate.fdc.labellers import AskedModel, labeller_of
+    from rheostat_training.equilibrate.fdc.labels import GROUPED_FILE, label_prompts
     from rheostat_training.prompts import PromptSource, read_prompts
 
     with refusing():
@@ -119,10 +119,10 @@ def mix(
     Blends are made by the model that the options name, and kept where what `--by` names finds them mixed.
     """
     quiet_libraries()
-    from rheostat_training.equilibrate.budget import PAPER_TOTAL, Budget
-    from rheostat_training.equilibrate.labellers import AskedModel
-    from rheostat_training.equilibrate.mix import MixPlan
-    from rheostat_training.equilibrate.mix_files import Blending, mix_files
+    from rheostat_training.equilibrate.fdc.budget import PAPER_TOTAL, Budget
+    from rheostat_training.equilibrate.fdc.labellers import AskedModel
+    from rheostat_training.equilibrate.fdc.mix import MixPlan
+    from rheostat_training.equilibrate.fdc.mix_files import Blending, mix_files
 
     with refusing():
         if safety is not None and budget is not None:

@@ -15,9 +15,9 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from rheostat_training.conditioning import Encoded
-from rheostat_training.equilibrate.cost_head import CostHead, cost_rewards
-from rheostat_training.equilibrate.implicit_rewards import implicit_rewards
-from rheostat_training.equilibrate.masks import Mask, Masking, Rewards, masks
+from rheostat_training.equilibrate.ama.cost_head import CostHead, cost_rewards
+from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards
+from rheostat_training.equilibrate.ama.masks import Mask, Masking, Rewards, masks
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.models import LoadedModel
 from rheostat_training.training_set import TrainingRow

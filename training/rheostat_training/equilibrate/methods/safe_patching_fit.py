@@ -21,8 +21,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from rheostat_training.dropout import without_dropout
-from rheostat_training.equilibrate.pairs import Candidate
-from rheostat_training.equilibrate.safe_patching import (
+from rheostat_training.equilibrate.methods.safe_patching import (
     SafePatchPlan,
     Side,
     ascent_loss,
@@ -32,6 +31,7 @@ from rheostat_training.equilibrate.safe_patching import (
     retained,
     top_entries,
 )
+from rheostat_training.equilibrate.pairs import Candidate
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER, save_adapter, with_lora
 from rheostat_training.models import LoadedModel

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rheostat_training.equilibrate.blend_prompts import Blends
-from rheostat_training.equilibrate.budget import GENERAL_A_PROMPT, Budget, Ratio, general_wanted
-from rheostat_training.equilibrate.groups import HARMFUL, Group, GroupedPrompt
+from rheostat_training.equilibrate.fdc.blend_prompts import Blends
+from rheostat_training.equilibrate.fdc.budget import GENERAL_A_PROMPT, Budget, Ratio, general_wanted
+from rheostat_training.equilibrate.fdc.group import HARMFUL, Group, GroupedPrompt
 from rheostat_training.limits import STRICT, a_seed, refuse, where
 from rheostat_training.prompts import content_key
 from rheostat_training.resume import write_json

@@ -6,11 +6,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
-from rheostat_training.equilibrate.blend_prompts import Blends, blend_prompts
-from rheostat_training.equilibrate.groups import GroupedPrompt
-from rheostat_training.equilibrate.labellers import AskedModel, blender_of, labeller_of
-from rheostat_training.equilibrate.mix import WRITTEN, MixPlan, Mixture, make_mixture, write_mixture
-from rheostat_training.equilibrate.options import BlendBy, By
+from rheostat_training.equilibrate.fdc.blend_prompts import Blends, blend_prompts
+from rheostat_training.equilibrate.fdc.group import GroupedPrompt
+from rheostat_training.equilibrate.fdc.labellers import AskedModel, blender_of, labeller_of
+from rheostat_training.equilibrate.fdc.mix import WRITTEN, MixPlan, Mixture, make_mixture, write_mixture
+from rheostat_training.equilibrate.fdc.options import BlendBy, By
 from rheostat_training.progress import Progress
 from rheostat_training.prompts import PromptSource, content_key, read_prompts
 from rheostat_training.resume import INPUTS_FILE, claim, plan_facts, rows_digest

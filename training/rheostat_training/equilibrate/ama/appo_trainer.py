@@ -6,7 +6,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from rheostat_training.equilibrate.appo import Masker, appo_loss
+from rheostat_training.equilibrate.ama.appo import Masker, appo_loss
 
 KEPT_SHARE: Final = "kept_share"
 

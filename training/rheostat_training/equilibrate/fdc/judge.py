@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from rheostat_training.equilibrate.checked_answers import ask_checked, checked_fields, last_object
-from rheostat_training.equilibrate.groups import Group, GroupedPrompt, Grouping, group_of
+from rheostat_training.equilibrate.fdc.checked_answers import ask_checked, checked_fields, last_object
+from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt, Grouping, group_of
 from rheostat_training.generate import Sampler, SamplingPlan
 from rheostat_training.limits import at_least, refuse
 from rheostat_training.progress import Progress

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rheostat_training.equilibrate.groups import Group, GroupedPrompt, Grouping, Labeller
+from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt, Grouping, Labeller
 from rheostat_training.progress import Progress
 from rheostat_training.resume import INPUTS_FILE, claim, rows_digest, write_json
 from rheostat_training.rows import Prompt, write_rows

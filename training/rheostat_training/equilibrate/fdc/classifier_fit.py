@@ -13,15 +13,15 @@ from sklearn.linear_model import LogisticRegression
 
 from rheostat_server.scorers.text.encoder import Encoder
 from rheostat_server.scorers.text.ngrams import counter
-from rheostat_training.equilibrate.group_classifier import (
+from rheostat_training.equilibrate.fdc.classifier import (
     CLASSES,
     LinearHead,
     Matrix,
     prompt_vectors,
     save_classifier,
 )
-from rheostat_training.equilibrate.group_figures import GroupReport, HeldOut, Labels, figures
-from rheostat_training.equilibrate.groups import Group, LabelledText, read_group_labels
+from rheostat_training.equilibrate.fdc.figures import GroupReport, HeldOut, Labels, figures
+from rheostat_training.equilibrate.fdc.group import Group, LabelledText, read_group_labels
 from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, refuse
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from rheostat_server.contract.dials import DialName
-from rheostat_training.equilibrate.appo import of_head
+from rheostat_training.equilibrate.ama.appo import of_head
+from rheostat_training.equilibrate.ama.cost_head import CostHead, CostPair, cost_rewards, fit_cost_head
+from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards, pair_rows, with_rewards
+from rheostat_training.equilibrate.ama.mask_page import REWARDS, rewarded_pairs
 from rheostat_training.equilibrate.config import EquilibrateConfig
-from rheostat_training.equilibrate.cost_head import CostHead, CostPair, cost_rewards, fit_cost_head
-from rheostat_training.equilibrate.implicit_rewards import implicit_rewards, pair_rows, with_rewards
-from rheostat_training.equilibrate.mask_page import REWARDS, rewarded_pairs
 from rheostat_training.equilibrate.measure import HARMLESS
-from rheostat_training.equilibrate.midpo import WARMUP, Experts
-from rheostat_training.equilibrate.midpo_fit import RouterReport, fit_router, load_router
+from rheostat_training.equilibrate.methods.midpo import WARMUP, Experts
+from rheostat_training.equilibrate.methods.midpo_fit import RouterReport, fit_router, load_router
+from rheostat_training.equilibrate.methods.safe_patching_fit import fit_safe_patch, unsafe_rows
 from rheostat_training.equilibrate.pairs import Candidate, PairPlan, PairsMade, make_pairs
-from rheostat_training.equilibrate.safe_patching_fit import fit_safe_patch, unsafe_rows
 from rheostat_training.fit import fit_on
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.lora import ADAPTER

@@ -1,0 +1,1 @@
+"""What each method trains, and the methods that stand beside the paper's."""
