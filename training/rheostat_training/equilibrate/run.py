@@ -1,7 +1,7 @@
 """A whole run of a safety method: grouped prompts in, adapters that a blend serves and their figures out.
 
-`methods/make.py` says what each method trains; this file says in which order things happen. Each stage has its own folder,
-and is skipped when nothing that it depends on has changed.
+`methods/make.py` says what each method trains; this file says in which order things happen. Each stage has its own
+folder, and is skipped when nothing that it depends on has changed.
 """
 
 from collections.abc import Mapping
