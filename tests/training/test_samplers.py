@@ -14,7 +14,7 @@ from rheostat_server import demo
 from rheostat_server.adapters import AdapterStore
 from rheostat_server.contract.dials import Dials
 from rheostat_server.engines.fake import FakeEngine
-from rheostat_training.config import RunConfig, read_config, with_values, write_config
+from rheostat_training.config import RunConfig, as_values, read_config, with_values, write_config
 from rheostat_training.generate import SamplingPlan, generate
 from rheostat_training.materials import Materials
 from rheostat_training.models import load_base
@@ -216,7 +216,7 @@ def are_the_local_samplers(found: Sequence[Sample], config: RunConfig) -> None:
 @REAL_VLLM
 def test_a_run_that_generates_by_vllm_offline_has_the_local_samplers_answers(tmp_path: Path) -> None:
     config = run_config("vllm", GREEDY, vllm={"dtype": "float32", "enforce_eager": True})
-    file = write_config(config, tmp_path / "run.yaml")
+    file = write_config(as_values(config), tmp_path / "run.yaml")
     asked: list[str | Path] = ["-m", "rheostat", "train", "generate", file, "--out", tmp_path / "run"]
     run_with_vllm(asked, log=tmp_path / "log")
     are_the_local_samplers(list(read_rows(tmp_path / "run/generate/samples.jsonl", Sample)), config)

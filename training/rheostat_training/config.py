@@ -330,9 +330,10 @@ def with_seed(config: RunConfig, seed: int) -> RunConfig:
     return parse_config({**changed, "evaluate": values["evaluate"]})
 
 
-def write_config(config: RunConfig, path: Path) -> Path:
+def write_config(values: Mapping[str, Any], path: Path) -> Path:
+    """Writes a resolved configuration, of which `as_values` gives the values, as YAML."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(as_values(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
 
 

@@ -77,7 +77,7 @@ def run(
         shop = Workshop(out, progress or Progress.auto(), say)
         materials = Materials(config, say, sharded=crew.sharded)
         check_run(config, materials, until)
-        write_config(config, out / "config.yaml")
+        write_config(as_values(config), out / "config.yaml")
         return _Run(config, shop, materials, crew).until(until)
 
 

@@ -10,12 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
 from rheostat_server.contract.dials import DIAL_NAMES, Dials
 from rheostat_server.contract.digest import adapter_digest, base_model_digest, folder_digest
 from rheostat_server.contract.manifest import EvaluationRow, ManifestError, read_manifest
-from rheostat_training.config import DEMO, BadConfig, JudgeSource
+from rheostat_training.config import DEMO, BadConfig, JudgeSource, write_config
 from rheostat_training.equilibrate.answers import (
     JudgedAnswer,
     Refuses,
@@ -92,14 +90,14 @@ def run(config: EquilibrateConfig, out: Path, *, progress: Progress | None = Non
         BadConfig, ValueError: something that the configuration names cannot be found, or cannot be learned from.
     """
     with working_in(out, WRITTEN, what="run", option="--out"):
-        _write_config(config, out)
+        write_config(as_values(config), out / "config.yaml")
         return _Run.begin(config, Workshop(out, progress or Progress.auto(), say)).until("export")
 
 
 def run_pool(config: EquilibrateConfig, out: Path, *, progress: Progress, say: Say) -> Pool:
     """The answers of the base alone, judged, and its figures, for `run_cell`. Raises what `run` raises."""
     with working_in(out, WRITTEN, what="run", option="--out"):
-        _write_config(config, out)
+        write_config(as_values(config), out / "config.yaml")
         begun = _Run.begin(config, Workshop(out, progress, say))
         return Pool(config, begun.base_folder, begun.training, begun.until("base"))
 
@@ -108,7 +106,7 @@ def run_cell(config: EquilibrateConfig, pool: Pool, out: Path, *, progress: Prog
     """A run on prompts of a pool, whose answers are there already. Raises what `run` raises."""
     mine = replace(config, base=pool.config.base)
     with working_in(out, WRITTEN, what="run", option="--out"):
-        _write_config(mine, out)
+        write_config(as_values(mine), out / "config.yaml")
         training, short = draw(pool.prompts.by_kind, mine.data.mix, mine.data.seed)
         refuse(where(bool(short), f"data.mix wants more prompts than the pool has: {short} too many"))
         held_out = held_out_prompts(mine.data.held_out, mine.data.held_out_each)
@@ -373,11 +371,6 @@ class _Run:
     def _settings(self, *sections: str) -> dict[str, Any]:
         values = as_values(self.config)
         return {section: values[section] for section in sections}
-
-
-def _write_config(config: EquilibrateConfig, out: Path) -> None:
-    text = yaml.safe_dump(as_values(config), sort_keys=False, allow_unicode=True)
-    (out / "config.yaml").write_text(text, encoding="utf-8")
 
 
 def _made(folder: Path) -> list[Made]:
