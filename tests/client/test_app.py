@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,11 +22,13 @@ from rheostat import (
 )
 from rheostat_server.adapters import AdapterStore
 from rheostat_server.app import create_app
+from rheostat_server.blending.store import BlendStore
 from rheostat_server.engines.fake import FakeEngine, Orders
 from rheostat_server.policy import DialRange, Envelope
 from rheostat_server.runtime import Runtime
 from tests.engines.app_server import app_server
 from tests.reranking.rigs import Rig
+from tests.server.test_blend import blend
 
 
 def on_app(runtime: Runtime) -> AsyncClient:
@@ -91,6 +94,14 @@ async def test_models_control_plan_score_and_sweep() -> None:
     assert [(point.safety, point.helpfulness) for point in swept.points] == [(0, 0.5), (1, 0.5)]
     assert all(point.scores and point.receipt and point.content and not point.error for point in swept.points)
     assert swept.usage
+
+
+async def test_blends_are_listed_with_what_weighs_them() -> None:
+    runtime = Rig().runtime()
+    async with on_app(replace(runtime, means=replace(runtime.means, blends=BlendStore((blend(),))))) as client:
+        (found,) = (await client.control()).blends
+    assert (found.name, found.components, found.dials) == ("patches", ["safe", "help"], ["safety", "helpfulness"])
+    assert found.levels == [0, 0.25, 0.5, 0.75, 1]
 
 
 @pytest.mark.parametrize(

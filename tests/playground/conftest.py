@@ -5,10 +5,12 @@ Playwright's loop runs while its browser is open, and no test of another kind ma
 
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.blends import TinyBlend
 from tests.playground.servers import POLICY, ready, serving
 from tests.playground.upstream import Script, scripted_upstream
 
@@ -51,6 +53,13 @@ def scripted_url(script: Script, tmp_path_factory: pytest.TempPathFactory) -> Ge
     """A server without scorers over the scripted model."""
     folder = tmp_path_factory.mktemp("scripted")
     with serving(folder, "--upstream", script.url) as running:
+        yield ready(folder, *running)
+
+
+@pytest.fixture(scope="package")
+def blend_url(tiny_model: Path, tiny_blend: TinyBlend, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    folder = tmp_path_factory.mktemp("blend")
+    with serving(folder, tiny_model, "--engine", "embedded", "--blend", tiny_blend.folder) as running:
         yield ready(folder, *running)
 
 

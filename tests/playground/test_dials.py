@@ -154,3 +154,16 @@ def test_fields_are_there_where_they_go_with_the_mode(visit: Visiting, open_url:
         "adapter+rerank": (True, True),
     }
     assert page.by("model").locator("option").all_inner_texts() == ["demo"]
+
+
+def test_a_blend_is_chosen_where_an_adapter_would_be(visit: Visiting, blend_url: str) -> None:
+    page = visit(blend_url).open()
+    offered = {}
+    for mode in ("auto", "prompt", "blend"):
+        page.by("mode").select_option(mode)
+        shown = page.by("adapter-field").is_visible()
+        offered[mode] = page.by("adapter").locator("option").all_inner_texts() if shown else None
+    assert offered == {"auto": ["default", "tiny-blend"], "prompt": None, "blend": ["default", "tiny-blend"]}
+    expect(page.by("adapter-label")).to_have_text("Blend")
+    page.by("adapter").select_option("tiny-blend")
+    expect(page.run()).to_contain_text("tiny-blend@")

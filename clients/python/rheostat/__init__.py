@@ -13,7 +13,7 @@ from rheostat.calls import Messages, Options
 from rheostat.client import Client
 from rheostat.dials import MODES, Control, Dials, Mode, control_headers
 from rheostat.drop_in import openai
-from rheostat.envelope import Adapter, DialRange, Envelope
+from rheostat.envelope import Adapter, Blend, DialRange, Envelope
 from rheostat.errors import (
     APIError,
     BadRequest,
@@ -45,6 +45,7 @@ __all__ = [
     "AsyncClient",
     "AsyncStream",
     "BadRequest",
+    "Blend",
     "Candidates",
     "ChatStream",
     "Choice",

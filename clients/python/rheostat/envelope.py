@@ -30,6 +30,18 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Blend:
+    """Adapters that the dials weigh: their names, the dials, and the levels of each at which weights are added up."""
+
+    id: str
+    name: str
+    base_model: str
+    components: Sequence[str]
+    dials: Sequence[str]
+    levels: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """`outside` is what becomes of a dial beyond its range: `clamp` or `reject`.
 
@@ -42,6 +54,7 @@ class Envelope:
     default_mode: str
     presets: Mapping[str, Mapping[str, Any]]
     adapters: Sequence[Adapter]
+    blends: Sequence[Blend]
     prompt_version: str
     reranking: Mapping[str, Any] | None
     raw: Mapping[str, Any]
@@ -56,6 +69,7 @@ class Envelope:
             default_mode=data["default_mode"],
             presets=data["presets"],
             adapters=tuple(_adapter(told) for told in data["adapters"]),
+            blends=tuple(_blend(told) for told in data.get("blends", ())),
             prompt_version=data["prompt_version"],
             reranking=data.get("reranking"),
             raw=data,
@@ -68,3 +82,7 @@ def _range(told: Mapping[str, Any]) -> DialRange:
 
 def _adapter(told: Mapping[str, Any]) -> Adapter:
     return Adapter(told["id"], told["name"], told["base_model"], told["levels"], told["attainable"], told["calibrated"])
+
+
+def _blend(told: Mapping[str, Any]) -> Blend:
+    return Blend(told["id"], told["name"], told["base_model"], told["components"], told["dials"], told["levels"])

@@ -2,7 +2,7 @@
 
 import { byId, el, show, two } from "./dom.js";
 import { RunButtons } from "./run_buttons.js";
-import { defaults, reranks, takesAdapter } from "./envelope.js";
+import { defaults, reranks, takesAdapter, takesBlend } from "./envelope.js";
 import { stream } from "./streamed.js";
 
 /** Answers that run side by side, fewer than most callers may have. */
@@ -120,6 +120,7 @@ export class Compare {
 }
 
 function meansTold({ preset, mode, adapter, candidates, model }) {
-  const parts = [preset, model, `mode ${mode}`, adapter && takesAdapter(mode) && adapter, candidates !== null && reranks(mode) && `${candidates} candidates`];
+  const uses = takesAdapter(mode) || takesBlend(mode);
+  const parts = [preset, model, `mode ${mode}`, uses && adapter, candidates !== null && reranks(mode) && `${candidates} candidates`];
   return parts.filter(Boolean).join(" · ");
 }

@@ -50,6 +50,15 @@ export const reranks = (mode) => mode === "rerank" || mode.endsWith("+rerank");
 
 export const takesAdapter = (mode) => ["auto", "adapter", "adapter+rerank"].includes(mode);
 
+export const takesBlend = (mode) => ["auto", "blend", "blend+rerank"].includes(mode);
+
+/** The names that a mode takes: of adapters, of blends, of both in "auto", or none. */
+export function usable(control, mode) {
+  const adapters = takesAdapter(mode) ? control.adapters : [];
+  const blends = takesBlend(mode) ? (control.blends ?? []) : [];
+  return [...adapters, ...blends].map(({ name }) => name);
+}
+
 const usesAdapter = (mode, control) => takesAdapter(mode) && control.adapters.length > 0;
 
 function byDial(make) {

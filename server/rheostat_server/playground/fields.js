@@ -1,6 +1,6 @@
 // The fields that say how the dials are obeyed, filled with what this caller may choose.
 
-import { DIALS, defaults, reachable, reranks, same, takesAdapter, within } from "./envelope.js";
+import { DIALS, defaults, reachable, reranks, same, takesAdapter, usable, within } from "./envelope.js";
 import { byId, el, place, show, two } from "./dom.js";
 
 const MODES = {
@@ -35,7 +35,6 @@ export class Fields {
     options(byId("preset"), [["", "none"], ...Object.keys(control.presets).map((name) => [name, name])]);
     options(byId("mode"), control.modes.map((name) => [name, name]), control.default_mode);
     options(byId("model"), models.map((name) => [name, name]));
-    options(byId("adapter"), [["", "default"], ...control.adapters.map(({ name }) => [name, name])]);
     byId("candidates").placeholder = control.reranking ? String(control.reranking.candidates.default) : "";
     this.#set(untouched ? defaults(control) : this.#dials);
   }
@@ -92,9 +91,18 @@ export class Fields {
     for (const name of DIALS) this.#drawSlider(name);
     byId("point-told").value = `${two(this.#dials.safety)} / ${two(this.#dials.helpfulness)}`;
     const mode = byId("mode").value;
-    show(byId("adapter-field"), takesAdapter(mode) && this.#control.adapters.length > 0);
+    this.#drawUsable(mode);
     show(byId("candidates-field"), reranks(mode));
     byId("mode-told").textContent = MODES[mode] ?? "";
+  }
+
+  /** The choice of an adapter, or of a blend. */
+  #drawUsable(mode) {
+    const names = usable(this.#control, mode);
+    show(byId("adapter-field"), names.length > 0);
+    if (!names.length) return;
+    byId("adapter-label").textContent = takesAdapter(mode) ? "Adapter" : "Blend";
+    options(byId("adapter"), [["", "default"], ...names.map((name) => [name, name])]);
   }
 
   #drawSlider(name) {

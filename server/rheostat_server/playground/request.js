@@ -1,6 +1,6 @@
 // The body of a request, made of what the page's fields say.
 
-import { reranks, takesAdapter } from "./envelope.js";
+import { reranks, takesAdapter, takesBlend } from "./envelope.js";
 
 /** A chat body. A preset says the dials itself, and dials of our own would go before it. */
 export function chatBody(asked) {
@@ -26,7 +26,7 @@ export function messages(asked) {
 function means({ mode, adapter, candidates }) {
   return {
     mode,
-    ...(adapter && takesAdapter(mode) ? { adapter } : {}),
+    ...(adapter && (takesAdapter(mode) || takesBlend(mode)) ? { adapter } : {}),
     ...(candidates !== null && reranks(mode) ? { candidates } : {}),
   };
 }
