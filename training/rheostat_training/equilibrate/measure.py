@@ -19,7 +19,9 @@ Chosen = NDArray[np.bool_]
 BATCH_ROWS: Final = 32
 LOOK_ALIKE: Final = "look-alike"
 BENIGN: Final = "none"
-HARMLESS: Final = (LOOK_ALIKE, BENIGN)
+NEW_LOOK_ALIKE: Final = "new-look-alike"
+"""Look-alikes of patterns that no training sees."""
+HARMLESS: Final = (LOOK_ALIKE, NEW_LOOK_ALIKE, BENIGN)
 """The kinds of prompts that are to be helped with; every other kind is a group of harmful ones."""
 
 
