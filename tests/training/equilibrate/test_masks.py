@@ -17,7 +17,7 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.step import step_loss
 from rheostat_training.training_set import StepRows, TrainingRow
 
-REWARDS = st.lists(st.floats(-2, 2), min_size=1, max_size=40)
+REWARDS = st.lists(st.one_of(st.just(0.0), st.floats(-2, 2)), min_size=1, max_size=40)
 
 
 def trace(length: int, turns: dict[int, float], *, wobble: float = 0.25, seed: int = 0) -> list[float]:
@@ -43,9 +43,16 @@ def test_the_rejected_trace_of_the_papers_figure_keeps_its_two_segments() -> Non
 
 @given(REWARDS, st.booleans())
 def test_without_a_threshold_each_token_is_judged_by_itself(rewards: list[float], chosen: bool) -> None:
-    clear = [reward or 0.5 for reward in rewards]
-    alone = [reward > 0 if chosen else reward < 0 for reward in clear]
-    assert list(kept(clear, chosen=chosen, delta=0)) == (alone if any(alone) else [True] * len(clear))
+    alone = [reward > 0 if chosen else reward < 0 for reward in rewards]
+    assert list(kept(rewards, chosen=chosen, delta=0)) == (alone if any(alone) else [True] * len(rewards))
+
+
+def test_without_a_threshold_a_token_at_the_baseline_is_on_neither_side() -> None:
+    rewards = [0.5, 0.0, -0.5, 0.0]
+    assert sides(rewards, delta=0) == (1, 0, -1, 0)
+    assert sides(rewards, delta=0, baseline=-0.5) == (1, 1, 0, 1)
+    assert sides(rewards, delta=0.3) == (1, 1, -1, -1)
+    assert kept([0.0, 0.0], chosen=False, delta=0) == (True, True)
 
 
 @given(REWARDS, st.floats(0, 1), st.floats(-1, 1))
@@ -55,7 +62,7 @@ def test_a_side_changes_only_where_the_threshold_is_crossed(
     before = 0
     for reward, side in zip(rewards, sides(rewards, delta=delta, baseline=baseline), strict=True):
         crossed = abs(reward - baseline) > delta
-        assert side == ((1 if reward > baseline else -1) if crossed else before)
+        assert side == ((1 if reward > baseline else -1) if crossed else before if delta else 0)
         before = side
 
 

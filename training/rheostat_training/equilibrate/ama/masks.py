@@ -23,7 +23,8 @@ class Masking:
 
     "segment" keeps, of a chosen answer, the tokens whose side is +1, and of a rejected one those whose side is −1: a
     token's side is that of r − b where it is farther than `delta` from 0, else that of the token before. `delta` 0
-    judges each token by itself. The baseline b is 0, or the mean over all tokens of the step's answers. "random" keeps
+    judges each token by itself, and one at the baseline is on neither side. The baseline b is 0, or the mean over all
+    tokens of the step's answers. "random" keeps
     as many tokens as "segment" would, drawn at random: what a mask must beat.
     """
 
@@ -49,12 +50,13 @@ class Masking:
 def sides(rewards: Rewards, *, delta: float, baseline: float = 0.0) -> tuple[int, ...]:
     """Each token's side, +1 or −1, and 0 before the first that is clear.
 
-    s_t = +1 if r_t − b > δ, −1 if r_t − b < −δ, else s_{t−1}.
+    s_t = +1 if r_t − b > δ, −1 if r_t − b < −δ, else s_{t−1}; at δ = 0, else 0.
     """
     side, found = 0, []
     for reward in rewards:
         above = reward - baseline
-        side = 1 if above > delta else -1 if above < -delta else side
+        unclear = side if delta else 0
+        side = 1 if above > delta else -1 if above < -delta else unclear
         found.append(side)
     return tuple(found)
 
