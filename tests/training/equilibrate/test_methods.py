@@ -1,9 +1,11 @@
 """What a method trains on, where the answers are few."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from rheostat_training.equilibrate.ama.masks import KEPT_CHOSEN, KEPT_SHARE, KEPT_WHOLE, SHARES
 from rheostat_training.equilibrate.config import parse_equilibrate
 from rheostat_training.equilibrate.methods.make import Material, make
 from rheostat_training.equilibrate.pairs import Candidate
@@ -39,6 +41,23 @@ def test_arj_learns_the_best_answer_of_each_prompt_alone(
     make(config, Material(model, prompts, KINDS, said, JUDGE), tmp_path)
     pairs = list(read_rows(tmp_path / "equilibrate" / "pairs.jsonl", Pair))
     assert sorted(pair.prompt_id for pair in pairs) == ["p0", "p1"]
+
+
+def test_a_masked_fit_tells_what_its_masks_keep_by_side_in_its_log_and_in_its_figures(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    said = {id: [REFUSAL, UNSAFE, ENGAGED] for id in prompts}
+    for method, told in (("adpo", SHARES), ("arj", (KEPT_SHARE, KEPT_CHOSEN, KEPT_WHOLE))):
+        masking = {"rule": "segment", "delta": 0.0}
+        config = parse_equilibrate(
+            {"method": method, "fit": {**FIT, "masking": masking}, "rewards": {"cost": {"passes": 1}}}
+        )
+        [made] = make(config, Material(model, prompts, KINDS, said, JUDGE), tmp_path / method)
+        [line] = (tmp_path / method / "equilibrate/fit/log.jsonl").read_text().splitlines()
+        for figures in (made.figures, json.loads(line)):
+            assert {name for name in figures if name.startswith("kept")} == set(told)
+            assert all(0 <= figures[name] <= 1 for name in told)
+        assert 0 < made.figures[KEPT_SHARE] < 1
 
 
 def test_passes_make_the_steps_of_every_fit(model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path) -> None:
