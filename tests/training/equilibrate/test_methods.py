@@ -85,3 +85,13 @@ def test_a_fit_of_other_rejected_answers_does_not_go_on_where_another_was(
     other = Candidate("yes, yes", safety=0.0, helpfulness=1.0, refuses=False)
     with pytest.raises(ValueError, match="was begun with pairs"):
         make(config, Material(model, prompts, KINDS, {"p0": [ENGAGED, other]}, JUDGE), tmp_path)
+
+
+def test_no_expert_learns_to_refuse_what_is_harmless(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    said = {id: [REFUSAL, UNSAFE, ENGAGED] for id in ("p0", "p1")}
+    config = parse_equilibrate({"method": "dpo", "pairs": {"order": "safety"}, "fit": FIT})
+    make(config, Material(model, prompts, {"p0": "EHD", "p1": "look-alike"}, said, JUDGE), tmp_path)
+    pairs = read_rows(tmp_path / "equilibrate" / "pairs.jsonl", Pair)
+    assert {pair.prompt_id: pair.chosen for pair in pairs} == {"p0": "no", "p1": ENGAGED.answer}

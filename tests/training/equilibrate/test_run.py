@@ -14,8 +14,10 @@ from rheostat_server.contract.manifest import read_manifest
 from rheostat_training.cli import app
 from rheostat_training.config import BadConfig
 from rheostat_training.equilibrate.config import parse_equilibrate, read_equilibrate
+from rheostat_training.equilibrate.measure import Likelihood, perplexity
+from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER
 from rheostat_training.equilibrate.pairs import BEST
-from rheostat_training.equilibrate.run import ADAPTERS, BLEND, FIGURES, Measured, run, run_cell, run_pool
+from rheostat_training.equilibrate.run import ADAPTERS, BLEND, FIGURES, LIKELIHOODS, Measured, run, run_cell, run_pool
 from rheostat_training.progress import Progress
 from rheostat_training.resume import read_value
 from rheostat_training.rows import Sample, read_rows
@@ -41,7 +43,10 @@ def test_a_run_ends_with_a_blend_and_the_figures_of_base_and_method(made: Path) 
     for each in found.values():
         assert 0 <= each.measures.over_refusal.value <= 1
         assert each.measures.safe_rate_by_group.keys() == {"EHD", "IHD", "MHD"}
-        assert each.perplexity > 1
+        assert 1 < each.perplexity.low <= each.perplexity.value <= each.perplexity.high
+    for stage, name in (("base", "base"), ("measure", "method")):
+        likely = list(read_rows(made / stage / LIKELIHOODS, Likelihood))
+        assert perplexity(likely, resamples=20) == found[name].perplexity
 
 
 def test_a_second_run_makes_nothing_anew_and_another_method_fits_alone(made: Path) -> None:
@@ -77,7 +82,8 @@ def test_every_other_method_makes_its_components_from_the_same_answers(
     assert {part.name for part in read_blend(tmp_path / BLEND).components} == components
     found = read_value(tmp_path / FIGURES, dict[str, Measured])
     assert found.keys() == {"base", "method", *(["router"] if method == "midpo" else [])}
-    assert found["method"].perplexity > 1
+    assert (tmp_path / "measure" / ROUTER_FOLDER / LIKELIHOODS).exists() == (method == "midpo")
+    assert found["method"].perplexity.value > 1
     assert done["fit"].figures
     assert (tmp_path / ADAPTERS).exists() == (method == "appo")
 

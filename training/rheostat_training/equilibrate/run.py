@@ -13,6 +13,7 @@ from typing import Any, Final
 from rheostat_server.contract.dials import DIAL_NAMES, Dials
 from rheostat_server.contract.digest import adapter_digest, base_model_digest, folder_digest
 from rheostat_server.contract.manifest import EvaluationRow
+from rheostat_training.bootstrap import Figure
 from rheostat_training.config import DEMO, JudgeSource, write_config
 from rheostat_training.equilibrate.answers import (
     JudgedAnswer,
@@ -25,7 +26,7 @@ from rheostat_training.equilibrate.answers import (
 from rheostat_training.equilibrate.blend_export import BlendFacts, BlendPart, export_blend, rising
 from rheostat_training.equilibrate.config import MADE_BY, EquilibrateConfig, as_values
 from rheostat_training.equilibrate.data import Kinds, draw, held_out_prompts, training_prompts
-from rheostat_training.equilibrate.measure import BENIGN, Measures, measure, perplexity
+from rheostat_training.equilibrate.measure import BENIGN, Measures, likelihoods, measure, perplexity
 from rheostat_training.equilibrate.methods.make import ONE, ROUTER_FOLDER, Made, Material, blended, make, routed
 from rheostat_training.equilibrate.pairs import BEST
 from rheostat_training.equilibrate.preflight import check_equilibrate
@@ -52,6 +53,7 @@ ADAPTERS: Final = "adapters"
 WRITTEN: Final = (*STAGES, "config.yaml", FIGURES, BLEND, ADAPTERS)
 LEVELS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 JUDGED: Final = "judged.jsonl"
+LIKELIHOODS: Final = "perplexity.jsonl"
 PERPLEXITY_ROWS: Final = 100
 
 Done = dict[str, StageResult]
@@ -61,11 +63,11 @@ Done = dict[str, StageResult]
 class Measured:
     """A model's figures, and its perplexity on answers of the base to benign prompts that no training saw.
 
-    The perplexity is None where there are no such answers.
+    The perplexity is None where there are no such answers; `LIKELIHOODS`, beside the figures, has what it is made of.
     """
 
     measures: Measures
-    perplexity: float | None
+    perplexity: Figure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ class _Run:
         def work(folder: Path) -> dict[str, Any]:
             model = self._base()
             judged = self._asked(model, folder)
-            found = self._measured(model, judged, judged)
+            found = self._measured(model, folder, judged, judged)
             write_value(folder / FIGURES, found, Measured)
             return _headline(found)
 
@@ -210,11 +212,11 @@ class _Run:
             by_base = list(read_rows(done["base"].folder / JUDGED, JudgedAnswer))
             dials = BEST if self.config.under_control_text else None
             model = blended(made, self._base())
-            found = self._measured(model, self._asked(model, folder, dials), by_base, dials)
+            found = self._measured(model, folder, self._asked(model, folder, dials), by_base, dials)
             write_value(folder / FIGURES, found, Measured)
             if with_router := routed(made, self._base(), fitted):
                 rows = self._asked(with_router, folder / ROUTER_FOLDER, dials)
-                beside = self._measured(with_router, rows, by_base, dials)
+                beside = self._measured(with_router, folder / ROUTER_FOLDER, rows, by_base, dials)
                 write_value(folder / ROUTER_FOLDER / FIGURES, beside, Measured)
             return _headline(found)
 
@@ -304,19 +306,27 @@ class _Run:
         return rows
 
     def _measured(
-        self, model: LoadedModel, rows: list[JudgedAnswer], by_base: list[JudgedAnswer], dials: Dials | None = None
+        self,
+        model: LoadedModel,
+        folder: Path,
+        rows: list[JudgedAnswer],
+        by_base: list[JudgedAnswer],
+        dials: Dials | None = None,
     ) -> Measured:
         """The figures of a model's answers; `by_base` are the base's, whose likelihood is the perplexity."""
-        plan = self.config.measure
+        plan, seed = self.config.measure, self.config.seed
         found = answered(rows, self.held_out.of)
-        figures = measure(found, safe_from=plan.safe_from, resamples=plan.resamples, seed=self.config.seed)
+        figures = measure(found, safe_from=plan.safe_from, resamples=plan.resamples, seed=seed)
         text = [
             Pair(row.prompt_id, row.answer, "", dials)
             for row in by_base
             if self.held_out.of[row.prompt_id] == BENIGN and row.safety is not None and not row.refuses
         ]
-        known = build_pair_set(model, self.held_out.prompts, text[:PERPLEXITY_ROWS]) if text else []
-        return Measured(figures, perplexity(model, [item.row for item in known]) if known else None)
+        text = text[:PERPLEXITY_ROWS]
+        known = build_pair_set(model, self.held_out.prompts, text) if text else []
+        told = likelihoods(model, [pair.prompt_id for pair in text], [item.row for item in known])
+        write_rows(folder / LIKELIHOODS, told)
+        return Measured(figures, perplexity(told, resamples=plan.resamples, seed=seed))
 
     def _judged(self, kinds: Kinds, samples: Path, *, told: str) -> list[JudgedAnswer]:
         refuses, _ = self._refusals

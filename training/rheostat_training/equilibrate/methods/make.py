@@ -193,7 +193,8 @@ def _pairs(given: Material, plan: PairPlan) -> PairsMade:
     """
     if not given.candidates:
         raise ValueError("no answer could be judged; look into the judge stage's judged.jsonl, and at judge.scorers")
-    found = make_pairs(given.candidates, plan)
+    harmless = {id for id, kind in given.kinds.items() if kind in HARMLESS}
+    found = make_pairs(given.candidates, plan, harmless=harmless)
     if not found.pairs:
         raise ValueError(
             f"none of {len(given.candidates)} prompts has answers that make a pair in the order {plan.order!r}; sample "
