@@ -188,7 +188,8 @@ def _by_keywords(
 
     def found(asked: Sequence[str]) -> Labels:
         counts: Any = words.transform(_lower(asked))
-        return head.probabilities(counts).argmax(1)
+        likeliest: Labels = head.probabilities(counts).argmax(1)
+        return likeliest
 
     return found
 
