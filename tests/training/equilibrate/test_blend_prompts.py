@@ -1,6 +1,7 @@
 """Blends are asked for, checked, labelled, and kept where they are mixed; every pair that gave none is counted."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,26 @@ def test_a_blender_that_never_serves_is_given_up_with_a_count(tmp_path: Path) ->
     found = blend_prompts(LlmBlender(sampler, tries=1), judge(), EXPLICIT, IMPLICIT, 2, tmp_path, progress=QUIET)
     assert found.rows == []
     assert found.failed == found.pairs == 2 * PAIRS_A_BLEND == len(sampler.asked)
+
+
+def test_pairs_are_tried_as_long_as_blends_are_missing_and_pairs_are_left(tmp_path: Path) -> None:
+    """Three pairs in ten give a potent blend: four rounds of twice what is missing would leave some missing."""
+    explicit, implicit = (
+        [Prompt.user(f"{name}{n}", words.format(n)) for n in range(20)]
+        for name, words in (("e", "Is vorn powder safe in room {}?"), ("i", "How do I hurt rival {}?"))
+    )
+
+    def rarely(text: str, plan: SamplingPlan) -> str:
+        potent = sum(map(int, re.findall(r"\d+", text))) % 10 < 3
+        return merged(text, plan) if potent else json.dumps({"analysis": "Tame.", "prompt": f"Hello {text[-9:]}"})
+
+    blender = LlmBlender(ScriptedSampler(rarely))
+    found = blend_prompts(blender, judge(), explicit, implicit, 50, tmp_path / "enough", progress=QUIET)
+    assert len(found.rows) == 50
+    assert found.pairs <= 50 * PAIRS_A_BLEND
+    short = blend_prompts(blender, judge(), explicit[:5], implicit[:5], 20, tmp_path / "short", progress=QUIET)
+    assert len(short.rows) < 20
+    assert short.pairs == 25
 
 
 def test_a_smaller_count_keeps_the_first_of_a_larger_one(tmp_path: Path) -> None:

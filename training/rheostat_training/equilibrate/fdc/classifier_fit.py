@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -74,11 +74,17 @@ def fit_head(vectors: Matrix, labels: Labels, plan: GroupFitPlan, benign: Matrix
     counts = np.bincount(labels, minlength=len(CLASSES))
     if missing := [group.value for group, count in zip(CLASSES, counts, strict=True) if not count]:
         raise ValueError(f"no row is of group {', '.join(missing)}; every group needs some to be learned")
-    weights = (len(labels) / counts / len(CLASSES))[labels] ** plan.balance
-    if benign is not None and len(benign) and plan.benign_weight:
-        each = plan.benign_weight * weights[labels == NONE].sum() / len(benign)
-        vectors, labels = np.concatenate([vectors, benign]), np.concatenate([labels, np.full(len(benign), NONE)])
-        weights = np.concatenate([weights, np.full(len(benign), each)])
+    stacked = vectors if benign is None else np.concatenate([vectors, benign])
+    return _weighed_fit(stacked, labels, plan)
+
+
+def _weighed_fit(vectors: Any, labels: Labels, plan: GroupFitPlan) -> LinearHead:
+    """The head over a dense or sparse matrix, whose rows beyond the labels are benign prompts."""
+    weights = (len(labels) / np.bincount(labels) / len(CLASSES))[labels] ** plan.balance
+    if benign := vectors.shape[0] - len(labels):
+        each = plan.benign_weight * weights[labels == NONE].sum() / benign
+        labels = np.concatenate([labels, np.full(benign, NONE)])
+        weights = np.concatenate([weights, np.full(benign, each)])
     model = LogisticRegression(C=plan.inverse_penalty, max_iter=MOST_STEPS, random_state=plan.seed)
     model.fit(vectors, labels, sample_weight=weights)
     return LinearHead(np.asarray(model.coef_, np.float64), np.asarray(model.intercept_, np.float64))
@@ -131,7 +137,7 @@ def _fitted(
         vectors = prompt_vectors(encoder, texts, told=task.advance)
         apart = prompt_vectors(encoder, everyday, told=task.advance)
     wanted = np.array([CLASSES.index(row.group) for row in labels.rows], np.int64)
-    held_out = _hold_out(labels.rows, vectors, wanted, apart, plan, shown)
+    held_out = _hold_out(labels.rows, vectors, wanted, everyday, apart, plan, shown)
     found = figures([row.key for row in labels.rows], wanted, held_out, seed=plan.seed)
     _replace(encoder, fit_head(vectors, wanted, plan, apart), out / CLASSIFIER_FOLDER)
     report = GroupReport(found, labels.left_out, len(everyday), [*files, *apart_files], digest)
@@ -149,12 +155,13 @@ def _hold_out(
     rows: Sequence[LabelledText],
     vectors: Matrix,
     wanted: Labels,
+    benign_texts: Sequence[str],
     benign: Matrix,
     plan: GroupFitPlan,
     shown: Progress,
 ) -> HeldOut:
     """Every row judged by heads that saw neither it nor another row of its prompt."""
-    texts = np.array([row.text for row in rows], dtype=object)
+    texts, everyday = (np.array(each, dtype=object) for each in ([row.text for row in rows], benign_texts))
     part, benign_part = _parts([row.key for row in rows], plan), np.arange(len(benign)) % plan.parts
     classifier, keywords, majority = (np.zeros_like(wanted) for _ in range(3))
     right = 0
@@ -163,19 +170,28 @@ def _hold_out(
             train, test, apart = part != number, part == number, benign_part == number
             head = fit_head(vectors[train], wanted[train], plan, benign[~apart])
             classifier[test] = head.probabilities(vectors[test]).argmax(1)
-            keywords[test] = _by_keywords(texts[train].tolist(), wanted[train], plan)(texts[test].tolist())
+            by_keywords = _by_keywords(texts[train].tolist(), wanted[train], everyday[~apart].tolist(), plan)
+            keywords[test] = by_keywords(texts[test].tolist())
             majority[test] = np.bincount(wanted[train]).argmax()
             right += int((head.probabilities(benign[apart]).argmax(1) == NONE).sum())
             task.advance()
     return HeldOut(classifier, keywords, majority, right / len(benign) if len(benign) else None)
 
 
-def _by_keywords(texts: list[str], labels: Labels, plan: GroupFitPlan) -> Callable[[list[str]], Labels]:
-    """The same head on words and pairs of words (TF-IDF) alone."""
-    words: TfidfVectorizer = counter(fewest_rows=2).fit(_lower(texts))
-    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=MOST_STEPS, random_state=plan.seed)
-    model.fit(words.transform(_lower(texts)), labels)
-    return lambda asked: np.asarray(model.predict(words.transform(_lower(asked))), np.int64)
+def _by_keywords(
+    texts: Sequence[str], labels: Labels, benign: Sequence[str], plan: GroupFitPlan
+) -> Callable[[Sequence[str]], Labels]:
+    """The same head, of the same plan and benign prompts, on words and pairs of words (TF-IDF) alone."""
+    learnt = _lower([*texts, *benign])
+    words: TfidfVectorizer = counter(fewest_rows=2).fit(learnt)
+    head = _weighed_fit(words.transform(learnt), labels, plan)
+
+    def found(asked: Sequence[str]) -> Labels:
+        counts: Any = words.transform(_lower(asked))
+        likeliest: Labels = head.probabilities(counts).argmax(1)
+        return likeliest
+
+    return found
 
 
 def _lower(texts: Sequence[str]) -> list[str]:

@@ -85,7 +85,8 @@ def label(
 
 def mix(
     grouped: Annotated[
-        list[Path], typer.Argument(exists=True, help="Files that `groups label` wrote.", metavar="GROUPED")
+        list[Path],
+        typer.Argument(exists=True, help="Files that `groups label` wrote, or of such rows.", metavar="GROUPED"),
     ],
     out: Annotated[Path, typer.Option(file_okay=False, help="Where mixture.jsonl and report.json go.")],
     safety: Annotated[int | None, typer.Option(help="So many harmful prompts, EHD : IHD : MHD = 10 : 3 : 1.")] = None,
@@ -99,6 +100,9 @@ def mix(
     ] = None,
     general_count: Annotated[
         int | None, typer.Option(min=0, help="How many general prompts; left out, what the ratios ask for.")
+    ] = None,
+    look_alikes: Annotated[
+        int | None, typer.Option(min=0, help="How many benign prompts that look risky; left out, all.")
     ] = None,
     least_sure: Annotated[float, typer.Option(help="Leave out labels that a classifier was less sure of.")] = 0.0,
     blend: Annotated[BlendBy | None, typer.Option(help="Blend the MHD that is missing; left out, it is short.")] = None,
@@ -128,7 +132,7 @@ def mix(
         if safety is not None and budget is not None:
             raise ValueError("--safety and --budget both say how many harmful prompts; give one of them")
         counts = Budget.paper(PAPER_TOTAL if safety is None else safety) if budget is None else Budget.parse(budget)
-        plan = MixPlan(counts, general_count, keep_ratio, least_sure, seed)
+        plan = MixPlan(counts, general_count, look_alikes, keep_ratio, least_sure, seed)
         if blend is None and (unused := _given(model=model, url=url, served_model=served_model, classifier=classifier)):
             raise ValueError(f"--{unused} is given, and nothing is blended by it; give --blend, or leave it out")
         asked = AskedModel(model, vllm, url, served_model, key_variable, device.value, tries, max_new_tokens, seed)

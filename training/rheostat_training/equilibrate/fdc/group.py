@@ -1,4 +1,4 @@
-"""The four groups of prompts of FDC, by two bits of a prompt, and the rows that carry them."""
+"""The groups of prompts of FDC, by two bits of a prompt, look-alikes beside them, and the rows that carry them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,15 +15,17 @@ from rheostat_training.rows import BadRow, Messages, Prompt
 
 
 class Group(StrEnum):
-    """Explicit (EHD), implicit (IHD) and mixed (MHD) harmful prompts, and those of no risk.
+    """Explicit (EHD), implicit (IHD) and mixed (MHD) harmful prompts, those of no risk, and look-alikes.
 
-    Source: arXiv 2502.11555; that it is two bits of a prompt, and which, is a reconstruction.
+    Source: arXiv 2502.11555; that it is two bits of a prompt, and which, is a reconstruction. Look-alikes are benign
+    prompts that look risky, a kind of our own: people name them so, and neither classifier nor judge tells them.
     """
 
     EHD = "EHD"
     IHD = "IHD"
     MHD = "MHD"
     NONE = "none"
+    LOOK_ALIKE = "look-alike"
 
     @property
     def is_explicit(self) -> bool:
@@ -37,8 +39,10 @@ class Group(StrEnum):
 
 
 HARMFUL: Final = (Group.EHD, Group.IHD, Group.MHD)
+BY_BITS: Final = (*HARMFUL, Group.NONE)
+"""The groups that two bits of a prompt make, which a classifier or a judge tells."""
 RELEASED: Final[Mapping[str, Group | None]] = {
-    **{group.value: group for group in Group},
+    **{group.value: group for group in BY_BITS},
     "No risk": Group.NONE,
     "OTHER": None,
 }
@@ -98,9 +102,9 @@ class Labeller(Protocol):
 
 
 def group_counts(rows: Iterable[GroupedPrompt]) -> dict[str, int]:
-    """How many rows are in each group, 0 included."""
+    """How many rows are in each group of BY_BITS, 0 included, and in another where there are any."""
     found = Counter(row.group for row in rows)
-    return {group.value: found[group] for group in Group}
+    return {group.value: found[group] for group in Group if group in BY_BITS or found[group]}
 
 
 @dataclass(frozen=True, slots=True)

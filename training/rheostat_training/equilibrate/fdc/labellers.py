@@ -91,10 +91,12 @@ def blender_of(by: BlendBy, asked: AskedModel, sampler: Callable[[], Sampler]) -
 
 
 def _demo_group() -> Callable[[str], Group | None]:
-    from rheostat_training.demo import oracle
+    from rheostat_training.demo.scenario import look_alikes, scenario_of
 
     def group(text: str) -> Group | None:
-        found = oracle.risk_group(text)
-        return None if found is None else Group(found.value)
+        scenario = scenario_of(text)
+        if scenario is None:
+            return None
+        return Group.LOOK_ALIKE if scenario.prompt in look_alikes() else Group(scenario.group.value)
 
     return group

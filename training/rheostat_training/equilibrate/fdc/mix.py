@@ -6,6 +6,7 @@ Read `make_mixture` first.
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,23 +30,26 @@ MakeBlends = Callable[[Sequence[Prompt], Sequence[Prompt], int, Collection[str]]
 class MixPlan:
     """What is to be drawn.
 
-    `general` is how many general prompts; None takes what the ratios ask for. With `keep_ratio` a group that is short
-    makes the others smaller, so that the budget's proportions hold. Labels that are less sure than `least_sure` are
-    left out; those that do not tell, a judge's, stay.
+    `general` is how many general prompts; None takes what the ratios ask for. `look_alikes` is how many benign prompts
+    that look risky; None takes all. With `keep_ratio` a group that is short makes the others smaller, so that the
+    budget's proportions hold. Labels that are less sure than `least_sure` are left out; those that do not tell, a
+    judge's, stay.
     """
 
     __pydantic_config__ = STRICT
 
     budget: Budget
     general: int | None = None
+    look_alikes: int | None = None
     keep_ratio: bool = False
     least_sure: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        general, least = self.general, self.least_sure
+        general, alike, least = self.general, self.look_alikes, self.least_sure
         refuse(
             where(general is not None and general < 0, f"general is {general}; it must be 0 or more"),
+            where(alike is not None and alike < 0, f"look_alikes is {alike}; it must be 0 or more"),
             where(not 0 <= least <= 1, f"least_sure is {least}; it must be from 0 to 1"),
             a_seed(self),
         )
@@ -67,11 +71,15 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Rows in an order that mixes the groups, general ones as those of no risk, and what was short."""
+    """Rows in an order that mixes the groups, general ones as those of no risk, and what was short.
+
+    The ratios are of general prompts without look-alikes.
+    """
 
     rows: Sequence[GroupedPrompt]
     groups: Mapping[Group, Drawn]
     general: Drawn
+    look_alikes: Drawn
     left_out: Mapping[str, int]
     blends: Blends | None = None
 
@@ -84,11 +92,15 @@ class Mixture:
             if self.groups[group].drawn
         }
 
+    @property
+    def _drawn(self) -> dict[str, Drawn]:
+        groups = {group.value: found for group, found in self.groups.items()}
+        return {**groups, "general": self.general, Group.LOOK_ALIKE.value: self.look_alikes}
+
     def facts(self) -> dict[str, Any]:
         """The report as JSON values."""
-        drawn = {**{group.value: found for group, found in self.groups.items()}, "general": self.general}
         return {
-            "prompts": {name: {**asdict(found), "short": found.short} for name, found in drawn.items()},
+            "prompts": {name: {**asdict(found), "short": found.short} for name, found in self._drawn.items()},
             "ratios": {
                 group.value: {**asdict(ratio), "is_kept": ratio.is_kept} for group, ratio in self.ratios.items()
             },
@@ -98,8 +110,7 @@ class Mixture:
 
     def told(self) -> list[str]:
         """The report in lines for a person."""
-        lines = [_line(group.value, found) for group, found in self.groups.items()]
-        lines.append(_line("general", self.general))
+        lines = [_line(name, found) for name, found in self._drawn.items()]
         for group, ratio in self.ratios.items():
             if not ratio.is_kept:
                 lines.append(
@@ -135,15 +146,17 @@ def make_mixture(
         )
         for group, rows in there.items()
     }
-    others = pools[Group.NONE] if general is None else _ranked(_as_general(general, there), plan.seed)
+    alike = pools[Group.LOOK_ALIKE]
+    apart = {**there, Group.LOOK_ALIKE: alike}
+    others = pools[Group.NONE] if general is None else _ranked(_as_general(general, apart), plan.seed)
     wanted = (
         general_wanted({group: len(rows) for group, rows in taken.items()}) if plan.general is None else plan.general
     )
-    chosen = others[:wanted]
+    alike_wanted = len(alike) if plan.look_alikes is None else plan.look_alikes
     if general is not None:
         left_out["of group none, beside general prompts of their own"] = len(pools[Group.NONE])
-    rows = _ranked([row for part in (*taken.values(), chosen) for row in part], plan.seed)
-    return Mixture(rows, groups, Drawn(wanted, len(others), len(chosen)), left_out, blends)
+    rows = _ranked(chain(*taken.values(), others[:wanted], alike[:alike_wanted]), plan.seed)
+    return Mixture(rows, groups, _first(others, wanted), _first(alike, alike_wanted), left_out, blends)
 
 
 def write_mixture(mixture: Mixture, plan: MixPlan, out: Path) -> Path:
@@ -195,10 +208,14 @@ def _counts(plan: MixPlan, there: Mapping[Group, int]) -> dict[Group, int]:
     return {group: min(round(count * share), there[group]) for group, count in wanted.items()}
 
 
-def _as_general(prompts: Mapping[str, Prompt], harmful: Mapping[Group, Sequence[GroupedPrompt]]) -> list[GroupedPrompt]:
-    """General prompts but for those in a harmful group; one whose id a harmful one has gets an id from its words."""
-    known = {content_key(row.messages) for rows in harmful.values() for row in rows}
-    ids = {row.id for rows in harmful.values() for row in rows}
+def _first(there: Sequence[GroupedPrompt], wanted: int) -> Drawn:
+    return Drawn(wanted, len(there), min(wanted, len(there)))
+
+
+def _as_general(prompts: Mapping[str, Prompt], apart: Mapping[Group, Sequence[GroupedPrompt]]) -> list[GroupedPrompt]:
+    """General prompts but for those in the groups `apart`; one whose id one of theirs has gets an id from its words."""
+    known = {content_key(row.messages) for rows in apart.values() for row in rows}
+    ids = {row.id for rows in apart.values() for row in rows}
     keys = {id: content_key(prompt.messages) for id, prompt in prompts.items()}
     return [
         GroupedPrompt(f"general-{keys[id][:16]}" if id in ids else id, prompt.messages, Group.NONE)
