@@ -43,8 +43,8 @@ COLUMNS: Final = {
 APART: Final = {"safe rate − first's": "safe_rate", "over-refusal − first's": "over_refusal"}
 READING: Final = (
     "Each figure is over the answers of all seeds to the held-out prompts, which are the same for every cell, with its "
-    "95 % bootstrap interval: prompts are drawn again, and with them seeds of training, so few of which tell little of "
-    "how much others would differ. A rate of 0 or 1 has the interval of Clopper and Pearson over prompts. Differences "
+    "95 % bootstrap interval: prompts are drawn again, and with them seeds of training, so few that intervals stay too "
+    "narrow where trainings differ much. A rate of 0 or 1 has Clopper and Pearson's interval over prompts. Differences "
     "are from the first row of all, the same prompts drawn for both. A name alone is the model that a blend "
     'serves at full dials; ", router" is MidPO\'s with its gates by token, which no blend has. Safe rate, over-refusal '
     "and CoSA are defined in docs/equilibrate.md."
