@@ -1,6 +1,11 @@
 """A whole run in miniature: its stages, its files, going on, and the page of its masks."""
 
+import json
+import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,17 +17,38 @@ from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.digest import adapter_digest
 from rheostat_server.contract.manifest import read_manifest
 from rheostat_training.cli import app
-from rheostat_training.config import BadConfig
+from rheostat_training.config import BadConfig, over
 from rheostat_training.equilibrate.config import parse_equilibrate, read_equilibrate
 from rheostat_training.equilibrate.measure import Likelihood, perplexity
 from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER
 from rheostat_training.equilibrate.pairs import BEST
-from rheostat_training.equilibrate.run import ADAPTERS, BLEND, FIGURES, LIKELIHOODS, Measured, run, run_cell, run_pool
+from rheostat_training.equilibrate.run import (
+    ADAPTERS,
+    BLEND,
+    FIGURES,
+    LIKELIHOODS,
+    MADE,
+    Done,
+    Measured,
+    run,
+    run_cell,
+    run_pool,
+)
 from rheostat_training.progress import Progress
 from rheostat_training.resume import read_value
-from rheostat_training.rows import Sample, read_rows
+from rheostat_training.rows import Pair, Sample, read_rows
+from rheostat_training.stage import Say
 
 MINIATURE = Path(__file__).parent / "miniature.yaml"
+SMALL: dict[str, dict[str, Any]] = {
+    "arj": {"rewards": {"cost": {"passes": 1}}, "pairs": {"safe_from": 0.5}},
+    "appo": {"reinforce": {"steps": 1, "prompts_per_step": 2, "samples": 2, "batch_rows": 4}},
+    "midpo": {"passes": 0.5},
+    "safe-patching": {"patch": {"steps": 1, "batch_rows": 2, "importance_rows": 2}},
+}
+"""What each method needs to be done in a second."""
+COMPONENTS = {"midpo": ["safety", "helpfulness"], "safe-patching": ["patch"]}
+"""The components that each method makes, where it is not one of the run's own name."""
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +56,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("equilibrate")
     run(read_equilibrate(MINIATURE), out, progress=Progress.silent(), say=lambda line: None)
     return out
+
+
+def cell(made: Path, out: Path, method: str, *, say: Say = lambda line: None, **settings: Any) -> Done:
+    """A method in miniature, on the answers that are made already."""
+    said: list[str] = []
+    pool = run_pool(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=said.append)
+    assert all("unchanged" in line for line in said)
+    values = over(over(yaml.safe_load(MINIATURE.read_text()), SMALL.get(method, {})), {**settings, "method": method})
+    return run_cell(parse_equilibrate(values), pool, out, progress=Progress.silent(), say=say)
+
+
+@pytest.fixture(scope="module")
+def done_by(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a method's run, made once and not to be changed."""
+
+    @cache
+    def folder(method: str) -> Path:
+        out = tmp_path_factory.mktemp(method)
+        cell(made, out, method)
+        return out
+
+    return folder
 
 
 def test_a_run_ends_with_a_blend_and_the_figures_of_base_and_method(made: Path) -> None:
@@ -60,59 +108,63 @@ def test_a_second_run_makes_nothing_anew_and_another_method_fits_alone(made: Pat
     run(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
 
 
-@pytest.mark.parametrize(
-    ("method", "settings", "components"),
-    [
-        ("arj", {"rewards": {"cost": {"passes": 1}}, "pairs": {"safe_from": 0.5}}, {"equilibrate"}),
-        ("appo", {"reinforce": {"steps": 1, "prompts_per_step": 2, "samples": 2, "batch_rows": 4}}, {"equilibrate"}),
-        ("bfpo", {}, {"equilibrate"}),
-        ("midpo", {"passes": 0.5}, {"safety", "helpfulness"}),
-        ("safe-patching", {"patch": {"steps": 1, "batch_rows": 2, "importance_rows": 2}}, {"patch"}),
-    ],
-)
+@pytest.mark.parametrize("method", ["arj", "appo", "bfpo", "midpo", "safe-patching"])
 def test_every_other_method_makes_its_components_from_the_same_answers(
-    made: Path, tmp_path: Path, method: str, settings: dict[str, object], components: set[str]
+    done_by: Callable[[str], Path], method: str
 ) -> None:
-    said: list[str] = []
-    pool = run_pool(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=said.append)
-    assert all("unchanged" in line for line in said)
-    shared = yaml.safe_load(MINIATURE.read_text())
-    config = parse_equilibrate({**shared, **settings, "method": method})
-    done = run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
-    assert {part.name for part in read_blend(tmp_path / BLEND).components} == components
-    found = read_value(tmp_path / FIGURES, dict[str, Measured])
+    out = done_by(method)
+    assert [part.name for part in read_blend(out / BLEND).components] == COMPONENTS.get(method, ["equilibrate"])
+    found = read_value(out / FIGURES, dict[str, Measured])
     assert found.keys() == {"base", "method", *(["router"] if method == "midpo" else [])}
-    assert (tmp_path / "measure" / ROUTER_FOLDER / LIKELIHOODS).exists() == (method == "midpo")
+    assert (out / "measure" / ROUTER_FOLDER / LIKELIHOODS).exists() == (method == "midpo")
+    assert found["method"].perplexity is not None
     assert found["method"].perplexity.value > 1
-    assert done["fit"].figures
-    assert (tmp_path / ADAPTERS).exists() == (method == "appo")
+    assert json.loads((out / "fit" / MADE).read_text())[0]["figures"]
+    assert (out / ADAPTERS).exists() == (method == "appo")
 
 
-def test_pairs_with_control_text_make_an_adapter_that_is_served_by_itself_and_in_a_blend(
-    made: Path, tmp_path: Path
+@pytest.mark.parametrize("method", ["dpo", "adpo", "bfpo", "arj", "midpo"])
+def test_pairs_with_control_text_make_adapters_that_are_served_by_themselves_and_in_a_blend(
+    made: Path, tmp_path: Path, method: str
 ) -> None:
-    pool = run_pool(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
-    config = read_equilibrate(MINIATURE, ["pairs.control_share=0.5"])
-    run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
-    manifest = read_manifest(tmp_path / ADAPTERS / "equilibrate")
-    assert manifest.name == "miniature"
-    assert manifest.dials["safety"].levels == [0, 0.25, 0.5, 0.75, 1]
+    cell(made, tmp_path, method, pairs={"control_share": 0.5})
     blend = read_blend(tmp_path / BLEND)
-    assert blend.control_text == manifest.control_text
+    assert [part.name for part in blend.components] == COMPONENTS.get(method, ["equilibrate"])
+    for part in blend.components:
+        manifest = read_manifest(tmp_path / ADAPTERS / part.name)
+        assert manifest.name == ("miniature" if part.name == "equilibrate" else f"miniature-{part.name}")
+        assert manifest.dials["safety"].levels == [0, 0.25, 0.5, 0.75, 1]
+        assert blend.control_text == manifest.control_text
+    for folder in (tmp_path / "fit").rglob("pairs.jsonl"):
+        assert any(pair.dials != BEST for pair in read_rows(folder, Pair))
+        assert any(pair.dials == BEST for pair in read_rows(folder, Pair))
     [asked] = {row.dials for row in read_rows(tmp_path / "measure" / "samples.jsonl", Sample)}
     assert asked == BEST
-    run_cell(read_equilibrate(MINIATURE), pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
+
+
+def test_adapters_that_obey_control_text_go_where_another_run_makes_none(
+    made: Path, done_by: Callable[[str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(done_by("appo"), tmp_path, dirs_exist_ok=True)
+    assert (tmp_path / ADAPTERS).exists()
+    cell(made, tmp_path, "dpo")
     assert not (tmp_path / ADAPTERS).exists()
 
 
-def test_a_blend_can_hold_an_adapter_that_obeys_control_text(made: Path, tmp_path: Path) -> None:
-    pool = run_pool(read_equilibrate(MINIATURE), made, progress=Progress.silent(), say=lambda line: None)
+@pytest.mark.parametrize("method", ["dpo", "adpo", "bfpo", "arj", "midpo", "safe-patching"])
+def test_a_blend_of_any_method_can_hold_an_adapter_that_obeys_control_text(
+    made: Path, done_by: Callable[[str], Path], tmp_path: Path, method: str
+) -> None:
     obeying = demo.base_folder().parent / "adapter"
-    config = read_equilibrate(MINIATURE, ["method=dpo", f"control_adapter={obeying}"])
-    run_cell(config, pool, tmp_path, progress=Progress.silent(), say=lambda line: None)
+    shutil.copytree(done_by(method), tmp_path, dirs_exist_ok=True)
+    said: list[str] = []
+    cell(made, tmp_path, method, say=said.append, control_adapter=str(obeying))
+    assert [line.split(":")[0] for line in said if "unchanged" in line] == ["fit", "measure"]
     blend = read_blend(tmp_path / BLEND)
-    assert [part.name for part in blend.components] == ["equilibrate", "control"]
+    assert [part.name for part in blend.components] == [*COMPONENTS.get(method, ["equilibrate"]), "control"]
+    assert blend.components[-1].at(Dials(safety=0.0, helpfulness=0.0)) == 1.0
     assert blend.control_text == read_manifest(obeying).control_text
+    assert not (tmp_path / ADAPTERS).exists()
 
 
 def test_a_control_adapter_that_is_none_is_told_before_any_work(tmp_path: Path) -> None:
