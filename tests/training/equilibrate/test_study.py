@@ -41,7 +41,7 @@ def test_the_study_that_ships_is_valid_and_has_every_mixture_with_every_mask() -
     assert len(plan.seeds) == 3
     masked = {(cell.config.pairs.order, cell.config.fit.masking.rule, cell.config.fit.masking.delta) for cell in found}
     for order in ("safety", "equilibrate"):
-        for mask in (("none", 0.3), ("segment", 0.0), ("segment", 0.3), ("random", 0.3)):
+        for mask in (("none", 0.3), ("segment", 0.0), ("segment", 1.0), ("random", 1.0)):
             assert (order, *mask) in masked
     assert {cell.config.method for cell in found} == {*SETTINGS}
     by_name = {cell.name: cell.config for cell in found}
