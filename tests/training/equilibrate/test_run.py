@@ -78,7 +78,9 @@ def test_every_other_method_makes_its_components_from_the_same_answers(
     found = read_value(tmp_path / FIGURES, dict[str, Measured])
     assert found.keys() == {"base", "method", *(["router"] if method == "midpo" else [])}
     assert found["method"].perplexity > 1
-    assert done["fit"].figures
+    figures = done["fit"].figures
+    assert figures
+    assert ("equilibrate kept_share" in figures) == (method in ("arj", "appo"))
     assert (tmp_path / ADAPTERS).exists() == (method == "appo")
 
 
