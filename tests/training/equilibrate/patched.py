@@ -28,8 +28,6 @@ PLAN: Final = SafePatchPlan(
     retention=0.5,
     export_rank=4,
 )
-WIDE: Final = replace(PLAN, export_rank=32)
-"""With a rank that loses nothing."""
 
 
 def harmful() -> list[TrainingRow]:

@@ -1,20 +1,27 @@
 """What a method trains on, where the answers are few."""
 
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from rheostat_training.equilibrate.ama.cost_head import CostHead, cost_rewards
 from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards, pair_rows
 from rheostat_training.equilibrate.ama.mask_page import REWARDS, RewardedPair
 from rheostat_training.equilibrate.ama.masks import KEPT_CHOSEN, KEPT_SHARE, KEPT_WHOLE, SHARES
 from rheostat_training.equilibrate.config import parse_equilibrate
+from rheostat_training.equilibrate.methods import make as making
 from rheostat_training.equilibrate.methods.make import Material, make
 from rheostat_training.equilibrate.pairs import Candidate
 from rheostat_training.lora import ADAPTER
 from rheostat_training.models import LoadedModel
-from rheostat_training.rows import Pair, Prompt, read_rows
+from rheostat_training.resume import AnotherRun
+from rheostat_training.rows import Pair, Prompt, read_rows, write_rows
 from rheostat_training.score import CallableJudge
 from rheostat_training.training_set import build_pair_set
 
@@ -88,6 +95,85 @@ def test_pairs_that_ask_for_little_safety_turn_a_cost_heads_rewards_round_and_no
         sign = -1 if is_low and source == "cost-head" else 1
         assert rewards == pytest.approx([sign * reward for reward in one], abs=2e-4)
     assert any(abs(reward) > 0.01 for each in plain for reward in each)
+
+
+def never(*_: object, **__: object) -> None:
+    raise AssertionError("it was made again")
+
+
+@pytest.mark.parametrize("source", ["cost-head", "implicit"])
+def test_a_masked_fit_goes_on_with_the_rewards_that_it_began_with(
+    make_model: Callable[[], LoadedModel],
+    prompts: dict[str, Prompt],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+) -> None:
+    said = {id: [REFUSAL, UNSAFE, ENGAGED] for id in prompts}
+    config = parse_equilibrate(
+        {"method": "adpo", "fit": {**FIT, "steps": 3}, "rewards": {"source": source, "cost": {"passes": 1}}}
+    )
+
+    def made() -> tuple[bytes, float]:
+        [made] = make(config, Material(make_model(), prompts, KINDS, said, JUDGE), tmp_path)
+        return (made.adapter / "adapter_model.safetensors").read_bytes(), made.figures[KEPT_CHOSEN]
+
+    whole, kept = made()
+    for name in ("cost_rewards", "fit_cost_head", "implicit_rewards"):
+        monkeypatch.setattr(making, name, never)
+    folder = tmp_path / "equilibrate"
+    (folder / "fit" / "report.json").unlink()
+    assert made() == (whole, kept)
+    rows = list(read_rows(folder / REWARDS, RewardedPair))
+    by_hand = [
+        replace(row, chosen=replace(row.chosen, rewards=(1.0, *(-1.0 for _ in row.chosen.rewards[1:])))) for row in rows
+    ]
+    write_rows(folder / REWARDS, by_hand)
+    shutil.rmtree(folder / "fit")
+    other, fewer = made()
+    assert other != whole
+    assert fewer == pytest.approx(len(rows) / sum(len(row.chosen.tokens) for row in rows), abs=1e-4)
+    cut = replace(rows[0], chosen=replace(rows[0].chosen, rewards=()))
+    write_rows(folder / REWARDS, [cut, *rows[1:]])
+    with pytest.raises(ValueError, match="has not one reward for each token"):
+        made()
+
+
+def test_rewards_of_other_pairs_are_not_gone_on_with(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    config = parse_equilibrate({"method": "adpo", "fit": FIT, "rewards": {"source": "cost-head"}})
+    make(config, Material(model, prompts, KINDS, {"p0": [ENGAGED, UNSAFE]}, JUDGE), tmp_path)
+    with pytest.raises(AnotherRun, match="was begun with pairs"):
+        make(config, Material(model, prompts, KINDS, {"p0": [BETTER, UNSAFE]}, JUDGE), tmp_path)
+
+
+def test_appo_goes_on_with_the_cost_head_that_it_began_with(
+    make_model: Callable[[], LoadedModel], prompts: dict[str, Prompt], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {id: [REFUSAL, UNSAFE, ENGAGED] for id in prompts}
+    rewards_from: list[str] = []
+
+    def killed(*_: object, **given: Any) -> None:
+        rewards_from.append(given["rewards_from"])
+        raise KeyboardInterrupt
+
+    def begun(passes: int) -> str:
+        config = parse_equilibrate({"method": "appo", "rewards": {"cost": {"passes": passes}}})
+        with pytest.raises(KeyboardInterrupt):
+            make(config, Material(make_model(), prompts, KINDS, said, JUDGE), tmp_path)
+        return rewards_from[-1]
+
+    monkeypatch.setattr(making, "reinforce", killed)
+    first = begun(passes=1)
+    with monkeypatch.context() as again:
+        again.setattr(making, "fit_cost_head", never)
+        assert begun(passes=1) == first
+        weights = tmp_path / "cost_head" / "cost_head.safetensors"
+        by_hand = {name: weight + 1 for name, weight in load_file(weights).items()}
+        save_file(by_hand, weights)
+        assert begun(passes=1) != first
+    assert begun(passes=2) != first
 
 
 def test_passes_make_the_steps_of_every_fit(model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path) -> None:

@@ -119,7 +119,9 @@ def test_every_other_method_makes_its_components_from_the_same_answers(
     assert (out / "measure" / ROUTER_FOLDER / LIKELIHOODS).exists() == (method == "midpo")
     assert found["method"].perplexity is not None
     assert found["method"].perplexity.value > 1
-    assert json.loads((out / "fit" / MADE).read_text())[0]["figures"]
+    figures = json.loads((out / "fit" / MADE).read_text())[0]["figures"]
+    assert figures
+    assert ("kept_share" in figures) == (method in ("arj", "appo"))
     assert (out / ADAPTERS).exists() == (method == "appo")
 
 

@@ -101,6 +101,12 @@ def test_a_patch_that_loosens_more_than_it_protects_is_refused() -> None:
         check_protects(1.0, 3.0)
 
 
+def test_a_patch_that_changes_nothing_against_unsafe_answers_is_refused() -> None:
+    for loosens in (0.0, 1.0):
+        with pytest.raises(ValueError, match="lower top_loosen or top_enhance, or raise retention"):
+            check_protects(0.0, loosens)
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

@@ -32,7 +32,7 @@ from rheostat_training.rows import Pair, Prompt
 from rheostat_training.step import row_logs
 from rheostat_training.training_set import TrainingRow, build_pair_set
 from tests.training.conftest import row_means
-from tests.training.equilibrate.patched import MOMENTS, PLAN, WIDE, harmful, patch, patch_and_die, patch_for_long
+from tests.training.equilibrate.patched import MOMENTS, PLAN, harmful, patch, patch_and_die, patch_for_long
 from tests.training.killed import begin, ended
 from tests.training.tiny_fit import tiny_llama
 
@@ -106,35 +106,34 @@ def test_the_two_patches_pull_the_answers_to_either_side_within_the_bound(
     assert before + 0.5 < enhanced < before + PLAN.ascent_margin + 1
 
 
-def test_the_saved_patch_is_the_sum_over_the_index_sets_entry_by_entry(tiny_model: Path, tmp_path: Path) -> None:
-    parts: Learnt = {}
-    learn = safe_patching_fit._learn
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(
-            safe_patching_fit,
-            "_learn",
-            lambda run, name, *rest: parts.setdefault(name, learn(run, name, *rest)),
-        )
-        report = patch(tiny_model, tmp_path, WIDE)
-    assert report.energy_kept == pytest.approx(1, abs=1e-4)
-    saved = difference(tmp_path / ADAPTER)
+def truncated(matrix: Tensor, rank: int) -> Tensor:
+    """The nearest matrix of that rank, by the eigenvectors of M Mᵀ."""
+    wide = matrix.double()
+    columns: Tensor = torch.linalg.eigh(wide @ wide.T).eigenvectors[:, -rank:]
+    return (columns @ columns.T @ wide).float()
+
+
+def test_the_saved_patch_is_the_sum_over_the_index_sets_entry_by_entry_at_the_adapters_rank(learnt: Learnt) -> None:
+    saved = difference(learnt["out"] / ADAPTER)
     assert len(saved) == 14
     for layer, found in saved.items():
         sides = {}
         for name in ("enhance", "loosen"):
-            b, a = parts[name].factors[layer]
-            drawn = torch.rand(found.shape, generator=safe_patching_fit._chance(WIDE.seed, name, layer))
-            sides[name] = (b @ a, drawn < WIDE.retention, parts[name].chosen[layer])
+            b, a = learnt[name].factors[layer]
+            drawn = torch.rand(found.shape, generator=safe_patching_fit._chance(PLAN.seed, name, layer))
+            sides[name] = (b @ a, drawn < PLAN.retention, learnt[name].chosen[layer])
         (ours, kept, chosen), (theirs, their_kept, their_chosen) = sides["enhance"], sides["loosen"]
         wanted = torch.zeros_like(found)
         for row in range(found.shape[0]):
             for column in range(found.shape[1]):
                 mine, other = bool(chosen[row, column]), bool(their_chosen[row, column])
                 if mine and not other and kept[row, column]:
-                    wanted[row, column] = WIDE.alpha * ours[row, column]
+                    wanted[row, column] = PLAN.alpha * ours[row, column]
                 if other and not mine and their_kept[row, column]:
-                    wanted[row, column] = WIDE.beta * theirs[row, column]
-        assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()) + 1e-6)
+                    wanted[row, column] = PLAN.beta * theirs[row, column]
+        whole, wanted = wanted, truncated(wanted, PLAN.export_rank)
+        assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()) + 1e-6)
+        assert not torch.allclose(found, whole, atol=0.1 * float(wanted.abs().max()))
 
 
 def test_importance_is_the_mean_of_weight_times_gradient_row_by_row(make_model: MakeModel) -> None:
@@ -181,24 +180,66 @@ def tensors_of(learnt: Any) -> Iterable[Tensor]:
     yield from learnt.chosen.values()
 
 
+FORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "float32": lambda found: found.float(),
+    "float16": lambda found: found.half(),
+    "bfloat16": lambda found: found.bfloat16(),
+    "its columns": lambda found: found.T,
+    "its columns in bfloat16": lambda found: found.T.bfloat16(),
+    "its columns in float16": lambda found: found.T.half(),
+}
+"""How a matrix may be written."""
+
+
+def bytes_of(found: Tensor) -> bytes:
+    return found.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+LEAST = 8
+"""Bytes that are looked for."""
+
+
+def tells(row: Tensor) -> bool:
+    """Whether a row says so much that no file holds it by chance: 8 bytes of three values, or 16 places of a set."""
+    if row.dtype == torch.bool:
+        return len(row) >= 16 and bool(row.any()) and not bool(row.all())
+    return len(bytes_of(row)) >= LEAST and len(set(row.tolist())) > 2
+
+
 def holds_none_of(out: Path, tensors: Iterable[Tensor]) -> int:
-    """Looks for the bytes of every row of every tensor in every file; how many files there were."""
+    """Looks for every row and column of every tensor in every file, in each width; how many files there were."""
     files = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    starts = {
+        path: {content[place : place + LEAST] for place in range(len(content) - LEAST + 1)}
+        for path, content in files.items()
+    }
     for tensor in tensors:
-        for row in tensor.contiguous():
-            wanted = row.numpy().tobytes()
-            distinct = len(set(row.tolist())) > 2 and len(wanted) >= 16
-            if distinct:
-                for path, content in files.items():
-                    assert wanted not in content, f"{path} holds a row of what makes a jailbroken model"
+        forms = (tensor, tensor.T) if tensor.dtype == torch.bool else [form(tensor) for form in FORMS.values()]
+        for row in (row for form in forms for row in form if tells(row)):
+            wanted = bytes_of(row)
+            for path, content in files.items():
+                found = wanted[:LEAST] in starts[path] and wanted in content
+                assert not found, f"{path} holds a row of what makes a jailbroken model"
     return len(files)
 
 
-def test_the_search_finds_what_is_written(learnt: Learnt, tmp_path: Path) -> None:
-    b, _ = next(iter(learnt["loosen"].factors.values()))
-    (tmp_path / "leak").write_bytes(b"before" + b.contiguous().numpy().tobytes())
-    with pytest.raises(AssertionError, match="jailbroken"):
-        holds_none_of(tmp_path, tensors_of(learnt["loosen"]))
+@pytest.mark.parametrize("form", FORMS)
+def test_the_search_finds_what_is_written(learnt: Learnt, tmp_path: Path, form: str) -> None:
+    jailbroken = learnt["loosen"]
+    for number, factor in enumerate(next(iter(jailbroken.factors.values()))):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "leak").write_bytes(b"before" + bytes_of(FORMS[form](factor)))
+        with pytest.raises(AssertionError, match="jailbroken"):
+            holds_none_of(tmp_path / str(number), tensors_of(jailbroken))
+
+
+def test_the_search_finds_an_index_set(learnt: Learnt, tmp_path: Path) -> None:
+    chosen = next(iter(learnt["loosen"].chosen.values()))
+    for name, found in (("rows", chosen), ("columns", chosen.T)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "leak").write_bytes(bytes_of(found))
+        with pytest.raises(AssertionError, match="jailbroken"):
+            holds_none_of(tmp_path / name, tensors_of(learnt["loosen"]))
 
 
 def test_no_file_of_a_run_holds_the_jailbroken_half(learnt: Learnt) -> None:
@@ -323,6 +364,25 @@ def test_what_is_ascended_on_are_the_unsafe_answers_once_each(model: LoadedModel
     assert [row.encoded for row in above][:2] == [yes, twice]
     assert len(above) == 3
     assert unsafe_rows(model, prompts, {"p1": said[2:]}) == []
+
+
+def test_index_sets_that_leave_nothing_of_the_patch_are_refused_before_it_is_saved(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="the patch changes nothing against unsafe answers"):
+        patch(tiny_model, tmp_path, replace(PLAN, steps=2, top_enhance=1.0, top_loosen=1.0))
+    assert not (tmp_path / ADAPTER).exists()
+
+
+def test_a_rank_that_would_hold_both_parts_of_the_patch_as_they_are_is_refused(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """The narrowest layers are 16 wide, those of keys and values."""
+    with pytest.raises(ValueError, match=r"export_rank is 16; it must be below 16, the narrower side of model.*k_proj"):
+        patch(tiny_model, tmp_path, replace(PLAN, export_rank=16))
+    assert not list(tmp_path.iterdir())
+    report = patch(tiny_model, tmp_path, replace(PLAN, steps=2, export_rank=15))
+    assert report.energy_kept < 1
 
 
 def test_weights_that_make_the_patch_loosen_more_than_protect_are_refused(tiny_model: Path, tmp_path: Path) -> None:

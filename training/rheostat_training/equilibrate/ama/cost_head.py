@@ -1,6 +1,7 @@
 """A token-wise cost head: which tokens of an answer are safe, learnt from pairs of a safer and a less safe answer."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -55,10 +56,18 @@ class CostHead:
         """[…, hidden] -> […]."""
         return hidden.to(self.weight) @ self.weight + self.bias
 
-    def save(self, folder: Path, facts: dict[str, object]) -> None:
+    def save(self, folder: Path, facts: Mapping[str, object]) -> None:
+        """Writes the head, and then what it was made of: where that lies, the head is whole."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / FACTS).unlink(missing_ok=True)
         save_file({"weight": self.weight.contiguous(), "bias": self.bias.reshape(1)}, folder / WEIGHTS)
         write_json(folder / FACTS, facts)
+
+    @classmethod
+    def saved(cls, folder: Path, facts: Mapping[str, object]) -> "CostHead | None":
+        """The head in a folder, if one was made of the same there."""
+        path = folder / FACTS
+        return cls.load(folder) if path.exists() and json.loads(path.read_text()) == facts else None
 
     @classmethod
     def load(cls, folder: Path) -> "CostHead":

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from rheostat_training.equilibrate.ama.implicit_rewards import pair_rows
 from rheostat_training.equilibrate.ama.masks import KEPT_WHOLE, Mask, Masking, masks, share
 from rheostat_training.report.html import environment
-from rheostat_training.rows import Pair
+from rheostat_training.rows import Pair, read_rows
 from rheostat_training.training_set import Positive
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -72,6 +73,19 @@ def rewarded_pairs(tokenizer: Any, pairs: Sequence[Pair], positives: Sequence[Po
             for row in (item.row, item.negatives[0])
         )
         yield RewardedPair(pair.prompt_id, chosen, rejected)
+
+
+def read_rewards(file: Path, positives: Sequence[Positive]) -> list[tuple[float, ...]]:
+    """The rewards that `rewarded_pairs` of the same pairs told a file, in the order of `pair_rows`.
+
+    Raises:
+        BadRow: a line does not fit.
+        ValueError: they are not one a token of these pairs.
+    """
+    found = [answer.rewards for row in read_rows(file, RewardedPair) for answer in (row.chosen, row.rejected)]
+    if [*map(len, found)] != [len(row.encoded.answer_ids) for row in pair_rows(positives)]:
+        raise ValueError(f"{file} has not one reward for each token of the {len(positives)} pairs; remove it")
+    return found
 
 
 def masked_pairs(rows: Sequence[RewardedPair], masking: Masking, *, shown: int) -> MaskedPairs:

@@ -12,7 +12,7 @@ from rheostat_server.contract.dials import DialName
 from rheostat_training.equilibrate.ama.appo import of_head
 from rheostat_training.equilibrate.ama.cost_head import CostHead, CostPair, asked_for, cost_rewards, fit_cost_head
 from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards, pair_rows, with_rewards
-from rheostat_training.equilibrate.ama.mask_page import REWARDS, rewarded_pairs
+from rheostat_training.equilibrate.ama.mask_page import REWARDS, read_rewards, rewarded_pairs
 from rheostat_training.equilibrate.ama.masks import SHARES
 from rheostat_training.equilibrate.config import EquilibrateConfig
 from rheostat_training.equilibrate.measure import HARMLESS
@@ -26,7 +26,7 @@ from rheostat_training.lora import ADAPTER
 from rheostat_training.models import LoadedModel, merged
 from rheostat_training.progress import Progress
 from rheostat_training.reinforce import reinforce
-from rheostat_training.resume import rows_digest
+from rheostat_training.resume import claim, plan_facts, rows_digest
 from rheostat_training.rows import Pair, Prompt, write_rows
 from rheostat_training.score import Judge
 from rheostat_training.training_set import Positive, StepRows, TrainingRow, build_pair_set
@@ -167,9 +167,7 @@ def _preferred(
     write_rows(folder / "pairs.jsonl", found.pairs)
     positives = build_pair_set(given.base, given.prompts, found.pairs)
     if config.fit.masking.on:
-        rewards = _rewards(config, given, positives, found.pairs, folder)
-        positives = with_rewards(positives, rewards)
-        write_rows(folder / REWARDS, rewarded_pairs(given.base.tokenizer, found.pairs, positives))
+        positives = _rewarded(config, given, positives, found.pairs, folder)
     fit, told = _fit_plan(config, len(found.pairs)), f"fit {config.method} {name}"
     report = _fit(fit, given, positives, found.pairs, folder / "fit", told=told)
     figures = {"pairs": len(found.pairs), "prompts_without": len(found.without), **report, **_shares(positives, fit)}
@@ -227,6 +225,28 @@ def _fit(
     )  # fmt: skip
 
 
+def _rewarded(
+    config: EquilibrateConfig, given: Material, positives: Sequence[Positive], pairs: Sequence[Pair], folder: Path
+) -> list[Positive]:
+    """The pairs with the token rewards in `folder`, which are made where there are none yet.
+
+    A run that goes on learns from the very numbers that it began with: made again, with another number of threads for
+    one, they would be others by rounding, and masks and digests with them.
+    """
+    plans = {"rewards": plan_facts(config.rewards), "fit": plan_facts(_reference_plan(config, len(pairs)))}
+    claim(folder, {"stage": "rewards", "pairs": rows_digest(pairs), "weights": given.base.digest(), **plans})
+    if not (folder / REWARDS).exists():
+        made = with_rewards(positives, _rewards(config, given, positives, pairs, folder))
+        write_rows(folder / REWARDS, rewarded_pairs(given.base.tokenizer, pairs, made))
+    return with_rewards(positives, read_rewards(folder / REWARDS, positives))
+
+
+def _reference_plan(config: EquilibrateConfig, pairs: int) -> FitPlan:
+    """That of the fit whose rewards are implicit."""
+    plan = _fit_plan(config, pairs)
+    return replace(plan, loss="dpo", masking=replace(plan.masking, rule="none"))
+
+
 def _rewards(
     config: EquilibrateConfig, given: Material, positives: Sequence[Positive], pairs: Sequence[Pair], folder: Path
 ) -> list[tuple[float, ...]]:
@@ -240,8 +260,7 @@ def _rewards(
         head = _cost_head(config, given, pairs, positives, folder / "cost_head")
         found = cost_rewards(given.base, head, rows, progress=given.progress)
         return [asked_for(each, level) for each, level in zip(found, _safety_asked(positives), strict=True)]
-    fit = _fit_plan(config, len(pairs))
-    plan = replace(fit, loss="dpo", masking=replace(fit.masking, rule="none"))
+    plan = _reference_plan(config, len(pairs))
     _fit(plan, given, positives, pairs, folder / "reference", told="fit dpo, for rewards")
     return implicit_rewards(given.base, folder / "reference" / ADAPTER, rows, plan, progress=given.progress)
 
@@ -255,9 +274,14 @@ def _safety_asked(positives: Sequence[Positive]) -> list[float]:
 def _cost_head(
     config: EquilibrateConfig, given: Material, pairs: Sequence[Pair], positives: Sequence[Positive], folder: Path
 ) -> CostHead:
+    """The head in `folder`, which is made where there is none of these pairs yet: see `_rewarded`."""
     learnt = _cost_pairs(given, pairs, positives, config.pairs.safe_from)
-    head = fit_cost_head(given.base, learnt, config.rewards.cost, progress=given.progress)
-    head.save(folder, {"base": given.base.digest()})
+    plan = config.rewards.cost
+    facts = {"base": given.base.digest(), "pairs": rows_digest(learnt), "plan": plan_facts(plan)}
+    if found := CostHead.saved(folder, facts):
+        return found
+    head = fit_cost_head(given.base, learnt, plan, progress=given.progress)
+    head.save(folder, facts)
     return head
 
 

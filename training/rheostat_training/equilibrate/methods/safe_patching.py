@@ -29,7 +29,7 @@ class SafePatchPlan:
     a bound it diverges. `retention` (p) is the share of a patch's entries that are kept at random; `top_enhance` (a)
     and `top_loosen` (b) are the shares of a layer's weights that make the index sets, by importance taken over
     `importance_rows` answers; `alpha` and `beta` weigh the patch against unsafe answers and that against over-safety.
-    The adapter has `export_rank`.
+    The adapter has `export_rank`, which must be below the narrower side of every layer.
 
     b may not be above a, nor β above α: what loosens is the smaller part of the patch.
     """
@@ -144,7 +144,13 @@ def check_protects(enhance_energy: float, loosen_energy: float) -> None:
 
     Raises:
         Loosens: it is not so.
+        ValueError: nothing of it is against unsafe answers.
     """
+    if enhance_energy == 0:
+        raise ValueError(
+            "the patch changes nothing against unsafe answers: what is in both index sets is in neither part; lower "
+            "top_loosen or top_enhance, or raise retention or steps"
+        )
     if loosen_energy > enhance_energy:
         share = loosen_energy / (loosen_energy + enhance_energy)
         raise Loosens(

@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
+from torch.nn import Linear
 
 from rheostat_training.dropout import without_dropout
 from rheostat_training.equilibrate.methods.safe_patching import (
@@ -33,7 +34,7 @@ from rheostat_training.equilibrate.methods.safe_patching import (
 )
 from rheostat_training.equilibrate.pairs import Candidate
 from rheostat_training.fit_plan import FitPlan
-from rheostat_training.lora import ADAPTER, save_adapter, with_lora
+from rheostat_training.lora import ADAPTER, linear_layers, save_adapter, with_lora
 from rheostat_training.models import LoadedModel
 from rheostat_training.processes import Processes
 from rheostat_training.progress import Progress
@@ -114,10 +115,11 @@ def fit_safe_patch(
         AnotherRun: `out` holds a patch of other answers, base weights or another plan.
         Loosens: of the patch more would loosen the model than protect it.
         NotServable: vLLM would not serve the adapter.
-        ValueError: there is no answer, the base's weights are quantized, or several processes were launched.
+        ValueError: there is no answer, the base's weights are quantized, several processes were launched, the adapter's
+            rank would mix nothing, or nothing of the patch is against unsafe answers.
     """
     judged = harmful if importance_on is None else importance_on
-    _check(base, harmful, judged)
+    _check(base, harmful, judged, plan)
     facts = {"stage": "safe patch", "plan": plan_facts(plan), "base": base_name, "weights": base.digest()}
     claim(out, {**facts, "harmful": rows_digest(harmful), "importance": rows_digest(judged)})
     report = out / "report.json"
@@ -130,7 +132,9 @@ def fit_safe_patch(
     return result
 
 
-def _check(base: LoadedModel, harmful: Sequence[TrainingRow], judged: Sequence[TrainingRow]) -> None:
+def _check(
+    base: LoadedModel, harmful: Sequence[TrainingRow], judged: Sequence[TrainingRow], plan: SafePatchPlan
+) -> None:
     for name, rows in (("harmful", harmful), ("importance_on", judged)):
         if not rows:
             raise ValueError(f"{name} is empty; a patch needs at least one unsafe answer")
@@ -138,6 +142,23 @@ def _check(base: LoadedModel, harmful: Sequence[TrainingRow], judged: Sequence[T
         raise ValueError("the base's weights are quantized; a patch is made of weights of 16 or 32 bits")
     if (count := Processes.open(base.device).count) > 1:
         raise ValueError(f"{count} processes were launched; a patch is made by one")
+    name, side = _narrowest(base.model)
+    if plan.export_rank >= side:
+        raise ValueError(
+            f"export_rank is {plan.export_rank}; it must be below {side}, the narrower side of {name}: the adapter "
+            "would hold the patch entry by entry, and with it the part that loosens the model as it is"
+        )
+
+
+def _narrowest(model: Any) -> tuple[str, int]:
+    """Of the layers that a patch is on, the one with the narrowest side, and that."""
+    names = linear_layers(model)
+    sides = {
+        name: min(module.weight.shape)
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and name.rsplit(".", 1)[-1] in names
+    }
+    return min(sides.items(), key=lambda each: each[1])
 
 
 @dataclass(frozen=True, slots=True)
