@@ -48,6 +48,16 @@ class Bootstrap:
         drawn = chance.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
         return cls(np.concatenate([np.ones((1, prompts)), drawn]).astype(np.float64))
 
+    def by_seed(self, seeds: int, chance: np.random.Generator) -> "Bootstrap":
+        """Prompts as drawn here, and with them seeds of training, which all prompts share; `places` is then
+        prompt·seeds + seed.
+
+        Source: the pigeonhole bootstrap (Owen 2007, arXiv 0712.1111), which draws rows and columns separately.
+        """
+        drawn = chance.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(self.draws) - 1)
+        counts = np.concatenate([np.ones((1, seeds)), drawn])
+        return Bootstrap((self.draws[:, :, None] * counts[:, None, :]).reshape(len(self.draws), -1))
+
     def totals(self, values: Array, places: Places) -> Array:
         """Sums of [rows, columns] over the rows, [1 + resamples, columns]."""
         result: Array = self.draws @ self._per_prompt(values, places)
@@ -55,8 +65,12 @@ class Bootstrap:
 
     def share(self, won: Array, places: Places, *, weights: Array | float = 1.0, nothing: float = 0.0) -> Figure:
         """The mean of [rows] under weights [rows]; `nothing` where there is no row."""
-        totals = self.totals(np.stack([won, np.ones_like(won)], axis=1) * _column(weights), places)
-        return figure(_divide(totals[:, 0], totals[:, 1]), nothing=nothing)
+        return figure(self.means(won, places, weights=weights), nothing=nothing)
+
+    def means(self, values: Array, places: Places, *, weights: Array | float = 1.0) -> Array:
+        """The means of [rows] under weights [rows], [1 + resamples]; NaN where a resample has no row."""
+        totals = self.totals(np.stack([values, np.ones_like(values)], axis=1) * _column(weights), places)
+        return _divide(totals[:, 0], totals[:, 1])
 
     def pooled_pearson(self, one: Array, other: Array, places: Places, *, weights: Array | float = 1.0) -> Figure:
         """Pearson's r over all rows under weights [rows], whose mean is 1."""
@@ -93,6 +107,28 @@ def figure(values: Array, *, nothing: float = 0.0) -> Figure:
     known = values[1:][~np.isnan(values[1:])]
     low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (value, value)
     return Figure(value, float(low), float(high))
+
+
+def exact_at_the_ends(rate: Figure, clusters: int) -> Figure:
+    """A rate of 0 or 1, where drawing again gives the same again, with the 95 % interval of so many independent trials.
+
+    At 0 that is [0, 1 − .025^(1/n)]. Source: Clopper and Pearson, Biometrika 26 (1934), 404–413.
+    """
+    reach = 1 - 0.025 ** (1 / clusters)
+    if rate.value == 0:
+        return Figure(0.0, 0.0, reach)
+    return Figure(1.0, 1 - reach, 1.0) if rate.value == 1 else rate
+
+
+def apart(one: Figure, other: Figure) -> Figure:
+    """one − other of two that do not vary together, its interval from theirs.
+
+    Source: Newcombe, Statistics in Medicine 17 (1998), 873–890, method 10: squares of the arms are added.
+    """
+    value = one.value - other.value
+    down = np.hypot(one.value - one.low, other.high - other.value)
+    up = np.hypot(one.high - one.value, other.value - other.low)
+    return Figure(value, value - float(down), value + float(up))
 
 
 def level_means(cell_means: Array, levels: Sequence[int], count: int) -> Array:

@@ -206,7 +206,7 @@ def _train(run: _Run, positives: Sequence[Positive], told: str, report_to: str, 
             if state.step < plan.head_steps:
                 rows = rows.heads(plan.head_tokens)
             if plan.masking.on:
-                rows = rows.masked(plan.masking, f"{plan.seed} {state.step}")
+                rows = rows.masked(plan.masking, str(plan.seed))
             figures = _one_step(run, rows)
             seconds = time.monotonic() - started
             state.loss = figures["loss"]
@@ -263,9 +263,7 @@ def _one_step(run: _Run, rows: StepRows) -> dict[str, float]:
             f"than {plan.learning_rate:g}"
         )
     run.optimiser.step()
-    figures = {"loss": loss, "learning_rate": rate, "grad_norm": norm}
-    if plan.masking.on:
-        figures["kept_share"] = rows.kept_share
+    figures = {"loss": loss, "learning_rate": rate, "grad_norm": norm, **rows.kept}
     return {**figures, "negative_likelihood": negative} if rows.negatives else figures
 
 

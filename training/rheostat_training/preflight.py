@@ -110,12 +110,13 @@ def _base(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]
         return
     yield from _template(config, tokenizer, stages)
     if "fit" in stages and config.reinforce:
-        yield from _one_gpu(materials)
+        yield from one_gpu(materials.loading["device"])
 
 
-def _one_gpu(materials: Materials) -> Iterator[str]:
+def one_gpu(device: str) -> Iterator[str]:
+    """Asks whether a policy gradient has the one GPU that it runs on."""
     count = torch.cuda.device_count()
-    if materials.loading["device"] == "cuda" and count > 1:
+    if device == "cuda" and count > 1:
         yield f"reinforce runs on one GPU, and torch sees {count}: set CUDA_VISIBLE_DEVICES to one of them"
 
 

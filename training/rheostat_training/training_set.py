@@ -3,7 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from rheostat_server.contract.dials import Dials
@@ -15,7 +15,7 @@ from rheostat_training.conditioning import (
     prompt_text,
     token_ids,
 )
-from rheostat_training.equilibrate.ama.masks import Mask, Masking, masks, share
+from rheostat_training.equilibrate.ama.masks import Mask, Masking, masks
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Example, Pair, Prompt, prompt_of
 
@@ -75,6 +75,8 @@ class StepRows:
     positives: tuple[TrainingRow, ...]
     negatives: tuple[TrainingRow, ...]
     anchors: tuple[Anchor, ...] = ()
+    kept: Mapping[str, float] = field(default_factory=dict)
+    """What masks keep, as `Masked.shares` tells it; empty where there are no masks."""
 
     def split(self, parts: int) -> "list[StepRows]":
         """The rows dealt out into parts of like size, pairs kept together; a part may come out empty."""
@@ -86,18 +88,18 @@ class StepRows:
     def masked(self, masking: Masking, seed: str) -> "StepRows":
         """The same rows, of whose rewards is made what is kept; `seed` is that of random masks.
 
+        A row's random mask follows from its ids and the seed: it is the same each time that the row is drawn, as the
+        mask that it is compared with.
+
         Raises:
             ValueError: a row has no rewards.
         """
         rows = [(row, True) for row in self.positives] + [(row, False) for row in self.negatives]
-        found = masks([(_rewards(row), chosen) for row, chosen in rows], masking, seed=seed)
-        made = tuple(replace(row, kept=mask) for (row, _), mask in zip(rows, found, strict=True))
-        return replace(self, positives=made[: len(self.positives)], negatives=made[len(self.positives) :])
-
-    @property
-    def kept_share(self) -> float:
-        """The share of the answers' tokens that masks keep; 1 where there are no masks."""
-        return share([row.kept for row in (*self.positives, *self.negatives) if row.kept is not None])
+        seeds = [f"{seed} {row.encoded}" for row, _ in rows]
+        found = masks([(_rewards(row), chosen) for row, chosen in rows], masking, seeds=seeds)
+        made = tuple(replace(row, kept=mask) for (row, _), mask in zip(rows, found.masks, strict=True))
+        first = len(self.positives)
+        return replace(self, positives=made[:first], negatives=made[first:], kept=found.shares())
 
     @property
     def tokens(self) -> int:

@@ -15,7 +15,8 @@ from huggingface_hub import constants
 from transformers import PrinterCallback, TrainerCallback
 
 from rheostat_training.equilibrate.ama.appo import Masker
-from rheostat_training.equilibrate.ama.appo_trainer import KEPT_SHARE, masked_grpo, masked_rloo
+from rheostat_training.equilibrate.ama.appo_trainer import masked_grpo, masked_rloo
+from rheostat_training.equilibrate.ama.masks import SHARES
 from rheostat_training.progress import Task
 
 Algorithm = Literal["rloo", "grpo"]
@@ -85,8 +86,7 @@ def _row(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
     for theirs, ours in LOG_FIELDS.items():
         value = logs.get(theirs)
         row[ours] = round(value, 5) if isinstance(value, float) else value
-    if KEPT_SHARE in logs:
-        row[KEPT_SHARE] = round(logs[KEPT_SHARE], 5)
+    row |= {name: round(logs[name], 5) for name in SHARES if name in logs}
     return {**row, **{name: int(row[name]) for name in ("answers", "unjudged", "truncated", "tokens")}}
 
 

@@ -12,9 +12,11 @@ from rheostat_training.demo.domains import DOMAINS
 from rheostat_training.demo.labelled import labelled_rows, rows_of_both
 from rheostat_training.demo.risks import PEOPLE, SUBSTANCES, RiskGroup
 from rheostat_training.demo.scenario import (
+    LOOK_ALIKES,
     held_out_look_alikes,
     held_out_scenarios,
     look_alikes,
+    new_look_alikes,
     scenarios,
     training_look_alikes,
     training_scenarios,
@@ -94,8 +96,10 @@ def test_look_alikes_are_benign_prompts_that_name_a_person_or_a_substance() -> N
 
 def test_the_oracle_reads_answers_to_look_alikes_and_training_never_sees_the_held_out_ones() -> None:
     held_out, training = held_out_look_alikes(), training_look_alikes()
-    assert {*held_out} | {*training} == {*look_alikes().values()}
+    assert {*held_out} | {*training} == {*look_alikes(LOOK_ALIKES).values()}
     assert not {each.prompt for each in held_out} & {each.prompt for each in training}
+    assert not {*new_look_alikes()} & {*look_alikes(LOOK_ALIKES).values()}
+    assert {*new_look_alikes()} < {*look_alikes().values()}
     for scenario in held_out[:20]:
         refusal = write_answer(scenario, Manner(0, 4, 0, 0), Random(scenario.prompt))
         helping = write_answer(scenario, Manner(4, 2, 0, 0), Random(scenario.prompt))

@@ -29,7 +29,7 @@ def drawn(*shape: int, seed: int) -> torch.Tensor:
 def test_the_loss_is_that_of_a_loop_over_rows_and_tokens(seed: int) -> None:
     logs, before = drawn(3, 12, seed=seed), drawn(3, 12, seed=seed + 10)
     advantages, values = drawn(3, seed=seed + 20), drawn(3, 12, seed=seed + 30)
-    kept = torch.tensor(appo_masks(values.tolist(), advantages.tolist(), TOKENWISE))
+    kept = torch.tensor(appo_masks(values.tolist(), advantages.tolist(), TOKENWISE).masks)
     total, count = 0.0, 0
     for row in range(3):
         advantage = float(advantages[row])
@@ -82,17 +82,19 @@ def test_a_step_without_tokens_has_a_loss_of_0() -> None:
 
 def test_an_answer_of_which_nothing_would_be_left_is_kept_whole() -> None:
     found = appo_masks([[-1.0, -2.0], [1.0, -2.0], [1.0, 3.0]], [0.5, 0.5, -0.5], TOKENWISE)
-    assert found == [(True, True), (True, False), (True, True)]
+    assert found.masks == ((True, True), (True, False), (True, True))
+    assert found.whole == (True, False, True)
 
 
 def test_the_segment_rule_and_the_batch_baseline_are_those_of_the_masks() -> None:
     rewards = [[0.9, 0.2, -0.2, -0.9], [3.0, 3.0, 5.0, 3.0]]
-    assert appo_masks(rewards, [1.0, 1.0], Masking(rule="segment", delta=0.3)) == [
+    assert appo_masks(rewards, [1.0, 1.0], Masking(rule="segment", delta=0.3)).masks == (
         (True, True, True, False),
         (True, True, True, True),
-    ]
+    )
     by_mean = appo_masks(rewards, [-1.0, 1.0], Masking(rule="segment", delta=0.0, baseline="batch"))
-    assert by_mean == [(True, True, True, True), (True, True, True, True)]
+    assert by_mean.masks == ((True, True, True, True), (True, True, True, True))
+    assert by_mean.whole == (False, False)
 
 
 class Values:
@@ -120,7 +122,10 @@ def step() -> dict[str, torch.Tensor]:
 def test_a_steps_masks_are_made_of_what_is_read_without_padding_and_of_whole_answers() -> None:
     values = Values()
     kept = Masker(TOKENWISE, values, 0).kept(step(), 1)
-    assert kept.tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 0]]
+    assert kept.mask.tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 0]]
+    assert kept.shares == pytest.approx(
+        {"kept_share": 3 / 5, "kept_chosen": 2 / 3, "kept_rejected": 1 / 2, "kept_whole": 0}
+    )
     assert [row.encoded for row in values.asked] == [Encoded((7,), (60, 40, 70)), Encoded((6,), (40, 60))]
 
 
@@ -129,7 +134,7 @@ def test_random_masks_keep_as_many_and_differ_from_step_to_step_and_seed_to_seed
     wide = {name: value.repeat(1, 12) if "completion" in name else value for name, value in batch.items()}
 
     def kept(rule: str, seed: int, number: int) -> torch.Tensor:
-        return Masker(Masking(rule=rule, delta=0.0), Values(), seed).kept(wide, number)  # type: ignore[arg-type]
+        return Masker(Masking(rule=rule, delta=0.0), Values(), seed).kept(wide, number).mask  # type: ignore[arg-type]
 
     one = kept("random", 0, 1)
     assert one.sum(1).tolist() == kept("segment", 0, 1).sum(1).tolist()

@@ -13,6 +13,7 @@ from rheostat_training.equilibrate.data import (
     held_out_prompts,
     training_prompts,
 )
+from rheostat_training.equilibrate.measure import NEW_LOOK_ALIKE
 from rheostat_training.prompt_files import UnreadablePrompts
 from rheostat_training.rows import Prompt
 
@@ -42,10 +43,11 @@ def test_what_a_kind_is_short_of_is_told() -> None:
 
 def test_the_demo_world_has_prompts_of_every_kind_and_holds_some_out() -> None:
     training, held_out = demo_prompts(held_out=False), demo_prompts(held_out=True)
-    assert training.keys() == held_out.keys() == set(KINDS)
+    assert training.keys() == set(KINDS)
+    assert held_out.keys() == {*KINDS, NEW_LOOK_ALIKE}
     for kind in KINDS:
         assert not {each.text for each in training[kind]} & {each.text for each in held_out[kind]}
-    assert held_out_prompts("demo", 3).counts == dict.fromkeys(KINDS, 3)
+    assert held_out_prompts("demo", 3).counts == dict.fromkeys((*KINDS, NEW_LOOK_ALIKE), 3)
 
 
 def test_a_file_gives_its_groups_with_ids_of_its_own_or_those_of_its_rows(tmp_path: Path) -> None:

@@ -1,12 +1,22 @@
 """The figures of a safety method, against counts by hand."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 
 from rheostat_training.bootstrap import Figure
-from rheostat_training.equilibrate.measure import BENIGN, LOOK_ALIKE, Answered, measure, perplexity
+from rheostat_training.equilibrate.measure import (
+    BENIGN,
+    LOOK_ALIKE,
+    Answered,
+    Likelihood,
+    differences,
+    likelihoods,
+    measure,
+    perplexity,
+)
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Prompt
 from tests.training.conftest import HIGH
@@ -76,4 +86,79 @@ def test_perplexity_is_one_over_the_geometric_mean_of_the_tokens(
             found = model.model(input_ids=ids).logits.log_softmax(-1)
         first = len(row.encoded.prompt_ids) - 1
         logs += [float(found[0, first + place, id]) for place, id in enumerate(row.encoded.answer_ids)]
-    assert perplexity(model, rows) == pytest.approx(math.exp(-sum(logs) / len(logs)), rel=1e-3)
+    told = likelihoods(model, ["a", "b"], rows)
+    assert [(row.prompt_id, row.tokens) for row in told] == [
+        (id, len(row.encoded.answer_ids)) for id, row in zip("ab", rows, strict=True)
+    ]
+    found = perplexity(told)
+    assert found
+    assert found.value == pytest.approx(math.exp(-sum(logs) / len(logs)), rel=1e-3)
+    alone = [math.exp(-row.log_likelihood / row.tokens) for row in told]
+    assert (found.low, found.high) == pytest.approx((min(alone), max(alone)))
+
+
+def test_perplexity_over_several_trainings_has_the_wider_interval() -> None:
+    """Answers of 4 tokens each to 20 prompts, by one training at perplexity 2 and by another at 8."""
+    some = [Likelihood(f"p{n}", -4 * math.log(base), 4, seed) for n in range(20) for seed, base in enumerate((2, 8))]
+    once, both = perplexity([row for row in some if row.seed == 0]), perplexity(some)
+    assert once == Figure(pytest.approx(2), pytest.approx(2), pytest.approx(2))  # type: ignore[arg-type]
+    assert both == Figure(pytest.approx(4), pytest.approx(2), pytest.approx(8))  # type: ignore[arg-type]
+    assert perplexity([]) is None
+
+
+def look_alikes(refused: Sequence[bool], seed: int = 0) -> list[Answered]:
+    return [Answered(f"p{number}", LOOK_ALIKE, 1.0, 1.0, each, seed) for number, each in enumerate(refused)]
+
+
+def test_a_rate_of_nothing_or_all_has_the_exact_interval_over_prompts() -> None:
+    """1 − .025^(1/60), whatever the number of trainings."""
+    none, all_ = look_alikes([False] * 60) + look_alikes([False] * 60, seed=1), look_alikes([True] * 60)
+    assert str(measure(none).over_refusal) == "0.000 [0.000, 0.060]"
+    assert str(measure(all_).over_refusal) == "1.000 [0.940, 1.000]"
+    assert str(measure(all_).well_formed) == "1.000 [0.940, 1.000]"
+    by_group = measure([Answered(f"p{number}", "EHD", 1.0, 0.0, True) for number in range(4)]).safe_rate_by_group
+    assert str(by_group["EHD"]) == "1.000 [0.398, 1.000]"
+
+
+def test_intervals_hold_that_trainings_differ() -> None:
+    """One training declines all, another nothing: however many prompts, two trainings tell little."""
+    apart = look_alikes([True] * 200) + look_alikes([False] * 200, seed=1)
+    assert str(measure(apart).over_refusal) == "0.500 [0.000, 1.000]"
+    mixed = look_alikes([True, False] * 100) + look_alikes([False, True] * 100, seed=1)
+    found = measure(mixed).over_refusal
+    assert found
+    assert 0.4 < found.low < found.high < 0.6
+
+
+def test_differences_are_taken_prompt_by_prompt() -> None:
+    """Nine prompts of ten are declined in turn by both, the tenth by one of them alone."""
+    one = [number % 2 == 0 or number % 10 == 9 for number in range(100)]
+    other = [number % 2 == 0 for number in range(100)]
+    found = differences(look_alikes(one), look_alikes(other)[::-1], safe_from=0.5).over_refusal
+    alone = measure(look_alikes(one)).over_refusal
+    assert found
+    assert alone
+    assert found.value == pytest.approx(0.1)
+    assert 0.03 < found.low < found.high < 0.17
+    assert found.high - found.low < alone.high - alone.low
+
+
+def test_trainings_of_one_seed_are_drawn_apart_in_a_difference() -> None:
+    both = look_alikes([True] * 50) + look_alikes([False] * 50, seed=1)
+    assert str(differences(both, both, safe_from=0.5).over_refusal) == "0.000 [-1.000, 1.000]"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "wanted"),
+    [(0, 0, "0.000 [-0.060, 0.060]"), (60, 0, "1.000 [0.916, 1.000]"), (60, 60, "0.000 [-0.060, 0.060]")],
+)
+def test_differences_of_rates_at_their_ends_have_a_width(one: int, other: int, wanted: str) -> None:
+    rows = [look_alikes([number < declined for number in range(60)]) for declined in (one, other)]
+    assert str(differences(rows[0], rows[1], safe_from=0.5).over_refusal) == wanted
+
+
+def test_a_difference_is_of_what_both_were_asked() -> None:
+    found = differences(ROWS, ROWS[:4], safe_from=0.5)
+    assert found.over_refusal is None
+    assert found.safe_rate
+    assert found.safe_rate.value == 0

@@ -1,9 +1,11 @@
 """What a method trains on, where the answers are few."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from rheostat_training.equilibrate.ama.masks import KEPT_CHOSEN, KEPT_SHARE, KEPT_WHOLE, SHARES
 from rheostat_training.equilibrate.config import parse_equilibrate
 from rheostat_training.equilibrate.methods.make import Material, make
 from rheostat_training.equilibrate.pairs import Candidate
@@ -41,6 +43,23 @@ def test_arj_learns_the_best_answer_of_each_prompt_alone(
     assert sorted(pair.prompt_id for pair in pairs) == ["p0", "p1"]
 
 
+def test_a_masked_fit_tells_what_its_masks_keep_by_side_in_its_log_and_in_its_figures(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    said = {id: [REFUSAL, UNSAFE, ENGAGED] for id in prompts}
+    for method, told in (("adpo", SHARES), ("arj", (KEPT_SHARE, KEPT_CHOSEN, KEPT_WHOLE))):
+        masking = {"rule": "segment", "delta": 0.0}
+        config = parse_equilibrate(
+            {"method": method, "fit": {**FIT, "masking": masking}, "rewards": {"cost": {"passes": 1}}}
+        )
+        [made] = make(config, Material(model, prompts, KINDS, said, JUDGE), tmp_path / method)
+        [line] = (tmp_path / method / "equilibrate/fit/log.jsonl").read_text().splitlines()
+        for figures in (made.figures, json.loads(line)):
+            assert {name for name in figures if name.startswith("kept")} == set(told)
+            assert all(0 <= figures[name] <= 1 for name in told)
+        assert 0 < made.figures[KEPT_SHARE] < 1
+
+
 def test_passes_make_the_steps_of_every_fit(model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path) -> None:
     said = {id: [REFUSAL, UNSAFE, ENGAGED] for id in prompts}
     config = parse_equilibrate(
@@ -66,3 +85,13 @@ def test_a_fit_of_other_rejected_answers_does_not_go_on_where_another_was(
     other = Candidate("yes, yes", safety=0.0, helpfulness=1.0, refuses=False)
     with pytest.raises(ValueError, match="was begun with pairs"):
         make(config, Material(model, prompts, KINDS, {"p0": [ENGAGED, other]}, JUDGE), tmp_path)
+
+
+def test_no_expert_learns_to_refuse_what_is_harmless(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    said = {id: [REFUSAL, UNSAFE, ENGAGED] for id in ("p0", "p1")}
+    config = parse_equilibrate({"method": "dpo", "pairs": {"order": "safety"}, "fit": FIT})
+    make(config, Material(model, prompts, {"p0": "EHD", "p1": "look-alike"}, said, JUDGE), tmp_path)
+    pairs = read_rows(tmp_path / "equilibrate" / "pairs.jsonl", Pair)
+    assert {pair.prompt_id: pair.chosen for pair in pairs} == {"p0": "no", "p1": ENGAGED.answer}

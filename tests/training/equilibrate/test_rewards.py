@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_a_fits_rewards_are_its_gains_over_the_base_token_by_token(
     assert any(abs(reward) > 1e-3 for rewards in found for reward in rewards)
 
 
+def test_a_fits_rewards_are_as_exact_whatever_its_dtype(
+    make_model: MakeModel, prompts: dict[str, Prompt], tmp_path: Path
+) -> None:
+    positives = build_pair_set(make_model(), prompts, PAIRS)
+    fit_on(make_model(), positives, PLAN, tmp_path, {}, report_to="none")
+    rows = pair_rows(positives)
+    coarse = replace(PLAN, dtype="bfloat16")
+    found = implicit_rewards(make_model(), tmp_path / ADAPTER, rows, coarse)
+    assert found == implicit_rewards(make_model(), tmp_path / ADAPTER, rows, PLAN)
+
+
 def test_rewards_are_given_back_to_the_answers_they_are_of(model: LoadedModel, prompts: dict[str, Prompt]) -> None:
     positives = build_pair_set(model, prompts, PAIRS)
     made = with_rewards(positives, [(float(number),) for number in range(2 * len(PAIRS))])
@@ -82,6 +94,27 @@ def test_the_cost_loss_is_that_of_a_loop() -> None:
         )
     ]
     assert float(cost_loss(less, safer, less_sign, safer_sign)) == pytest.approx(sum(wanted) / 2, rel=1e-6)
+
+
+def test_a_cost_heads_first_step_is_that_over_every_tokens_cost(model: LoadedModel) -> None:
+    """AdamW's first step is the learning rate against the sign of each gradient."""
+    rows = [TrainingRow(Encoded((5, 6), ids)) for ids in ((31, 32, 33), (11,), (34,), (12, 13))]
+    pairs = [CostPair(rows[0], rows[1]), CostPair(rows[2], rows[3], less_is_safe=True)]
+    plan = CostPlan(passes=1, learning_rate=1e-3, weight_decay=0)
+    found = fit_cost_head(model, pairs, plan)
+    weight, bias = torch.zeros(32, requires_grad=True), torch.zeros((), requires_grad=True)
+    costs = []
+    for row in rows:
+        ids = torch.tensor([[*row.encoded.prompt_ids, *row.encoded.answer_ids]])
+        hidden = model.model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, 2:].detach()
+        costs.append(torch.stack([state @ weight + bias for state in hidden]).mean())
+    signs = torch.tensor([1.0, -1.0]), torch.tensor([-1.0, -1.0])
+    less, safer = torch.stack(costs[::2]), torch.stack(costs[1::2])
+    cost_loss(less, safer, *signs).backward()  # type: ignore[no-untyped-call]
+    assert weight.grad is not None
+    assert bias.grad is not None
+    assert torch.allclose(found.weight, -1e-3 * weight.grad.sign(), atol=1e-6)
+    assert float(found.bias) == pytest.approx(-1e-3 * float(bias.grad.sign()), abs=1e-6)
 
 
 def test_a_cost_head_puts_zero_between_safe_and_unsafe_tokens(model: LoadedModel) -> None:

@@ -19,8 +19,20 @@ from rheostat_server.contract.manifest import read_manifest
 from rheostat_training.cli import app
 from rheostat_training.config import BadConfig, over
 from rheostat_training.equilibrate.config import parse_equilibrate, read_equilibrate
+from rheostat_training.equilibrate.measure import Likelihood, perplexity
+from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER
 from rheostat_training.equilibrate.pairs import BEST
-from rheostat_training.equilibrate.run import ADAPTERS, BLEND, FIGURES, Done, Measured, run, run_cell, run_pool
+from rheostat_training.equilibrate.run import (
+    ADAPTERS,
+    BLEND,
+    FIGURES,
+    LIKELIHOODS,
+    Done,
+    Measured,
+    run,
+    run_cell,
+    run_pool,
+)
 from rheostat_training.progress import Progress
 from rheostat_training.resume import read_value
 from rheostat_training.rows import Pair, Sample, read_rows
@@ -78,7 +90,10 @@ def test_a_run_ends_with_a_blend_and_the_figures_of_base_and_method(made: Path) 
     for each in found.values():
         assert 0 <= each.measures.over_refusal.value <= 1
         assert each.measures.safe_rate_by_group.keys() == {"EHD", "IHD", "MHD"}
-        assert each.perplexity > 1
+        assert 1 < each.perplexity.low <= each.perplexity.value <= each.perplexity.high
+    for stage, name in (("base", "base"), ("measure", "method")):
+        likely = list(read_rows(made / stage / LIKELIHOODS, Likelihood))
+        assert perplexity(likely, resamples=20) == found[name].perplexity
 
 
 def test_a_second_run_makes_nothing_anew_and_another_method_fits_alone(made: Path) -> None:
@@ -100,8 +115,9 @@ def test_every_other_method_makes_its_components_from_the_same_answers(
     assert [part.name for part in read_blend(out / BLEND).components] == COMPONENTS.get(method, ["equilibrate"])
     found = read_value(out / FIGURES, dict[str, Measured])
     assert found.keys() == {"base", "method", *(["router"] if method == "midpo" else [])}
+    assert (out / "measure" / ROUTER_FOLDER / LIKELIHOODS).exists() == (method == "midpo")
     assert found["method"].perplexity is not None
-    assert found["method"].perplexity > 1
+    assert found["method"].perplexity.value > 1
     assert json.loads((out / "fit" / "made.json").read_text())[0]["figures"]
     assert (out / ADAPTERS).exists() == (method == "appo")
 

@@ -7,10 +7,17 @@ import pytest
 import yaml
 
 from rheostat_training.config import BadConfig
+from rheostat_training.equilibrate.answers import JudgedAnswer, answered
 from rheostat_training.equilibrate.config import SETTINGS
+from rheostat_training.equilibrate.data import held_out_prompts
+from rheostat_training.equilibrate.measure import HARMLESS, Likelihood, measure, perplexity
+from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER
+from rheostat_training.equilibrate.run import FIGURES, JUDGED, LIKELIHOODS, Measured
 from rheostat_training.equilibrate.study.plan import StudyPlan, cells, only, read_study, run_study
-from rheostat_training.equilibrate.study.report import plane, rows_of, scaling, table
+from rheostat_training.equilibrate.study.report import Row, plane, rows_of, scaling, table
 from rheostat_training.progress import Progress
+from rheostat_training.resume import write_value
+from rheostat_training.rows import write_rows
 
 ROOT = Path(__file__).parents[3]
 SHARED = yaml.safe_load((Path(__file__).parent / "miniature.yaml").read_text())
@@ -85,3 +92,72 @@ def test_a_study_shares_one_pool_and_tells_its_figures(tmp_path: Path) -> None:
     assert f"| dpo | 5 | {rows[1].found.safe_rate} |" in told
     for picture in (plane(rows), scaling(rows)):
         assert picture.startswith(b"\x89PNG")
+
+
+MIDPO = {"method": "midpo", "data": {"mix": {"EHD": 2}}}
+LEVELS = {"base": 0.0, "plain": 0.75, "MidPO": 0.0, "router": 0.75}
+"""The safety of every answer to a harmful prompt, by what gave it."""
+
+
+def write_measured(folder: Path, answerer: str) -> None:
+    """Answers to all held-out prompts of the demo world, harmless ones declined by the plain method alone."""
+    kinds = held_out_prompts("demo", 2).of
+    rows = [
+        JudgedAnswer(id, "said", 1.0 if kind in HARMLESS else LEVELS[answerer], 0.5, answerer == "plain")
+        for id, kind in kinds.items()
+    ]
+    likely = [Likelihood("none-00000", -2.0, 2)]
+    write_rows(folder / JUDGED, rows)
+    write_rows(folder / LIKELIHOODS, likely)
+    write_value(folder / FIGURES, Measured(measure(answered(rows, kinds)), perplexity(likely)), Measured)
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> list[Row]:
+    """The rows of a base and two cells of two seeds each."""
+    methods = {"plain": {**MIDPO, "method": "dpo"}, "MidPO": MIDPO}
+    plan = replace(PLAN, groups={"methods": methods, "scaling": {"EHD-2": MIDPO}}, seeds=(0, 1))
+    write_measured(tmp_path / "pool" / "base", "base")
+    for cell in cells(plan):
+        folder = tmp_path / "cells" / cell.folder / "measure"
+        write_measured(folder, "plain" if cell.name == "plain" else "MidPO")
+        if cell.name != "plain":
+            write_measured(folder / ROUTER_FOLDER, "router")
+    return rows_of(list(cells(plan)), tmp_path)
+
+
+def test_what_the_router_said_is_a_row_beside_the_blend(told: list[Row]) -> None:
+    safe = {(row.group, row.name): str(row.found.safe_rate) for row in told}
+    assert safe == {
+        ("", "base"): "0.000 [0.000, 0.459]",
+        ("methods", "plain"): "1.000 [0.541, 1.000]",
+        ("methods", "MidPO"): "0.000 [0.000, 0.459]",
+        ("methods", "MidPO, router"): "1.000 [0.541, 1.000]",
+        ("scaling", "EHD-2"): "0.000 [0.000, 0.459]",
+        ("scaling", "EHD-2, router"): "1.000 [0.541, 1.000]",
+    }
+    assert scaling(told).startswith(b"\x89PNG")
+
+
+def test_a_router_that_some_seeds_lack_is_no_row(tmp_path: Path) -> None:
+    done = list(cells(replace(PLAN, groups={"methods": {"MidPO": MIDPO}}, seeds=(0, 1))))
+    write_measured(tmp_path / "pool" / "base", "base")
+    for cell in done:
+        write_measured(tmp_path / "cells" / cell.folder / "measure", "MidPO")
+    write_measured(tmp_path / "cells" / done[0].folder / "measure" / ROUTER_FOLDER, "router")
+    assert [row.name for row in rows_of(done, tmp_path)] == ["base", "MidPO"]
+
+
+def test_rows_are_compared_with_the_first_of_their_group(told: list[Row]) -> None:
+    shown = {row.name: row.apart and [str(row.apart.safe_rate), str(row.apart.over_refusal)] for row in told}
+    level, above, below = "0.000 [-0.459, 0.459]", "1.000 [0.351, 1.000]", "-1.000 [-1.000, -0.351]"
+    assert shown == {
+        "base": None,
+        "plain": None,
+        "MidPO": [below, "-1.000 [-1.000, 0.191]"],
+        "MidPO, router": [level, "-1.000 [-1.000, 0.191]"],
+        "EHD-2": None,
+        "EHD-2, router": [above, "0.000 [-0.842, 0.842]"],
+    }
+    [line] = [line for line in table(told).splitlines() if line.startswith("| MidPO, router | 2")]
+    assert f"| {level} | -1.000 [-1.000, 0.191] | 2.718 [2.718, 2.718] |" in line

@@ -64,7 +64,7 @@ def answered(rows: Sequence[JudgedAnswer], kinds: Mapping[str, str]) -> list[Ans
     return [Answered(row.prompt_id, kinds[row.prompt_id], row.safety, row.helpfulness, row.refuses) for row in rows]
 
 
-def refusals_by(source: str) -> tuple[Refuses, str]:
+def refusals_by(source: str, *, batch_rows: int = 128, device: str = "cpu") -> tuple[Refuses, str]:
     """What tells refusals, and its digest: "demo-oracle", "phrases", or the folder of a refusal scorer.
 
     Raises:
@@ -76,10 +76,10 @@ def refusals_by(source: str) -> tuple[Refuses, str]:
         from rheostat_training.demo import oracle
 
         return lambda asked: [oracle.declines(each.question, each.answer) for each in asked], ORACLE
-    return _by_scorer(source)
+    return _by_scorer(source, batch_rows, device)
 
 
-def _by_scorer(source: str) -> tuple[Refuses, str]:
+def _by_scorer(source: str, batch_rows: int, device: str) -> tuple[Refuses, str]:
     from pathlib import Path
 
     from rheostat_server.scorers.text.text_scorer import TextScorer
@@ -88,7 +88,7 @@ def _by_scorer(source: str) -> tuple[Refuses, str]:
     folder = Path(source).expanduser()
     if not folder.is_dir():
         raise BadConfig(f"judge.refusals is {source!r}; it must be demo-oracle, phrases, or a refusal scorer's folder")
-    scorer = TextScorer.load(folder)
+    scorer = TextScorer.load(folder, batch_rows=batch_rows, device=device)
     if scorer.kind != "refusal":
         raise BadConfig(f"judge.refusals is {source!r}, a scorer of kind {scorer.kind}; it must be one of kind refusal")
 

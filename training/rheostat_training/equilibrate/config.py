@@ -21,6 +21,7 @@ from rheostat_training.config import (
     seeded,
 )
 from rheostat_training.equilibrate.ama.cost_head import CostPlan
+from rheostat_training.equilibrate.config_checks import said_of_data, said_of_method, said_of_sections
 from rheostat_training.equilibrate.data import KINDS
 from rheostat_training.equilibrate.methods.midpo import EXPERT, PASSES, RouterPlan
 from rheostat_training.equilibrate.methods.safe_patching import SafePatchPlan
@@ -31,8 +32,6 @@ from rheostat_training.limits import SEEDS, STRICT, above_zero, at_least, one_of
 from rheostat_training.reinforce import ReinforcePlan
 
 Method = Literal["dpo", "adpo", "appo", "arj", "bfpo", "midpo", "safe-patching"]
-MASKED: Final = frozenset({"adpo", "arj"})
-"""Methods that learn from some tokens of an answer alone, by their rewards."""
 RewardSource = Literal["implicit", "cost-head"]
 
 
@@ -79,6 +78,9 @@ class Judging:
     scorers: JudgeSource = "demo-oracle"
     refusals: str = "demo-oracle"
     batch_rows: int = 128
+
+    def __post_init__(self) -> None:
+        refuse(at_least(self, 1, "batch_rows"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,9 @@ class EquilibrateConfig:
     judge: Judging = field(default_factory=Judging)
     pairs: PairPlan = field(default_factory=PairPlan)
     rewards: TokenRewards = field(default_factory=TokenRewards)
-    fit: FitPlan = field(default_factory=lambda: FitPlan(loss="dpo", learning_rate=5e-4, batch_rows=16, steps=300))
+    fit: FitPlan = field(
+        default_factory=lambda: FitPlan(loss="dpo", learning_rate=5e-4, batch_rows=16, steps=300, max_repeats=1)
+    )
     passes: float | None = None
     reinforce: ReinforcePlan = field(default_factory=ReinforcePlan)
     router: RouterPlan = field(default_factory=RouterPlan)
@@ -143,34 +147,12 @@ class EquilibrateConfig:
     report_to: str = "tensorboard"
 
     def __post_init__(self) -> None:
-        method, rule, loss, aim = self.method, self.fit.masking.rule, self.fit.loss, self.pairs.aim
-        own = SETTINGS[method]
-        wanted_loss, wanted_aim = own.get("fit", {}).get("loss"), own.get("pairs", {}).get("aim", "none")
-        demo_judged = "demo-oracle" in (self.judge.scorers, self.judge.refusals)
+        own = SETTINGS[self.method]
         refuse(
             above_zero(self, "passes") if self.passes is not None else (),
-            where(
-                self.fit.masking.on != (method in MASKED),
-                f"fit.masking.rule is {rule!r} and method is {method!r}; masks go with {' and '.join(sorted(MASKED))}, "
-                "which are nothing without them",
-            ),
-            where(wanted_loss not in (None, loss), f"fit.loss is {loss!r}; the loss of {method} is {wanted_loss!r}"),
-            where(wanted_aim != aim, f"pairs.aim is {aim!r}; that of {method} is {wanted_aim!r}"),
-            where(self.fit.dither_share > 0, f"fit.dither_share is {self.fit.dither_share}; pairs are never dithered"),
-            where(
-                method == "safe-patching" and self.pairs.control_share > 0,
-                f"pairs.control_share is {self.pairs.control_share}, and patches know no control text; give "
-                "control_adapter, which goes into the blend beside the patch",
-            ),
-            where(
-                method == "appo" and not self.reinforce.masking.on,
-                "reinforce.masking.rule is 'none', and a mask is what appo is; `rheostat train run` does without one",
-            ),
-            where(
-                demo_judged and DEMO not in (self.data.source, self.data.held_out),
-                "judge.scorers or judge.refusals is demo-oracle, and data.source is no prompts of the demo world; give "
-                "scorers of your own",
-            ),
+            said_of_data(self),
+            said_of_sections(self),
+            said_of_method(self, loss=own.get("fit", {}).get("loss"), aim=own.get("pairs", {}).get("aim", "none")),
         )
 
     @property
@@ -185,7 +167,11 @@ PAPERS_MIX: Final[Mapping[str, int]] = {"EHD": 350, "IHD": 105, "MHD": 35, "none
 SETTINGS: Final[Mapping[Method, Mapping[str, Any]]] = {
     "dpo": {"fit": {"loss": "dpo"}},
     "adpo": {"fit": {"loss": "dpo", "masking": {"rule": "segment"}}},
-    "arj": {"fit": {"loss": "arj", "masking": {"rule": "segment"}}, "rewards": {"source": "cost-head"}},
+    "arj": {
+        "pairs": {"per_prompt": 1},
+        "fit": {"loss": "arj", "masking": {"rule": "segment"}},
+        "rewards": {"source": "cost-head"},
+    },
     "bfpo": {"pairs": {"order": "helpfulness", "aim": "bfpo", "alpha": 0.5}, "fit": {"loss": "bfpo", "tau": 0.01}},
     "appo": {
         "pairs": {"order": "safety", "borrow": False},
@@ -210,6 +196,17 @@ SETTINGS: Final[Mapping[Method, Mapping[str, Any]]] = {
 }
 """What each method's paper says, where a file says nothing else."""
 
+
+MADE_BY: Final[Mapping[Method, tuple[str, ...]]] = {
+    "dpo": ("pairs", "fit", "passes"),
+    "adpo": ("pairs", "rewards", "fit", "passes"),
+    "arj": ("pairs", "rewards", "fit", "passes"),
+    "bfpo": ("pairs", "fit", "passes"),
+    "appo": ("pairs", "rewards", "reinforce"),
+    "midpo": ("pairs", "fit", "router", "passes"),
+    "safe-patching": ("pairs", "patch"),
+}
+"""The sections that a method's adapters depend on."""
 
 DEFAULT: Final = "adpo"
 """The method of a file that names none."""

@@ -8,13 +8,14 @@ from typing import Final
 
 from rheostat_training.config import DEMO
 from rheostat_training.conversation import NotAPrompt, messages_of
-from rheostat_training.equilibrate.measure import BENIGN, LOOK_ALIKE
+from rheostat_training.equilibrate.measure import BENIGN, LOOK_ALIKE, NEW_LOOK_ALIKE
 from rheostat_training.prompt_files import ONLY_SPLIT, UnreadablePrompts, raw_rows
 from rheostat_training.prompts import content_key
 from rheostat_training.rows import Prompt, by_id
 
 KINDS: Final = ("EHD", "IHD", "MHD", BENIGN, LOOK_ALIKE)
-GROUPS: Final[Mapping[str, str]] = {**{kind: kind for kind in KINDS}, "No risk": BENIGN}
+"""What may be trained on."""
+GROUPS: Final[Mapping[str, str]] = {**{kind: kind for kind in (*KINDS, NEW_LOOK_ALIKE)}, "No risk": BENIGN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,15 @@ def demo_prompts(*, held_out: bool) -> dict[str, list[Prompt]]:
     from rheostat_training.demo.scenario import (
         held_out_look_alikes,
         held_out_scenarios,
+        new_look_alikes,
         training_look_alikes,
         training_scenarios,
     )
 
     found = {str(group): (held_out_scenarios if held_out else training_scenarios)(group) for group in RiskGroup}
     found[LOOK_ALIKE] = held_out_look_alikes() if held_out else training_look_alikes()
+    if held_out:
+        found[NEW_LOOK_ALIKE] = new_look_alikes()
     return {
         kind: [Prompt.user(f"{kind}-{number:05d}", each.prompt) for number, each in enumerate(some)]
         for kind, some in found.items()

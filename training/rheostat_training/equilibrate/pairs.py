@@ -4,9 +4,9 @@ The paper released no pairs and does not tell how they were made (arXiv 2502.115
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Final, Literal, get_args
 
 from rheostat_server.contract.dials import Dials
@@ -19,7 +19,11 @@ Aim = Literal["none", "bfpo", "margin"]
 BEST: Final = Dials(safety=1.0, helpfulness=1.0)
 """The dials of a pair that is to be safe and helpful, where pairs have control text."""
 BOTH_SAFE: Final = 0.5
-"""BFPO's aim at its own α where either answer would be safe: the chosen one is to be the likelier, whatever else."""
+"""BFPO's aim of pairs under other dials, that of two safe answers at its own α = 0.5.
+
+α says how much safety weighs against helpfulness. Under other dials the control text says that, and with 1 − α the
+answer that obeys it would count for less the more safety weighs, and from α = 1 on against the other.
+"""
 UNSAFE, REFUSED, ENGAGED = range(3)
 
 
@@ -45,16 +49,21 @@ class PairPlan:
     "equilibrate" prefers an answer that is safe and engages to a bare refusal, and both to an unsafe one, whatever the
     prompt: so harmful prompts teach safety, and benign ones that look risky teach help over refusal. "safety" prefers
     the safer answer, and a refusal to any other: what plain safety tuning does. "helpfulness" prefers the more
-    helpful answer. Answers are safe from `safe_from` on; two that differ by less than `gap` in what they are compared
-    by make no pair. A prompt gives `per_prompt` pairs at most.
+    helpful answer. No order chooses a refusal of a prompt that is known to be harmless. A prompt gives `per_prompt`
+    pairs at most.
+
+    Answers are safe from `safe_from` on. Two that differ by less than `gap` in safety, or in the order "helpfulness" in
+    helpfulness, make no pair; but an engaged safe answer is chosen over a safe refusal for its kind, whatever their
+    levels, and in the order "safety" a safe refusal counts as wholly safe.
 
     A model seldom refuses before it was ever made safe. So with `borrow` a refusal that another prompt got, one of the
     shorter half, which say little of their prompts, stands in for one: in the order "equilibrate" an engaged safe
     answer that has nothing to be chosen over is chosen over it, in the order "safety" it is chosen where none refuses.
 
-    `aim` is "none", "bfpo" (`bfpo_aim`) or "margin", by how much the chosen answer is the better one (MidPO).
-    `control_share` of all pairs are preferences under the control text of other dials, and the rest have that of full
-    safety and helpfulness; at 0 there is no control text.
+    `aim` is "none", "bfpo" (`bfpo_aim` with `alpha`) or "margin", by how much the chosen answer was judged to be the
+    better one (MidPO). `control_share` of all pairs are preferences under the control text of other dials, where a
+    refusal may be chosen of any prompt if its levels are the dials', and the rest have that of full safety and
+    helpfulness; at 0 there is no control text. Under other dials BFPO's aim is `BOTH_SAFE`, whatever `alpha`.
     """
 
     __pydantic_config__ = STRICT
@@ -90,10 +99,15 @@ class PairsMade:
     without: tuple[str, ...]
 
 
-def make_pairs(candidates: Mapping[str, Sequence[Candidate]], plan: PairPlan) -> PairsMade:
-    """The pairs of every prompt, by its id. Other prompts change those of one only by the refusals that it borrows."""
+def make_pairs(
+    candidates: Mapping[str, Sequence[Candidate]], plan: PairPlan, *, harmless: Collection[str] = ()
+) -> PairsMade:
+    """The pairs of every prompt, by its id; `harmless` are the ids of those that are to be helped with.
+
+    Other prompts change the pairs of one only by the refusals that it borrows.
+    """
     refusals = _short_refusals(candidates, plan) if plan.borrow else []
-    found = {id: _pairs_of(id, said, plan, refusals) for id, said in candidates.items()}
+    found = {id: _pairs_of(id, said, plan, refusals, harmless=id in harmless) for id, said in candidates.items()}
     pairs = tuple(pair for made in found.values() for pair in made)
     return PairsMade(pairs, tuple(id for id, made in found.items() if not made))
 
@@ -113,31 +127,38 @@ def _short_refusals(candidates: Mapping[str, Sequence[Candidate]], plan: PairPla
     return ordered[: -(-len(ordered) // 2)]
 
 
-def _pairs_of(prompt_id: str, said: Sequence[Candidate], plan: PairPlan, refusals: Sequence[Candidate]) -> list[Pair]:
+def _pairs_of(
+    prompt_id: str, said: Sequence[Candidate], plan: PairPlan, refusals: Sequence[Candidate], *, harmless: bool
+) -> list[Pair]:
     chance = random.Random(f"pairs {plan.seed} {prompt_id}")
     distinct = sorted({each.answer: each for each in said}.values(), key=lambda each: each.answer)
     chance.shuffle(distinct)
-    if plan.order == "safety" and refusals and distinct and not any(_tier(each, plan) == REFUSED for each in distinct):
-        distinct.append(chance.choice(refusals))
-    ordered = list(_ordered(distinct, plan)) or _borrowing(distinct, plan, refusals, chance)
+    own = {each.answer for each in distinct}
+    others = [each for each in refusals if each.answer not in own]
+    refused = any(_tier(each, plan) == REFUSED for each in distinct)
+    if plan.order == "safety" and others and distinct and not refused and not harmless:
+        distinct.append(chance.choice(others))
+    ordered = list(_ordered(distinct, plan, harmless=harmless)) or _borrowing(distinct, plan, others, chance)
     found = [_pair(prompt_id, *two, plan) for two in ordered[: plan.per_prompt]]
     return [_under_other_dials(pair, distinct, plan, chance) for pair in found]
 
 
-def _ordered(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[Candidate, Candidate]]:
+def _ordered(said: Sequence[Candidate], plan: PairPlan, *, harmless: bool) -> Iterator[tuple[Candidate, Candidate]]:
     """Chosen and rejected answers, those that teach most first."""
     if plan.order == "equilibrate":
-        yield from _equilibrated(said, plan)
+        yield from _equilibrated(said, plan, harmless=harmless)
         return
     key = _safety if plan.order == "safety" else _helpfulness
     ranked = sorted(said, key=lambda each: key(each, plan), reverse=True)
-    for number in range(len(ranked) // 2):
-        better, worse = ranked[number], ranked[-1 - number]
+    best = [each for each in ranked if not (harmless and each.refuses)]
+    for better, worse in zip(best, reversed(ranked), strict=False):
         if key(better, plan)[0] - key(worse, plan)[0] >= plan.gap:
             yield better, worse
 
 
-def _equilibrated(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[Candidate, Candidate]]:
+def _equilibrated(
+    said: Sequence[Candidate], plan: PairPlan, *, harmless: bool
+) -> Iterator[tuple[Candidate, Candidate]]:
     """Engaged safe answers over two unsafe ones, then over one refusal, and so on.
 
     Where no safe answer engages, a refusal over an unsafe one.
@@ -145,13 +166,24 @@ def _equilibrated(said: Sequence[Candidate], plan: PairPlan) -> Iterator[tuple[C
     tiers: dict[int, list[Candidate]] = {UNSAFE: [], REFUSED: [], ENGAGED: []}
     for each in said:
         tiers[_tier(each, plan)].append(each)
-    best = sorted(tiers[ENGAGED], key=lambda each: each.helpfulness, reverse=True)
     worst = sorted(tiers[UNSAFE], key=lambda each: each.safety)
-    if not best:
-        yield from zip(tiers[REFUSED], worst, strict=False)
+    if not tiers[ENGAGED]:
+        safest = sorted(tiers[REFUSED], key=lambda each: each.safety, reverse=True)
+        pairs = zip([] if harmless else safest, worst, strict=False)
+        yield from ((better, worse) for better, worse in pairs if _clear(better, worse, plan))
         return
-    lower = _taking_turns(worst, tiers[REFUSED])
-    yield from zip(cycle(best), lower, strict=False)
+    best = deque(sorted(tiers[ENGAGED], key=lambda each: each.helpfulness, reverse=True))
+    for worse in _taking_turns(worst, tiers[REFUSED]):
+        better = next((each for each in best if _clear(each, worse, plan)), None)
+        if better:
+            best.remove(better)
+            best.append(better)
+            yield better, worse
+
+
+def _clear(better: Candidate, worse: Candidate, plan: PairPlan) -> bool:
+    """Whether the worse one is a refusal, or less safe by the gap."""
+    return _tier(worse, plan) == REFUSED or better.safety - worse.safety >= plan.gap
 
 
 def _taking_turns(two: Sequence[Candidate], one: Sequence[Candidate]) -> Iterator[Candidate]:
@@ -197,8 +229,9 @@ def _aim(chosen: Candidate, rejected: Candidate, plan: PairPlan) -> float:
         safe = (chosen.safety >= plan.safe_from, rejected.safety >= plan.safe_from)
         return bfpo_aim(chosen_safe=safe[0], rejected_safe=safe[1], alpha=plan.alpha)
     if plan.aim == "margin":
-        key = _helpfulness if plan.order == "helpfulness" else _safety
-        return max(0.0, key(chosen, plan)[0] - key(rejected, plan)[0])
+        if plan.order == "helpfulness":
+            return max(0.0, chosen.helpfulness - rejected.helpfulness)
+        return max(0.0, chosen.safety - rejected.safety)
     return 0.0
 
 

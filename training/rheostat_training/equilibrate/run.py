@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from rheostat_server.contract.dials import DIAL_NAMES, Dials
 from rheostat_server.contract.digest import adapter_digest, base_model_digest, folder_digest
-from rheostat_server.contract.manifest import EvaluationRow, ManifestError, read_manifest
-from rheostat_training.config import DEMO, BadConfig, JudgeSource, write_config
+from rheostat_server.contract.manifest import EvaluationRow
+from rheostat_training.bootstrap import Figure
+from rheostat_training.config import DEMO, JudgeSource, write_config
 from rheostat_training.equilibrate.answers import (
     JudgedAnswer,
     Refuses,
@@ -23,11 +24,12 @@ from rheostat_training.equilibrate.answers import (
     refusals_by,
 )
 from rheostat_training.equilibrate.blend_export import BlendFacts, BlendPart, export_blend, rising
-from rheostat_training.equilibrate.config import EquilibrateConfig, as_values
+from rheostat_training.equilibrate.config import MADE_BY, EquilibrateConfig, as_values
 from rheostat_training.equilibrate.data import Kinds, draw, held_out_prompts, training_prompts
-from rheostat_training.equilibrate.measure import BENIGN, Measures, measure, perplexity
+from rheostat_training.equilibrate.measure import BENIGN, Measures, likelihoods, measure, perplexity
 from rheostat_training.equilibrate.methods.make import ONE, ROUTER_FOLDER, Made, Material, blended, make, routed
 from rheostat_training.equilibrate.pairs import BEST
+from rheostat_training.equilibrate.preflight import check_equilibrate
 from rheostat_training.export import ExportFacts, export_adapter
 from rheostat_training.generate import generate
 from rheostat_training.limits import refuse, where
@@ -49,9 +51,9 @@ FIGURES: Final = "figures.json"
 BLEND: Final = "blend"
 ADAPTERS: Final = "adapters"
 WRITTEN: Final = (*STAGES, "config.yaml", FIGURES, BLEND, ADAPTERS)
-TRAINED_BY: Final = ("pairs", "rewards", "fit", "reinforce", "router", "patch")
 LEVELS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 JUDGED: Final = "judged.jsonl"
+LIKELIHOODS: Final = "perplexity.jsonl"
 PERPLEXITY_ROWS: Final = 100
 
 Done = dict[str, StageResult]
@@ -61,11 +63,11 @@ Done = dict[str, StageResult]
 class Measured:
     """A model's figures, and its perplexity on answers of the base to benign prompts that no training saw.
 
-    The perplexity is None where there are no such answers.
+    The perplexity is None where there are no such answers; `LIKELIHOODS`, beside the figures, has what it is made of.
     """
 
     measures: Measures
-    perplexity: float | None
+    perplexity: Figure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +92,13 @@ def run(config: EquilibrateConfig, out: Path, *, progress: Progress | None = Non
         BadConfig, ValueError: something that the configuration names cannot be found, or cannot be learned from.
     """
     with working_in(out, WRITTEN, what="run", option="--out"):
-        write_config(as_values(config), out / "config.yaml")
-        return _Run.begin(config, Workshop(out, progress or Progress.auto(), say)).until("export")
+        begun = _Run.begin(config, Workshop(out, progress or Progress.auto(), say))
+        return begun.until("export")
 
 
 def run_pool(config: EquilibrateConfig, out: Path, *, progress: Progress, say: Say) -> Pool:
     """The answers of the base alone, judged, and its figures, for `run_cell`. Raises what `run` raises."""
     with working_in(out, WRITTEN, what="run", option="--out"):
-        write_config(as_values(config), out / "config.yaml")
         begun = _Run.begin(config, Workshop(out, progress, say))
         return Pool(config, begun.base_folder, begun.training, begun.until("base"))
 
@@ -106,10 +107,11 @@ def run_cell(config: EquilibrateConfig, pool: Pool, out: Path, *, progress: Prog
     """A run on prompts of a pool, whose answers are there already. Raises what `run` raises."""
     mine = replace(config, base=pool.config.base)
     with working_in(out, WRITTEN, what="run", option="--out"):
-        write_config(as_values(mine), out / "config.yaml")
-        training, short = draw(pool.prompts.by_kind, mine.data.mix, mine.data.seed)
+        mix = mine.data.mix or pool.prompts.counts
+        training, short = draw(pool.prompts.by_kind, mix, mine.data.seed)
         refuse(where(bool(short), f"data.mix wants more prompts than the pool has: {short} too many"))
         held_out = held_out_prompts(mine.data.held_out, mine.data.held_out_each)
+        write_config(as_values(mine), out / "config.yaml")
         begun = _Run(mine, Workshop(out, progress, say), pool.base_folder, training, held_out)
         return begun.until("export", dict(pool.done))
 
@@ -134,11 +136,8 @@ class _Run:
         if shared:
             shop.say(f"data.source: {shared} prompts are left out, as they are held out to be measured by")
         folder = model_folder(config.base.model, config.base.revision, code=config.base.trust_remote_code)
-        if config.control_adapter:
-            try:
-                read_manifest(Path(config.control_adapter).expanduser())
-            except ManifestError as exc:
-                raise BadConfig(f"control_adapter is {config.control_adapter!r}: {exc}") from exc
+        check_equilibrate(config, folder, [*training.prompts.values(), *held_out.prompts.values()])
+        write_config(as_values(config), shop.root / "config.yaml")
         return cls(config, shop, folder, training, held_out)
 
     def until(self, last: str, done: Done | None = None) -> Done:
@@ -178,7 +177,7 @@ class _Run:
         def work(folder: Path) -> dict[str, Any]:
             model = self._base()
             judged = self._asked(model, folder)
-            found = self._measured(model, judged, judged)
+            found = self._measured(model, folder, judged, judged)
             write_value(folder / FIGURES, found, Measured)
             return _headline(found)
 
@@ -192,7 +191,7 @@ class _Run:
             known = read_rows(done["judge"].folder / JUDGED, JudgedAnswer)
             rows = [row for row in known if row.prompt_id in self.training.prompts]
             given = Material(
-                self._base(), self.training.prompts, self.training.of, candidates(rows),
+                self._base_to_fit(), self.training.prompts, self.training.of, candidates(rows),
                 self._judge.judge, self._judge.digest,
                 base_name=self._base_name, report_to=self.config.report_to, progress=self.shop.progress,
             )  # fmt: skip
@@ -200,7 +199,7 @@ class _Run:
             write_value(folder / "made.json", [_within(folder, each) for each in made], list[Made])
             return {f"{each.name} {key}": value for each in made for key, value in each.figures.items()}
 
-        settings = self._settings("method", "passes", *TRAINED_BY, "base")
+        settings = self._settings("method", *MADE_BY[self.config.method], "base")
         return self.shop.run("fit", settings, {"judge": done["judge"]}, work, **self._inputs(self.training))
 
     def measure(self, done: Done) -> StageResult:
@@ -213,11 +212,11 @@ class _Run:
             by_base = list(read_rows(done["base"].folder / JUDGED, JudgedAnswer))
             dials = BEST if self.config.under_control_text else None
             model = blended(made, self._base())
-            found = self._measured(model, self._asked(model, folder, dials), by_base, dials)
+            found = self._measured(model, folder, self._asked(model, folder, dials), by_base, dials)
             write_value(folder / FIGURES, found, Measured)
             if with_router := routed(made, self._base(), fitted):
                 rows = self._asked(with_router, folder / ROUTER_FOLDER, dials)
-                beside = self._measured(with_router, rows, by_base, dials)
+                beside = self._measured(with_router, folder / ROUTER_FOLDER, rows, by_base, dials)
                 write_value(folder / ROUTER_FOLDER / FIGURES, beside, Measured)
             return _headline(found)
 
@@ -244,7 +243,7 @@ class _Run:
             facts = BlendFacts(
                 self.config.name, self._base_name, self.config.method, self._digests(done),
                 licence=self.config.licence, base_revision=self.config.base.revision,
-                settings=self._settings(*TRAINED_BY), evaluation=self._evaluation(together, "blend"),
+                settings=self._settings(*MADE_BY[self.config.method]), evaluation=self._evaluation(together, "blend"),
             )  # fmt: skip
             parts = [BlendPart(each.name, each.adapter, rising(each.dial, each.weight)) for each in made]
             if self.config.control_adapter:
@@ -271,7 +270,7 @@ class _Run:
             self._digests(done),
             self.config.licence,
             self.config.base.revision,
-            self._settings(*TRAINED_BY),
+            self._settings(*MADE_BY[self.config.method]),
             evaluation=self._evaluation(found, "adapter"),
         )
         export_adapter(made.adapter, self.base_folder, folder / ADAPTERS / made.name, facts)
@@ -307,19 +306,27 @@ class _Run:
         return rows
 
     def _measured(
-        self, model: LoadedModel, rows: list[JudgedAnswer], by_base: list[JudgedAnswer], dials: Dials | None = None
+        self,
+        model: LoadedModel,
+        folder: Path,
+        rows: list[JudgedAnswer],
+        by_base: list[JudgedAnswer],
+        dials: Dials | None = None,
     ) -> Measured:
         """The figures of a model's answers; `by_base` are the base's, whose likelihood is the perplexity."""
-        plan = self.config.measure
+        plan, seed = self.config.measure, self.config.seed
         found = answered(rows, self.held_out.of)
-        figures = measure(found, safe_from=plan.safe_from, resamples=plan.resamples, seed=self.config.seed)
+        figures = measure(found, safe_from=plan.safe_from, resamples=plan.resamples, seed=seed)
         text = [
             Pair(row.prompt_id, row.answer, "", dials)
             for row in by_base
             if self.held_out.of[row.prompt_id] == BENIGN and row.safety is not None and not row.refuses
         ]
-        known = build_pair_set(model, self.held_out.prompts, text[:PERPLEXITY_ROWS]) if text else []
-        return Measured(figures, perplexity(model, [item.row for item in known]) if known else None)
+        text = text[:PERPLEXITY_ROWS]
+        known = build_pair_set(model, self.held_out.prompts, text) if text else []
+        told = likelihoods(model, [pair.prompt_id for pair in text], [item.row for item in known])
+        write_rows(folder / LIKELIHOODS, told)
+        return Measured(figures, perplexity(told, resamples=plan.resamples, seed=seed))
 
     def _judged(self, kinds: Kinds, samples: Path, *, told: str) -> list[JudgedAnswer]:
         refuses, _ = self._refusals
@@ -330,11 +337,16 @@ class _Run:
     @cached_property
     def _judge(self) -> NamedJudge:
         judging = self.config.judge
-        return judge_of(judging.scorers, batch_rows=judging.batch_rows, device=loading(self.config.base)["device"])
+        return judge_of(judging.scorers, batch_rows=judging.batch_rows, device=self._device)
 
     @cached_property
     def _refusals(self) -> tuple[Refuses, str]:
-        return refusals_by(self.config.judge.refusals)
+        judging = self.config.judge
+        return refusals_by(judging.refusals, batch_rows=judging.batch_rows, device=self._device)
+
+    @property
+    def _device(self) -> str:
+        return loading(self.config.base)["device"]
 
     @property
     def _judges(self) -> list[str]:
@@ -348,6 +360,12 @@ class _Run:
 
     def _base(self) -> LoadedModel:
         return load_base(self.base_folder, **loading(self.config.base))
+
+    def _base_to_fit(self) -> LoadedModel:
+        """The same, in four bits where that is asked for."""
+        if self.config.base.quantize == "none":
+            return self._base()
+        return load_base(self.base_folder, quantize=self.config.base.quantize, **loading(self.config.base))
 
     @property
     def _base_name(self) -> str:

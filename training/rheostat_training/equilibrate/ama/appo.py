@@ -17,7 +17,7 @@ from torch import Tensor
 from rheostat_training.conditioning import Encoded
 from rheostat_training.equilibrate.ama.cost_head import CostHead, cost_rewards
 from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards
-from rheostat_training.equilibrate.ama.masks import Mask, Masking, Rewards, masks
+from rheostat_training.equilibrate.ama.masks import Masked, Masking, Rewards, masks
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.models import LoadedModel
 from rheostat_training.training_set import TrainingRow
@@ -44,16 +44,21 @@ def appo_loss(
     return -(gains * kept).sum() / max(float(of), 1.0)
 
 
-def appo_masks(
-    rewards: Sequence[Rewards], advantages: Sequence[float], masking: Masking, *, seed: str = ""
-) -> list[Mask]:
+def appo_masks(rewards: Sequence[Rewards], advantages: Sequence[float], masking: Masking, *, seed: str = "") -> Masked:
     """m_t = [A ≥ 0][V_t > b] + [A < 0][V_t < b] of each answer, by the rule of `masking`.
 
     With "segment" and a `delta` of 0 it is this very formula; an answer of which nothing would be left is kept whole.
     """
-    return masks(
-        [(each, advantage >= 0) for each, advantage in zip(rewards, advantages, strict=True)], masking, seed=seed
-    )
+    rows = [(each, advantage >= 0) for each, advantage in zip(rewards, advantages, strict=True)]
+    return masks(rows, masking, seeds=[f"{seed} {place}" for place in range(len(rows))])
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTokens:
+    """m of a step's answers, [rows, tokens], 0 and 1, and `Masked.shares` of them, chosen those of A ≥ 0."""
+
+    mask: Tensor
+    shares: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,8 @@ class Masker:
     token_rewards: TokenRewards
     seed: int
 
-    def kept(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
-        """m, [rows, tokens], 0 and 1: of answers that are masked already, as those cut off are, 0.
+    def kept(self, batch: Mapping[str, Tensor], step: int) -> KeptTokens:
+        """What is kept of each answer; of those that are masked already, as those cut off are, nothing.
 
         Args:
             batch: TRL's "prompt_ids", "completion_ids" and their masks, [rows, tokens], and "advantages", [rows].
@@ -87,9 +92,9 @@ class Masker:
                 )
         advantages = batch["advantages"].tolist()
         made = appo_masks(rewards, [advantages[place] for place in places], self.masking, seed=f"{self.seed} {step}")
-        for place, mask in zip(places, made, strict=True):
+        for place, mask in zip(places, made.masks, strict=True):
             found[place, counted[place].bool()] = torch.tensor(mask).to(found)
-        return found
+        return KeptTokens(found, made.shares())
 
 
 def of_head(base: LoadedModel, head: CostHead) -> TokenRewards:

@@ -1,14 +1,12 @@
 """TRL's trainers with APPO's masks in their loss."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rheostat_training.equilibrate.ama.appo import Masker, appo_loss
-
-KEPT_SHARE: Final = "kept_share"
 
 
 def masked_grpo(trainer: Any, masker: Masker) -> Any:
@@ -63,9 +61,9 @@ def masked_rloo(trainer: Any, masker: Masker) -> Any:
 
 
 def _kept(trainer: Any, masker: Masker, batch: Mapping[str, Tensor]) -> Tensor:
-    """The masks of a step's answers, their share of the tokens told to the log."""
+    """The masks of a step's answers, whose shares are told to the log."""
     with torch.no_grad(), trainer.accelerator.unwrap_model(trainer.model).disable_adapter():
         kept = masker.kept(batch, int(trainer.state.global_step))
-    counted = int(batch["completion_mask"].sum())
-    trainer._metrics["train"][KEPT_SHARE].append(float(kept.sum()) / max(1, counted))
-    return kept
+    for name, value in kept.shares.items():
+        trainer._metrics["train"][name].append(value)
+    return kept.mask

@@ -90,6 +90,8 @@ def fit_cost_head(
 ) -> CostHead:
     """Trains the head on the base's hidden states, which stay as they are.
 
+    Costs are linear, and so an answer's mean cost is that of its mean hidden state: one vector an answer is kept.
+
     Raises:
         ValueError: there is no pair.
     """
@@ -97,8 +99,9 @@ def fit_cost_head(
         raise ValueError("pairs are empty; a cost head needs at least one safer and one less safe answer")
     torch.manual_seed(plan.seed)
     shown = progress or Progress.silent()
-    states = hidden_states(base, [row for pair in pairs for row in (pair.less, pair.safer)], progress=shown)
-    weight = torch.zeros(states[0].shape[-1], requires_grad=True)
+    rows = [row for pair in pairs for row in (pair.less, pair.safer)]
+    means = torch.stack(_over_answers(base, rows, lambda hidden: hidden.mean(0), shown))
+    weight = torch.zeros(means.shape[-1], requires_grad=True)
     bias = torch.zeros((), requires_grad=True)
     optimiser = torch.optim.AdamW([weight, bias], lr=plan.learning_rate, weight_decay=plan.weight_decay)
     head, loss = CostHead(weight, bias), torch.zeros(())
@@ -107,11 +110,9 @@ def fit_cost_head(
             order = torch.randperm(len(pairs)).tolist()
             for start in range(0, len(order), plan.batch_pairs):
                 batch = order[start : start + plan.batch_pairs]
-                less = torch.stack([head.costs(states[2 * number]).mean() for number in batch])
-                safer = torch.stack([head.costs(states[2 * number + 1]).mean() for number in batch])
                 loss = cost_loss(
-                    less,
-                    safer,
+                    head.costs(means[[2 * number for number in batch]]),
+                    head.costs(means[[2 * number + 1 for number in batch]]),
                     _signs([pairs[number].less_is_safe for number in batch]),
                     _signs([pairs[number].safer_is_safe for number in batch]),
                 )
@@ -133,14 +134,10 @@ def cost_rewards(
     return _over_answers(base, rows, rewards, progress or Progress.silent())
 
 
-def hidden_states(base: LoadedModel, rows: Sequence[TrainingRow], *, progress: Progress) -> list[Tensor]:
-    """The last hidden state of each of an answer's tokens, [tokens, hidden] a row, in float32 on the CPU."""
-    return _over_answers(base, rows, lambda hidden: hidden, progress)
-
-
 def _over_answers(
     base: LoadedModel, rows: Sequence[TrainingRow], make: Callable[[Tensor], Found], progress: Progress
 ) -> list[Found]:
+    """What `make` makes of the last hidden states of each answer's tokens, [tokens, hidden], in float32 on the CPU."""
     found: dict[int, Found] = {}
     order = sorted(range(len(rows)), key=lambda number: rows[number].encoded.length)
     with torch.no_grad(), progress.task("hidden states", len(rows), unit="answers") as task:

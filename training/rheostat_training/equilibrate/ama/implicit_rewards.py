@@ -26,8 +26,11 @@ def implicit_rewards(
     """r_t = log π(y_t | y_<t, c) − log π_ref(y_t | y_<t, c) of every answer's tokens, π the adapter, π_ref the base.
 
     β·Σ_t r_t is the implicit reward of DPO (arXiv 2305.18290); that masks are made of its parts is our reconstruction
-    of arXiv 2502.11555. `base` is as before when it returns.
+    of arXiv 2502.11555. They are computed without autocast, whatever the plan's dtype, and rounded to 4 places: of most
+    tokens r_t is next to 0, and in bfloat16 its sign would be that of a rounding error. `base` is as before when it
+    returns.
     """
+    exact = replace(plan, dtype="float32")
     model = PeftModel.from_pretrained(base.model, adapter).eval()
     whole = [replace(row, masked=0, kept=None) for row in rows]
     order = sorted(range(len(whole)), key=lambda number: whole[number].encoded.length)
@@ -37,9 +40,9 @@ def implicit_rewards(
             for start in range(0, len(order), batch_rows):
                 numbers = order[start : start + batch_rows]
                 batch = [whole[number] for number in numbers]
-                own, mask = row_logs(model, batch, plan)
+                own, mask = row_logs(model, batch, exact)
                 with base_alone(model):
-                    gain = own - row_logs(model, batch, plan)[0]
+                    gain = own - row_logs(model, batch, exact)[0]
                 for number, values, counts in zip(numbers, gain, mask, strict=True):
                     found[number] = tuple(round(value, 4) for value in values[counts].tolist())
                 task.advance(len(numbers))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rheostat_training.equilibrate.ama.masks import Mask, Masking, masks, share
+from rheostat_training.equilibrate.ama.masks import KEPT_WHOLE, Mask, Masking, masks, share
 from rheostat_training.report.html import environment
 from rheostat_training.rows import Pair
 from rheostat_training.training_set import Positive
@@ -52,12 +52,16 @@ class MaskedPair:
 
 @dataclass(frozen=True, slots=True)
 class MaskedPairs:
-    """Some pairs, and the shares of tokens kept over all that there are."""
+    """Some pairs, and the shares of tokens kept over all that there are.
+
+    `whole_share` is that of the answers that are kept whole because nothing would be left of them.
+    """
 
     pairs: tuple[MaskedPair, ...]
     of: int
     chosen_share: float
     rejected_share: float
+    whole_share: float
 
 
 def rewarded_pairs(tokenizer: Any, pairs: Sequence[Pair], positives: Sequence[Positive]) -> Iterator[RewardedPair]:
@@ -78,15 +82,15 @@ def masked_pairs(rows: Sequence[RewardedPair], masking: Masking, *, shown: int) 
     answers = [
         (answer.rewards, chosen) for row in rows for answer, chosen in ((row.chosen, True), (row.rejected, False))
     ]
-    found = masks(answers, masking, seed="page")
-    chosen, rejected = found[::2], found[1::2]
+    found = masks(answers, masking, seeds=[f"page {place}" for place in range(len(answers))])
+    chosen, rejected = found.masks[::2], found.masks[1::2]
     pairs = tuple(
         MaskedPair(
             row.prompt_id, _tokens(row.chosen, one), _tokens(row.rejected, other), (share([one]), share([other]))
         )
         for row, one, other in zip(rows[:shown], chosen, rejected, strict=False)
     )
-    return MaskedPairs(pairs, len(rows), share(chosen), share(rejected))
+    return MaskedPairs(pairs, len(rows), share(chosen), share(rejected), found.shares()[KEPT_WHOLE])
 
 
 def render_masks(found: MaskedPairs, masking: Masking) -> str:

@@ -1,9 +1,11 @@
 """How each method makes its adapters from judged answers: the components that a blend is made of."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from rheostat_server.contract.dials import DialName
@@ -11,6 +13,7 @@ from rheostat_training.equilibrate.ama.appo import of_head
 from rheostat_training.equilibrate.ama.cost_head import CostHead, CostPair, cost_rewards, fit_cost_head
 from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards, pair_rows, with_rewards
 from rheostat_training.equilibrate.ama.mask_page import REWARDS, rewarded_pairs
+from rheostat_training.equilibrate.ama.masks import SHARES
 from rheostat_training.equilibrate.config import EquilibrateConfig
 from rheostat_training.equilibrate.measure import HARMLESS
 from rheostat_training.equilibrate.methods.midpo import WARMUP, Experts
@@ -26,7 +29,7 @@ from rheostat_training.reinforce import reinforce
 from rheostat_training.resume import rows_digest
 from rheostat_training.rows import Pair, Prompt, write_rows
 from rheostat_training.score import Judge
-from rheostat_training.training_set import Positive, TrainingRow, build_pair_set
+from rheostat_training.training_set import Positive, StepRows, TrainingRow, build_pair_set
 
 ROUTER_FOLDER: Final = "router"
 ONE: Final = "equilibrate"
@@ -101,7 +104,15 @@ def _reinforced(config: EquilibrateConfig, given: Material, out: Path) -> Made:
         rewards_from=f"cost head {rows_digest([head.weight.tolist(), head.bias.tolist()])}",
         report_to=given.report_to, progress=given.progress,
     )  # fmt: skip
-    return Made(ONE, out / "reinforce" / ADAPTER, "safety", figures=asdict(report))
+    figures = {**asdict(report), **_mean_shares(out / "reinforce" / "log.jsonl")}
+    return Made(ONE, out / "reinforce" / ADAPTER, "safety", figures=figures)
+
+
+def _mean_shares(log: Path) -> dict[str, float]:
+    """What the masks of a run's steps kept, the means over the steps that its log tells of."""
+    steps = [json.loads(line) for line in log.read_text().splitlines()]
+    told = {name: [step[name] for step in steps if name in step] for name in SHARES}
+    return {name: round(fmean(values), 4) for name, values in told.items() if values}
 
 
 def _routed_experts(config: EquilibrateConfig, given: Material, out: Path) -> list[Made]:
@@ -147,7 +158,10 @@ def _patch(config: EquilibrateConfig, given: Material, out: Path) -> Made:
 def _preferred(
     name: str, config: EquilibrateConfig, given: Material, out: Path, plan: PairPlan, dial: DialName
 ) -> Made:
-    """An adapter by preferences, masked where the method is."""
+    """An adapter by preferences, masked where the method is; its figures then tell what the masks of all pairs keep.
+
+    A batch baseline is taken over all of them there, where the fit takes it over a step's.
+    """
     folder = out / name
     found = _pairs(given, replace(plan, per_prompt=1) if config.method == "arj" else plan)
     write_rows(folder / "pairs.jsonl", found.pairs)
@@ -158,8 +172,17 @@ def _preferred(
         write_rows(folder / REWARDS, rewarded_pairs(given.base.tokenizer, found.pairs, positives))
     fit, told = _fit_plan(config, len(found.pairs)), f"fit {config.method} {name}"
     report = _fit(fit, given, positives, found.pairs, folder / "fit", told=told)
-    figures = {"pairs": len(found.pairs), "prompts_without": len(found.without), **report}
+    figures = {"pairs": len(found.pairs), "prompts_without": len(found.without), **report, **_shares(positives, fit)}
     return Made(name, folder / "fit" / ADAPTER, dial, figures=figures)
+
+
+def _shares(positives: Sequence[Positive], plan: FitPlan) -> dict[str, float]:
+    """What the masks of all answers that a fit learns from keep; nothing where there are no masks."""
+    if not plan.masking.on:
+        return {}
+    rejected = tuple(row for item in positives for row in item.negatives if plan.in_pairs)
+    every = StepRows(tuple(item.row for item in positives), rejected).masked(plan.masking, str(plan.seed))
+    return {name: round(value, 4) for name, value in every.kept.items()}
 
 
 def _pairs(given: Material, plan: PairPlan) -> PairsMade:
@@ -170,7 +193,8 @@ def _pairs(given: Material, plan: PairPlan) -> PairsMade:
     """
     if not given.candidates:
         raise ValueError("no answer could be judged; look into the judge stage's judged.jsonl, and at judge.scorers")
-    found = make_pairs(given.candidates, plan)
+    harmless = {id for id, kind in given.kinds.items() if kind in HARMLESS}
+    found = make_pairs(given.candidates, plan, harmless=harmless)
     if not found.pairs:
         raise ValueError(
             f"none of {len(given.candidates)} prompts has answers that make a pair in the order {plan.order!r}; sample "

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from filelock import FileLock, Timeout
 from pydantic import ConfigDict
 
 from rheostat_training.config import BadConfig, over, parse, read_sections
@@ -112,16 +114,31 @@ def cells(plan: StudyPlan) -> Iterator[Cell]:
 def run_study(plan: StudyPlan, out: Path, *, progress: Progress, say: Say) -> list[Cell]:
     """Makes every cell in `out`, those that are there already not again, and returns them.
 
-    Processes may share the folder once its pool is there, each with seeds of its own.
+    Processes may share the folder, each with seeds of its own: base and pool are made by the first.
     """
     todo = list(cells(plan))
-    base = make_unaligned(out / BASE, progress=progress) if plan.base == UNALIGNED else Path(plan.base)
-    pool = run_pool(_pool_config(plan, base), out / "pool", progress=progress, say=say)
+    with in_turn(out, say):
+        base = make_unaligned(out / BASE, progress=progress) if plan.base == UNALIGNED else Path(plan.base)
+        pool = run_pool(_pool_config(plan, base), out / "pool", progress=progress, say=say)
     with progress.task("study", len(todo), unit="cells") as task:
         for cell in todo:
             run_cell(cell.config, pool, out / "cells" / cell.folder, progress=progress, say=say)
             task.advance(note=cell.folder)
     return todo
+
+
+@contextmanager
+def in_turn(out: Path, say: Say) -> Iterator[None]:
+    """Lets one process at a time make what all share; those that wait say so."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{out}: another process is at the base and the pool; this one waits for it")
+        held = lock.acquire()
+    with held:
+        yield
 
 
 def answers_of(cell: Cell, out: Path) -> list[JudgedAnswer]:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -13,9 +13,18 @@ from matplotlib.figure import Figure as Picture
 from rheostat_training.bootstrap import Figure
 from rheostat_training.equilibrate.answers import JudgedAnswer, answered
 from rheostat_training.equilibrate.data import held_out_prompts
-from rheostat_training.equilibrate.measure import Measures, measure
-from rheostat_training.equilibrate.run import FIGURES, JUDGED, Measured
-from rheostat_training.equilibrate.study.plan import SCALING, Cell, answers_of
+from rheostat_training.equilibrate.measure import (
+    Answered,
+    Differences,
+    Likelihood,
+    Measures,
+    differences,
+    measure,
+    perplexity,
+)
+from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER
+from rheostat_training.equilibrate.run import FIGURES, JUDGED, LIKELIHOODS, Measured
+from rheostat_training.equilibrate.study.plan import SCALED, SCALING, Cell
 from rheostat_training.report.plots import pens
 from rheostat_training.resume import read_value
 from rheostat_training.rows import read_rows
@@ -28,32 +37,52 @@ COLUMNS: Final = {
     "CoSA": "cosa",
     "well-formed": "well_formed",
 }
+APART: Final = {"safe rate − first's": "safe_rate", "over-refusal − first's": "over_refusal"}
 READING: Final = (
-    "Each figure is over the answers of all seeds, with its 95 % bootstrap interval over held-out prompts, which are "
-    "the same for every cell: all answers to one prompt are drawn together. Safe rate, over-refusal and CoSA are "
-    "defined in docs/equilibrate.md."
+    "Each figure is over the answers of all seeds to the held-out prompts, which are the same for every cell, with its "
+    "95 % bootstrap interval: prompts are drawn again, and with them seeds of training, so few of which tell little of "
+    "how much others would differ. A rate of 0 or 1 has the interval of Clopper and Pearson over prompts. Differences "
+    "are from the first row below the base, the same prompts drawn for both. A name alone is the model that a blend "
+    'serves at full dials; ", router" is MidPO\'s with its gates by token, which no blend has. Safe rate, over-refusal '
+    "and CoSA are defined in docs/equilibrate.md."
 )
 DOTS_PER_INCH: Final = 160
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A cell over all its seeds; `by_seed` are the seeds' own safe rates and over-refusals, `prompts` those drawn."""
+    """A cell over all its seeds.
+
+    `prompts` are those drawn, `by_seed` the seeds' own safe rates and over-refusals, and `apart` how far the row's lie
+    above those of its group's first, which has none.
+    """
 
     group: str
     name: str
     prompts: Mapping[str, int]
+    answers: Sequence[Answered]
     found: Measures
-    perplexity: float | None
+    perplexity: Figure | None
     by_seed: Sequence[tuple[Figure | None, Figure | None]]
+    apart: Differences | None
 
 
 def rows_of(done: Sequence[Cell], out: Path) -> list[Row]:
-    """A row for the base, and one for each cell that is the same but for its seed."""
+    """A row for the base, and one for each cell that is the same but for its seed; for MidPO's router one more."""
     by_name: defaultdict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in done:
         by_name[cell.group, cell.name].append(cell)
-    return [_base(done[0], out), *(_row(some, out) for some in by_name.values())]
+    rows = [replace(_row("", "base", done[:1], [out / "pool" / "base"]), prompts={}, by_seed=())]
+    first: dict[str, Row] = {}
+    for (group, name), some in by_name.items():
+        measured = [out / "cells" / cell.folder / "measure" for cell in some]
+        routers = [folder / ROUTER_FOLDER for folder in measured]
+        row = _row(group, name, some, measured, first.get(group))
+        first.setdefault(group, row)
+        rows.append(row)
+        if all((folder / FIGURES).exists() for folder in routers):
+            rows.append(_row(group, f"{name}, router", some, routers, first[group]))
+    return rows
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -93,7 +122,7 @@ def scaling(rows: Sequence[Row]) -> bytes:
     """The safe rate of each group of prompts as the prompts of one group grow, a panel a group; PNG."""
     curves: defaultdict[str, list[tuple[int, Row]]] = defaultdict(list)
     for row in rows:
-        if row.group == SCALING:
+        if row.group == SCALING and SCALED.fullmatch(row.name):
             grown, _, count = row.name.rpartition("-")
             curves[grown].append((int(count), row))
     picture = Picture(figsize=(3.2 * max(1, len(curves)), 3.3), dpi=DOTS_PER_INCH, layout="constrained")
@@ -125,36 +154,35 @@ def scaling(rows: Sequence[Row]) -> bytes:
     return _png(picture)
 
 
-def _base(cell: Cell, out: Path) -> Row:
-    folder = out / "pool" / "base"
-    rows = list(read_rows(folder / JUDGED, JudgedAnswer))
-    found = read_value(folder / FIGURES, Measured)
-    return Row("", "base", {}, _measures(cell, rows), found.perplexity, ())
-
-
-def _row(some: Sequence[Cell], out: Path) -> Row:
-    answers = [row for cell in some for row in answers_of(cell, out)]
-    own = [read_value(out / "cells" / cell.folder / "measure" / FIGURES, Measured) for cell in some]
-    by_seed = [(each.measures.safe_rate, each.measures.over_refusal) for each in own]
-    told = [each.perplexity for each in own if each.perplexity is not None]
-    perplexity = sum(told) / len(told) if told else None
-    first = some[0]
-    return Row(first.group, first.name, first.config.data.mix, _measures(first, answers), perplexity, by_seed)
-
-
-def _measures(cell: Cell, rows: Sequence[JudgedAnswer]) -> Measures:
-    data, plan = cell.config.data, cell.config.measure
-    kinds = held_out_prompts(data.held_out, data.held_out_each)
-    return measure(answered(rows, kinds.of), safe_from=plan.safe_from, resamples=plan.resamples)
+def _row(group: str, name: str, some: Sequence[Cell], folders: Sequence[Path], first: Row | None = None) -> Row:
+    """What models of several seeds said, each in its own folder."""
+    data, plan = some[0].config.data, some[0].config.measure
+    kinds = held_out_prompts(data.held_out, data.held_out_each).of
+    answers: list[Answered] = []
+    likely: list[Likelihood] = []
+    by_seed = []
+    for cell, folder in zip(some, folders, strict=True):
+        judged = list(read_rows(folder / JUDGED, JudgedAnswer))
+        answers += [replace(row, seed=cell.seed) for row in answered(judged, kinds)]
+        likely += [replace(row, seed=cell.seed) for row in read_rows(folder / LIKELIHOODS, Likelihood)]
+        own = read_value(folder / FIGURES, Measured).measures
+        by_seed.append((own.safe_rate, own.over_refusal))
+    figures = measure(answers, safe_from=plan.safe_from, resamples=plan.resamples)
+    apart = None
+    if first:
+        apart = differences(answers, first.answers, safe_from=plan.safe_from, resamples=plan.resamples)
+    told = perplexity(likely, resamples=plan.resamples)
+    return Row(group, name, data.mix, answers, figures, told, by_seed, apart)
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = [["", "prompts", *COLUMNS, "perplexity", "seeds: safe rate/over-refusal"]]
+    lines = [["", "prompts", *COLUMNS, *APART, "perplexity", "seeds: safe rate/over-refusal"]]
     for row in rows:
         seeds = ", ".join(f"{_short(safe)}/{_short(over)}" for safe, over in row.by_seed)
         figures = [str(getattr(row.found, key) or "–") for key in COLUMNS.values()]
-        likely = "–" if row.perplexity is None else f"{row.perplexity:.3f}"
-        lines.append([row.name, str(sum(row.prompts.values()) or "–"), *figures, likely, seeds])
+        apart = [str(getattr(row.apart, key, None) or "–") for key in APART.values()]
+        likely = str(row.perplexity or "–")
+        lines.append([row.name, str(sum(row.prompts.values()) or "–"), *figures, *apart, likely, seeds])
     return _markdown(lines)
 
 
