@@ -18,6 +18,7 @@ from rheostat_training.models import LoadedModel
 from rheostat_training.training_set import TrainingRow
 
 MakeModel = Callable[[], LoadedModel]
+LEVELS = [1.0, 1.0, 1.0]
 TOKENWISE = Masking(rule="segment", delta=0.0)
 
 
@@ -102,9 +103,11 @@ class Values:
 
     def __init__(self) -> None:
         self.asked: list[TrainingRow] = []
+        self.levels: list[float] = []
 
-    def __call__(self, rows: Sequence[TrainingRow]) -> list[list[float]]:
+    def __call__(self, rows: Sequence[TrainingRow], safety: Sequence[float]) -> list[list[float]]:
         self.asked += rows
+        self.levels += safety
         return [[float(id - 50) for id in row.encoded.answer_ids] for row in rows]
 
 
@@ -121,12 +124,13 @@ def step() -> dict[str, torch.Tensor]:
 
 def test_a_steps_masks_are_made_of_what_is_read_without_padding_and_of_whole_answers() -> None:
     values = Values()
-    kept = Masker(TOKENWISE, values, 0).kept(step(), 1)
+    kept = Masker(TOKENWISE, values, 0).kept(step(), 1, [0.25, 0.5, 1.0])
     assert kept.mask.tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 0]]
     assert kept.shares == pytest.approx(
         {"kept_share": 3 / 5, "kept_chosen": 2 / 3, "kept_rejected": 1 / 2, "kept_whole": 0}
     )
     assert [row.encoded for row in values.asked] == [Encoded((7,), (60, 40, 70)), Encoded((6,), (40, 60))]
+    assert values.levels == [0.25, 1.0]
 
 
 def test_random_masks_keep_as_many_and_differ_from_step_to_step_and_seed_to_seed() -> None:
@@ -134,7 +138,7 @@ def test_random_masks_keep_as_many_and_differ_from_step_to_step_and_seed_to_seed
     wide = {name: value.repeat(1, 12) if "completion" in name else value for name, value in batch.items()}
 
     def kept(rule: str, seed: int, number: int) -> torch.Tensor:
-        return Masker(Masking(rule=rule, delta=0.0), Values(), seed).kept(wide, number).mask  # type: ignore[arg-type]
+        return Masker(Masking(rule=rule, delta=0.0), Values(), seed).kept(wide, number, LEVELS).mask  # type: ignore[arg-type]
 
     one = kept("random", 0, 1)
     assert one.sum(1).tolist() == kept("segment", 0, 1).sum(1).tolist()
@@ -146,21 +150,37 @@ def test_random_masks_keep_as_many_and_differ_from_step_to_step_and_seed_to_seed
 
 def test_rewards_that_are_not_one_a_token_are_refused() -> None:
     with pytest.raises(ValueError, match="an answer of 3 tokens has 1 token rewards"):
-        Masker(TOKENWISE, lambda rows: [[1.0] for _ in rows], 0).kept(step(), 1)
+        Masker(TOKENWISE, lambda rows, _: [[1.0] for _ in rows], 0).kept(step(), 1, LEVELS)
+    with pytest.raises(ValueError, match="safety has 2 levels for 3 answers"):
+        Masker(TOKENWISE, Values(), 0).kept(step(), 1, LEVELS[:2])
+
+
+def test_under_less_than_half_of_safety_a_good_answer_is_learnt_from_its_unsafe_tokens(make_model: MakeModel) -> None:
+    head = CostHead(drawn(32, seed=3), torch.tensor(0.1))
+    [rewards] = cost_rewards(make_model(), head, [TrainingRow(Encoded((7,), (60, 40, 70)))])
+    wanted = [[int(reward > 0) for reward in rewards], [int(reward < 0) for reward in rewards]]
+    assert all(0 < sum(each) < 3 for each in wanted)
+    one = {name: value[:1] for name, value in step().items()}
+    for safety, mask in ((1.0, wanted[0]), (0.5, wanted[0]), (0.25, wanted[1]), (0.0, wanted[1])):
+        masker = Masker(TOKENWISE, of_head(make_model(), head), 0)
+        assert masker.kept(one, 1, [safety]).mask.tolist() == [mask]
+        assert masker.kept({**one, "advantages": torch.tensor([-0.5])}, 1, [safety]).mask.tolist() == [
+            [1 - keep for keep in mask]
+        ]
 
 
 def test_values_come_from_a_cost_head_or_from_a_preference_fit(make_model: MakeModel, tmp_path: Path) -> None:
     rows = [TrainingRow(Encoded((5, 6), (20, 30, 40)))]
     head = CostHead(drawn(32, seed=3), torch.tensor(0.1))
-    assert of_head(make_model(), head)(rows) == cost_rewards(make_model(), head, rows)
+    assert of_head(make_model(), head)(rows, [1.0]) == cost_rewards(make_model(), head, rows)
     wrapped = with_lora(make_model().model, FitPlan(rank=2, lora_alpha=4), "base")
     with torch.no_grad():
         for number, (name, weight) in enumerate(wrapped.named_parameters()):
             if "lora_B" in name:
                 weight.copy_(0.1 * drawn(*weight.shape, seed=number))
     adapter = save_adapter(wrapped, tmp_path / "fit")
-    found = of_fit(make_model(), adapter)(rows)
+    found = of_fit(make_model(), adapter)(rows, [0.0])
     assert found == implicit_rewards(make_model(), adapter, rows, FitPlan())
     assert any(abs(value) > 1e-3 for value in found[0])
     with pytest.raises(ValueError, match="load another copy"):
-        of_fit(LoadedModel(wrapped.base_model.model, None), adapter)(rows)
+        of_fit(LoadedModel(wrapped.base_model.model, None), adapter)(rows, [1.0])

@@ -1,7 +1,7 @@
 """The reinforce stage with masks: which tokens move the weights, what is logged, resume, and what is refused."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rheostat_training.conditioning import prompt_text, token_ids
 from rheostat_training.config import BadConfig, parse_config
-from rheostat_training.equilibrate.ama.appo import TokenRewards, of_head
-from rheostat_training.equilibrate.ama.cost_head import CostHead
+from rheostat_training.equilibrate.ama.appo import KeptTokens, Masker, TokenRewards, of_head
+from rheostat_training.equilibrate.ama.cost_head import CostHead, asked_for
 from rheostat_training.equilibrate.ama.masks import Masking
+from rheostat_training.evaluate import grid
 from rheostat_training.models import LoadedModel, load_base
 from rheostat_training.progress import Progress
 from rheostat_training.reinforce import ReinforcePlan, ReinforceReport, reinforce
@@ -54,14 +56,15 @@ def run(trained: Path) -> Callable[..., ReinforceReport]:
 Run = Callable[..., ReinforceReport]
 
 
-def good(rows: Sequence[TrainingRow]) -> list[list[float]]:
+def good(rows: Sequence[TrainingRow], safety: Sequence[float]) -> list[list[float]]:
     """Every token is safe."""
     return [[1.0] * len(row.encoded.answer_ids) for row in rows]
 
 
-def alternating(rows: Sequence[TrainingRow]) -> list[list[float]]:
-    """Every second token is safe, the others are not."""
-    return [[(-1.0) ** place for place in range(len(row.encoded.answer_ids))] for row in rows]
+def alternating(rows: Sequence[TrainingRow], safety: Sequence[float]) -> list[list[float]]:
+    """Every second token is safe, the others are not; turned round under low safety, as a cost head's."""
+    signs = ([(-1.0) ** place for place in range(len(row.encoded.answer_ids))] for row in rows)
+    return [list(asked_for(each, level)) for each, level in zip(signs, safety, strict=True)]
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -93,12 +96,38 @@ def test_the_kept_share_is_logged_and_masks_change_what_is_learnt(
     assert all(0.3 < share < 0.8 for share in shares)
 
 
+def safety_by_prompt_ids(tokenizer: Any) -> dict[tuple[int, ...], float]:
+    asked = [(prompt, dials) for prompt in PROMPTS.values() for dials in grid(PLAN.levels)]
+    ids = token_ids(tokenizer, [prompt_text(tokenizer, prompt.messages, dials) for prompt, dials in asked])
+    found = {each: dials.safety for each, (_, dials) in zip(ids, asked, strict=True)}
+    assert len(found) == len(asked)
+    return found
+
+
 @both
-def test_the_values_decide_by_the_sign_of_the_advantage(run: Run, tmp_path: Path, algorithm: Algorithm) -> None:
-    """Where every token is safe, good answers are learnt from whole; bad ones too, as nothing would be left of them."""
-    plan = replace(PLAN, algorithm=algorithm, steps=2, masking=TOKENWISE)
-    run(tmp_path / "good", plan, good)
-    assert [row["kept_share"] for row in log_of(tmp_path / "good")] == [1.0, 1.0]
+def test_the_values_decide_by_the_sign_of_the_advantage(
+    run: Run, trained: Path, tmp_path: Path, algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And by the dials that each answer was asked under, as its prompt in TRL's batch says them."""
+    levels = safety_by_prompt_ids(load_base(trained / "base").tokenizer)
+    seen: list[tuple[bool, bool]] = []
+    find = Masker.kept
+
+    def kept(self: Masker, batch: Mapping[str, torch.Tensor], step: int, safety: Sequence[float]) -> KeptTokens:
+        found = find(self, batch, step, safety)
+        for place, counted in enumerate(batch["completion_mask"].bool()):
+            asked = batch["prompt_ids"][place][batch["prompt_mask"][place].bool()]
+            low = levels[tuple(asked.tolist())] < 0.5
+            good = bool(batch["advantages"][place] >= 0)
+            mask = found.mask[place][counted].tolist()
+            assert mask == [int((token % 2 == 0) == (good != low)) for token in range(len(mask))]
+            if mask:
+                seen.append((good, low))
+        return found
+
+    monkeypatch.setattr(Masker, "kept", kept)
+    run(tmp_path, replace(PLAN, algorithm=algorithm, steps=4, masking=TOKENWISE), alternating)
+    assert set(seen) == {(True, True), (True, False), (False, True), (False, False)}
 
 
 def test_grpo_whose_masks_keep_everything_is_grpo(run: Run, tmp_path: Path) -> None:
@@ -145,7 +174,8 @@ def test_rloo_and_grpo_learn_under_a_mask(run: Run, tmp_path: Path, algorithm: A
         learning_rate=2e-3,
         checkpoint_every=40,
     )
-    report = run(tmp_path, plan, good)
+    report = run(tmp_path, plan, alternating)
+    assert all(0.2 < row["kept_share"] < 0.8 for row in log_of(tmp_path))
     assert report.final_reward > report.first_reward + 0.1
 
 
@@ -154,8 +184,8 @@ def test_values_of_a_cost_head_are_those_of_the_base_alone(run: Run, trained: Pa
     base, alone = load_base(trained / "base"), load_base(trained / "base")
     seen: list[bool] = []
 
-    def compared(rows: Sequence[TrainingRow]) -> list[tuple[float, ...]]:
-        found, wanted = of_head(base, head)(rows), of_head(alone, head)(rows)
+    def compared(rows: Sequence[TrainingRow], safety: Sequence[float]) -> list[tuple[float, ...]]:
+        found, wanted = of_head(base, head)(rows, safety), of_head(alone, head)(rows, safety)
         seen.append(all(one == pytest.approx(other, abs=1e-3) for one, other in zip(found, wanted, strict=True)))
         return [tuple(each) for each in found]
 
@@ -186,7 +216,7 @@ def test_masks_without_token_rewards_are_refused_before_anything_is_run(run: Run
 
 
 def test_a_run_without_masks_asks_for_no_values(run: Run, tmp_path: Path) -> None:
-    def never(rows: Sequence[TrainingRow]) -> list[list[float]]:
+    def never(rows: Sequence[TrainingRow], safety: Sequence[float]) -> list[list[float]]:
         raise AssertionError("it was asked")
 
     run(tmp_path, replace(PLAN, steps=1), never)

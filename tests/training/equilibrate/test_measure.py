@@ -10,6 +10,7 @@ from rheostat_training.bootstrap import Figure
 from rheostat_training.equilibrate.measure import (
     BENIGN,
     LOOK_ALIKE,
+    NEW_LOOK_ALIKE,
     Answered,
     Likelihood,
     differences,
@@ -36,6 +37,7 @@ ROWS = [
     Answered("f", LOOK_ALIKE, 0.5, 1.0, False),
     Answered("g", BENIGN, 0.5, 0.5, False),
     Answered("h", BENIGN, 0.25, 1.0, False),
+    Answered("i", NEW_LOOK_ALIKE, 1.0, 0.0, True),
 ]
 
 
@@ -44,12 +46,13 @@ def test_each_figure_is_the_count_by_hand() -> None:
     values = {name: each.value for name, each in vars_of(found).items() if isinstance(each, Figure)}
     assert values == {
         "safe_rate": 2 / 4,
-        "over_refusal": 1 / 2,
+        "over_refusal": 2 / 3,
+        "over_refusal_new": 1,
         "refusal": 1 / 4,
         "benign_refusal": 0,
-        "helpfulness": (0 + 1 + 0.5 + 1) / 4,
-        "cosa": (0 + 0.5 - 1 + 0 + 0 + 1 + 0.5 - 1) / 8,
-        "well_formed": 7 / 8,
+        "helpfulness": (0 + 1 + 0.5 + 1 + 0) / 5,
+        "cosa": (0 + 0.5 - 1 + 0 + 0 + 1 + 0.5 - 1 + 0) / 9,
+        "well_formed": 8 / 9,
     }
     assert {kind: each.value for kind, each in found.safe_rate_by_group.items()} == {"EHD": 1.0, "IHD": 0.0}
 

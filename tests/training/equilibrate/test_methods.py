@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from rheostat_training.equilibrate.ama.cost_head import CostHead, cost_rewards
+from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards, pair_rows
+from rheostat_training.equilibrate.ama.mask_page import REWARDS, RewardedPair
 from rheostat_training.equilibrate.ama.masks import KEPT_CHOSEN, KEPT_SHARE, KEPT_WHOLE, SHARES
 from rheostat_training.equilibrate.config import parse_equilibrate
 from rheostat_training.equilibrate.methods.make import Material, make
 from rheostat_training.equilibrate.pairs import Candidate
+from rheostat_training.lora import ADAPTER
 from rheostat_training.models import LoadedModel
 from rheostat_training.rows import Pair, Prompt, read_rows
 from rheostat_training.score import CallableJudge
+from rheostat_training.training_set import build_pair_set
 
 KINDS = dict.fromkeys(("p0", "p1", "p2", "p3"), "EHD")
 JUDGE = CallableJudge(lambda prompt, answer: (0.5, 0.5))
@@ -58,6 +63,31 @@ def test_a_masked_fit_tells_what_its_masks_keep_by_side_in_its_log_and_in_its_fi
             assert {name for name in figures if name.startswith("kept")} == set(told)
             assert all(0 <= figures[name] <= 1 for name in told)
         assert 0 < made.figures[KEPT_SHARE] < 1
+
+
+@pytest.mark.parametrize("source", ["cost-head", "implicit"])
+def test_pairs_that_ask_for_little_safety_turn_a_cost_heads_rewards_round_and_no_fits(
+    model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path, source: str
+) -> None:
+    said = {id: [REFUSAL, UNSAFE, ENGAGED, Candidate("no, no", 0.0, 0.0, False)] for id in prompts}
+    masking = {"masking": {"rule": "segment", "delta": 0.0}}
+    values = {"method": "adpo", "pairs": {"control_share": 0.5}, "fit": {**FIT, **masking, "steps": 3, "seed": 1}}
+    config = parse_equilibrate({**values, "rewards": {"source": source, "cost": {"passes": 1}}})
+    make(config, Material(model, prompts, KINDS, said, JUDGE), tmp_path)
+    folder = tmp_path / "equilibrate"
+    pairs = list(read_rows(folder / "pairs.jsonl", Pair))
+    rows = pair_rows(build_pair_set(model, prompts, pairs))
+    if source == "cost-head":
+        plain = cost_rewards(model, CostHead.load(folder / "cost_head"), rows)
+    else:
+        plain = implicit_rewards(model, folder / "reference" / ADAPTER, rows, config.fit)
+    found = [each.rewards for row in read_rows(folder / REWARDS, RewardedPair) for each in (row.chosen, row.rejected)]
+    low = [pair.dials is not None and pair.dials.safety < 0.5 for pair in pairs for _ in range(2)]
+    assert 0 < sum(low) < len(low)
+    for is_low, one, rewards in zip(low, plain, found, strict=True):
+        sign = -1 if is_low and source == "cost-head" else 1
+        assert rewards == pytest.approx([sign * reward for reward in one], abs=2e-4)
+    assert any(abs(reward) > 0.01 for each in plain for reward in each)
 
 
 def test_passes_make_the_steps_of_every_fit(model: LoadedModel, prompts: dict[str, Prompt], tmp_path: Path) -> None:

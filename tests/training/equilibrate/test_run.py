@@ -27,6 +27,7 @@ from rheostat_training.equilibrate.run import (
     BLEND,
     FIGURES,
     LIKELIHOODS,
+    MADE,
     Done,
     Measured,
     run,
@@ -118,7 +119,7 @@ def test_every_other_method_makes_its_components_from_the_same_answers(
     assert (out / "measure" / ROUTER_FOLDER / LIKELIHOODS).exists() == (method == "midpo")
     assert found["method"].perplexity is not None
     assert found["method"].perplexity.value > 1
-    assert json.loads((out / "fit" / "made.json").read_text())[0]["figures"]
+    assert json.loads((out / "fit" / MADE).read_text())[0]["figures"]
     assert (out / ADAPTERS).exists() == (method == "appo")
 
 

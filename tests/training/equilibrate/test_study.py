@@ -7,12 +7,13 @@ import pytest
 import yaml
 
 from rheostat_training.config import BadConfig
+from rheostat_training.equilibrate.ama.masks import KEPT_CHOSEN, KEPT_REJECTED, KEPT_WHOLE
 from rheostat_training.equilibrate.answers import JudgedAnswer, answered
 from rheostat_training.equilibrate.config import SETTINGS
 from rheostat_training.equilibrate.data import held_out_prompts
 from rheostat_training.equilibrate.measure import HARMLESS, Likelihood, measure, perplexity
-from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER
-from rheostat_training.equilibrate.run import FIGURES, JUDGED, LIKELIHOODS, Measured
+from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER, Made
+from rheostat_training.equilibrate.run import FIGURES, JUDGED, LIKELIHOODS, MADE, Measured
 from rheostat_training.equilibrate.study.plan import StudyPlan, cells, only, read_study, run_study
 from rheostat_training.equilibrate.study.report import Row, plane, rows_of, scaling, table
 from rheostat_training.progress import Progress
@@ -112,6 +113,11 @@ def write_measured(folder: Path, answerer: str) -> None:
     write_value(folder / FIGURES, Measured(measure(answered(rows, kinds)), perplexity(likely)), Measured)
 
 
+def write_made(folder: Path, **kept: float) -> None:
+    folder.mkdir(parents=True)
+    write_value(folder / MADE, [Made("equilibrate", Path("adapter"), "safety", figures=kept)], list[Made])
+
+
 @pytest.fixture
 def told(tmp_path: Path) -> list[Row]:
     """The rows of a base and two cells of two seeds each."""
@@ -120,6 +126,8 @@ def told(tmp_path: Path) -> list[Row]:
     write_measured(tmp_path / "pool" / "base", "base")
     for cell in cells(plan):
         folder = tmp_path / "cells" / cell.folder / "measure"
+        masked = {KEPT_CHOSEN: 0.4 + 0.2 * cell.seed, KEPT_REJECTED: 1.0, KEPT_WHOLE: 0.25}
+        write_made(folder.parent / "fit", **(masked if cell.group == "scaling" else {}))
         write_measured(folder, "plain" if cell.name == "plain" else "MidPO")
         if cell.name != "plain":
             write_measured(folder / ROUTER_FOLDER, "router")
@@ -143,21 +151,24 @@ def test_a_router_that_some_seeds_lack_is_no_row(tmp_path: Path) -> None:
     done = list(cells(replace(PLAN, groups={"methods": {"MidPO": MIDPO}}, seeds=(0, 1))))
     write_measured(tmp_path / "pool" / "base", "base")
     for cell in done:
+        write_made(tmp_path / "cells" / cell.folder / "fit")
         write_measured(tmp_path / "cells" / cell.folder / "measure", "MidPO")
     write_measured(tmp_path / "cells" / done[0].folder / "measure" / ROUTER_FOLDER, "router")
     assert [row.name for row in rows_of(done, tmp_path)] == ["base", "MidPO"]
 
 
-def test_rows_are_compared_with_the_first_of_their_group(told: list[Row]) -> None:
+def test_rows_are_compared_with_the_first_and_tell_what_their_masks_kept(told: list[Row]) -> None:
     shown = {row.name: row.apart and [str(row.apart.safe_rate), str(row.apart.over_refusal)] for row in told}
-    level, above, below = "0.000 [-0.459, 0.459]", "1.000 [0.351, 1.000]", "-1.000 [-1.000, -0.351]"
+    level, below = "0.000 [-0.459, 0.459]", "-1.000 [-1.000, -0.351]"
     assert shown == {
         "base": None,
         "plain": None,
-        "MidPO": [below, "-1.000 [-1.000, 0.191]"],
-        "MidPO, router": [level, "-1.000 [-1.000, 0.191]"],
-        "EHD-2": None,
-        "EHD-2, router": [above, "0.000 [-0.842, 0.842]"],
+        "MidPO": [below, "-1.000 [-1.000, -0.148]"],
+        "MidPO, router": [level, "-1.000 [-1.000, -0.148]"],
+        "EHD-2": [below, "-1.000 [-1.000, -0.148]"],
+        "EHD-2, router": [level, "-1.000 [-1.000, -0.148]"],
     }
-    [line] = [line for line in table(told).splitlines() if line.startswith("| MidPO, router | 2")]
-    assert f"| {level} | -1.000 [-1.000, 0.191] | 2.718 [2.718, 2.718] |" in line
+    lines = table(told).splitlines()
+    assert [line for line in lines if line.startswith("| MidPO, router | 2") and "2.718 [2.718, 2.718] |" in line]
+    [line] = [line for line in lines if line.startswith("| EHD-2 | 0.000") and ".50/1.00/.25" in line]
+    assert f"| {below} |" in line

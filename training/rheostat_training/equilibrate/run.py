@@ -53,6 +53,7 @@ ADAPTERS: Final = "adapters"
 WRITTEN: Final = (*STAGES, "config.yaml", FIGURES, BLEND, ADAPTERS)
 LEVELS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 JUDGED: Final = "judged.jsonl"
+MADE: Final = "made.json"
 LIKELIHOODS: Final = "perplexity.jsonl"
 PERPLEXITY_ROWS: Final = 100
 
@@ -196,7 +197,7 @@ class _Run:
                 base_name=self._base_name, report_to=self.config.report_to, progress=self.shop.progress,
             )  # fmt: skip
             made = make(self.config, given, folder)
-            write_value(folder / "made.json", [_within(folder, each) for each in made], list[Made])
+            write_value(folder / MADE, [_within(folder, each) for each in made], list[Made])
             return {f"{each.name} {key}": value for each in made for key, value in each.figures.items()}
 
         settings = self._settings("method", *MADE_BY[self.config.method], "base")
@@ -393,7 +394,7 @@ class _Run:
 
 def _made(folder: Path) -> list[Made]:
     """What a fit made, with the adapters' folders as they are now."""
-    return [replace(each, adapter=folder / each.adapter) for each in read_value(folder / "made.json", list[Made])]
+    return [replace(each, adapter=folder / each.adapter) for each in read_value(folder / MADE, list[Made])]
 
 
 def _within(folder: Path, made: Made) -> Made:

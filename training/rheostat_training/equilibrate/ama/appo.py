@@ -2,7 +2,7 @@
 
 Source: Equilibrate RLHF (arXiv 2502.11555); the loss, and where its token rewards come from, are our reconstruction.
 An answer's advantage is right or wrong of each token: one that was good is learnt from its safe tokens, one that was
-bad from its unsafe ones.
+bad from its unsafe ones; the other way round where its control text asks for less than half of safety.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +15,18 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from rheostat_training.conditioning import Encoded
-from rheostat_training.equilibrate.ama.cost_head import CostHead, cost_rewards
+from rheostat_training.equilibrate.ama.cost_head import CostHead, asked_for, cost_rewards
 from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards
 from rheostat_training.equilibrate.ama.masks import Masked, Masking, Rewards, masks
 from rheostat_training.fit_plan import FitPlan
 from rheostat_training.models import LoadedModel
 from rheostat_training.training_set import TrainingRow
 
-TokenRewards = Callable[[Sequence[TrainingRow]], Sequence[Rewards]]
-"""V_t of every answer's tokens. It is asked while the policy's adapter is off."""
+TokenRewards = Callable[[Sequence[TrainingRow], Sequence[float]], Sequence[Rewards]]
+"""V_t of every answer's tokens, by the answers and the safety that each was asked for, in [0, 1].
+
+It is asked while the policy's adapter is off.
+"""
 EPSILON: Final = 0.2
 
 
@@ -69,21 +72,24 @@ class Masker:
     token_rewards: TokenRewards
     seed: int
 
-    def kept(self, batch: Mapping[str, Tensor], step: int) -> KeptTokens:
+    def kept(self, batch: Mapping[str, Tensor], step: int, safety: Sequence[float]) -> KeptTokens:
         """What is kept of each answer; of those that are masked already, as those cut off are, nothing.
 
         Args:
             batch: TRL's "prompt_ids", "completion_ids" and their masks, [rows, tokens], and "advantages", [rows].
             step: what random masks are drawn by, beside the seed.
+            safety: [rows], the level that each answer was asked for.
 
         Raises:
-            ValueError: token rewards are not one a token.
+            ValueError: token rewards are not one a token, or levels not one an answer.
         """
         counted = batch["completion_mask"]
+        if len(safety) != len(counted):
+            raise ValueError(f"safety has {len(safety)} levels for {len(counted)} answers; there must be one an answer")
         found = torch.zeros_like(counted)
         places = [place for place, tokens in enumerate(counted.sum(1).tolist()) if tokens]
         rows = [_row(batch, place) for place in places]
-        rewards = self.token_rewards(rows) if rows else []
+        rewards = self.token_rewards(rows, [safety[place] for place in places]) if rows else []
         for row, each in zip(rows, rewards, strict=True):
             if len(each) != len(row.encoded.answer_ids):
                 raise ValueError(
@@ -98,18 +104,27 @@ class Masker:
 
 
 def of_head(base: LoadedModel, head: CostHead) -> TokenRewards:
-    """V_t = −c_t by a cost head on the base's hidden states; `base` may be the one that learns."""
-    return lambda rows: cost_rewards(base, head, rows)
+    """V_t = −c_t by a cost head on the base's hidden states, c_t where less than half of safety is asked for.
+
+    `base` may be the one that learns. See `cost_head.asked_for`.
+    """
+
+    def rewards(rows: Sequence[TrainingRow], safety: Sequence[float]) -> list[tuple[float, ...]]:
+        return [asked_for(each, level) for each, level in zip(cost_rewards(base, head, rows), safety, strict=True)]
+
+    return rewards
 
 
 def of_fit(base: LoadedModel, adapter: Path, plan: FitPlan | None = None) -> TokenRewards:
     """V_t = log π_DPO − log π_ref of a preference fit's adapter; `base` must be another copy than the one that learns.
 
+    The fit reads the dials in the control text itself: it should have learnt from pairs that had some.
+
     Raises:
         ValueError: when it is asked, the base has an adapter on it.
     """
 
-    def rewards(rows: Sequence[TrainingRow]) -> list[tuple[float, ...]]:
+    def rewards(rows: Sequence[TrainingRow], _: Sequence[float]) -> list[tuple[float, ...]]:
         if any(isinstance(module, LoraLayer) for module in base.model.modules()):
             raise ValueError("the base of the token rewards has an adapter on it; load another copy of it for them")
         return implicit_rewards(base, adapter, rows, plan or FitPlan())

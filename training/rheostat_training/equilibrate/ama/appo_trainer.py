@@ -1,6 +1,6 @@
 """TRL's trainers with APPO's masks in their loss."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ def masked_grpo(trainer: Any, masker: Masker) -> Any:
     class MaskedGRPO(trainer):  # type: ignore[misc]
         def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-            kept = _kept(self, masker, batch)
+            kept = _kept(self, masker, batch, inputs)
             return {**batch, "tool_mask": kept, "num_items_in_batch": kept.sum()}
 
     return MaskedGRPO
@@ -34,7 +34,7 @@ def masked_rloo(trainer: Any, masker: Masker) -> Any:
     class MaskedRLOO(trainer):  # type: ignore[misc]
         def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
-            kept = _kept(self, masker, batch)
+            kept = _kept(self, masker, batch, inputs)
             return {**batch, "kept": kept, "kept_tokens": kept.sum()}
 
         def _compute_loss(self, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -60,10 +60,10 @@ def masked_rloo(trainer: Any, masker: Masker) -> Any:
     return MaskedRLOO
 
 
-def _kept(trainer: Any, masker: Masker, batch: Mapping[str, Tensor]) -> Tensor:
-    """The masks of a step's answers, whose shares are told to the log."""
+def _kept(trainer: Any, masker: Masker, batch: Mapping[str, Tensor], inputs: Sequence[Mapping[str, Any]]) -> Tensor:
+    """The masks of a step's answers, whose shares are told to the log; `inputs` are their rows, by `draw_rows`."""
     with torch.no_grad(), trainer.accelerator.unwrap_model(trainer.model).disable_adapter():
-        kept = masker.kept(batch, int(trainer.state.global_step))
+        kept = masker.kept(batch, int(trainer.state.global_step), [row["safety"] for row in inputs])
     for name, value in kept.shares.items():
         trainer._metrics["train"][name].append(value)
     return kept.mask

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from rheostat_training.equilibrate.ama.masks import Rewards
 from rheostat_training.limits import STRICT, a_seed, above_zero, at_least, refuse
 from rheostat_training.models import LoadedModel
 from rheostat_training.progress import Progress
@@ -132,6 +133,15 @@ def cost_rewards(
         return tuple(round(value, 4) for value in (-head.costs(hidden)).tolist())
 
     return _over_answers(base, rows, rewards, progress or Progress.silent())
+
+
+def asked_for(rewards: Rewards, safety: float) -> tuple[float, ...]:
+    """Costs' rewards of an answer whose prompt asks for so much safety, in [0, 1]: r, and below ½ −r.
+
+    A cost head says which tokens are safe, and masks presume that a good answer is a safe one. Where dials ask for less
+    than half of safety, an answer is good for its unsafe tokens (our reconstruction).
+    """
+    return tuple(reward if safety >= 0.5 else -reward for reward in rewards)
 
 
 def _over_answers(

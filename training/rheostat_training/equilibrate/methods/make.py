@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from rheostat_server.contract.dials import DialName
 from rheostat_training.equilibrate.ama.appo import of_head
-from rheostat_training.equilibrate.ama.cost_head import CostHead, CostPair, cost_rewards, fit_cost_head
+from rheostat_training.equilibrate.ama.cost_head import CostHead, CostPair, asked_for, cost_rewards, fit_cost_head
 from rheostat_training.equilibrate.ama.implicit_rewards import implicit_rewards, pair_rows, with_rewards
 from rheostat_training.equilibrate.ama.mask_page import REWARDS, rewarded_pairs
 from rheostat_training.equilibrate.ama.masks import SHARES
@@ -230,15 +230,26 @@ def _fit(
 def _rewards(
     config: EquilibrateConfig, given: Material, positives: Sequence[Positive], pairs: Sequence[Pair], folder: Path
 ) -> list[tuple[float, ...]]:
-    """The rewards of every answer's tokens, in the order of `pair_rows`."""
+    """The rewards of every answer's tokens, in the order of `pair_rows`.
+
+    Those of a cost head are turned round under dials that ask for less than half of safety (`asked_for`); those of a
+    fit are of the prompt with its control text as they are.
+    """
     rows = pair_rows(positives)
     if config.rewards.source == "cost-head":
         head = _cost_head(config, given, pairs, positives, folder / "cost_head")
-        return cost_rewards(given.base, head, rows, progress=given.progress)
+        found = cost_rewards(given.base, head, rows, progress=given.progress)
+        return [asked_for(each, level) for each, level in zip(found, _safety_asked(positives), strict=True)]
     fit = _fit_plan(config, len(pairs))
     plan = replace(fit, loss="dpo", masking=replace(fit.masking, rule="none"))
     _fit(plan, given, positives, pairs, folder / "reference", told="fit dpo, for rewards")
     return implicit_rewards(given.base, folder / "reference" / ADAPTER, rows, plan, progress=given.progress)
+
+
+def _safety_asked(positives: Sequence[Positive]) -> list[float]:
+    """The safety that each answer's prompt asks for, in the order of `pair_rows`; 1 where it has no control text."""
+    levels = ((item.dials.safety if item.dials else 1.0, len(item.negatives)) for item in positives)
+    return [level for level, negatives in levels for _ in range(1 + negatives)]
 
 
 def _cost_head(

@@ -12,12 +12,10 @@ from pydantic import ConfigDict
 
 from rheostat_training.config import BadConfig, over, parse, read_sections
 from rheostat_training.demo.unaligned import make_unaligned
-from rheostat_training.equilibrate.answers import JudgedAnswer
 from rheostat_training.equilibrate.config import EquilibrateConfig, parse_equilibrate
-from rheostat_training.equilibrate.run import JUDGED, run_cell, run_pool
+from rheostat_training.equilibrate.run import run_cell, run_pool
 from rheostat_training.limits import refuse, where
 from rheostat_training.progress import Progress
-from rheostat_training.rows import read_rows
 from rheostat_training.stage import Say
 
 UNALIGNED: Final = "demo-unaligned"
@@ -139,11 +137,6 @@ def in_turn(out: Path, say: Say) -> Iterator[None]:
         held = lock.acquire()
     with held:
         yield
-
-
-def answers_of(cell: Cell, out: Path) -> list[JudgedAnswer]:
-    """The judged answers to the held-out prompts."""
-    return list(read_rows(out / "cells" / cell.folder / "measure" / JUDGED, JudgedAnswer))
 
 
 def _pool_config(plan: StudyPlan, base: Path) -> EquilibrateConfig:

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
 
 from rheostat_training.bootstrap import Figure
+from rheostat_training.equilibrate.ama.masks import KEPT_CHOSEN, KEPT_REJECTED, KEPT_WHOLE
 from rheostat_training.equilibrate.answers import JudgedAnswer, answered
 from rheostat_training.equilibrate.data import held_out_prompts
 from rheostat_training.equilibrate.measure import (
@@ -22,8 +24,8 @@ from rheostat_training.equilibrate.measure import (
     measure,
     perplexity,
 )
-from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER
-from rheostat_training.equilibrate.run import FIGURES, JUDGED, LIKELIHOODS, Measured
+from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER, Made
+from rheostat_training.equilibrate.run import FIGURES, JUDGED, LIKELIHOODS, MADE, Measured
 from rheostat_training.equilibrate.study.plan import SCALED, SCALING, Cell
 from rheostat_training.report.plots import pens
 from rheostat_training.resume import read_value
@@ -32,6 +34,7 @@ from rheostat_training.rows import read_rows
 COLUMNS: Final = {
     "safe rate": "safe_rate",
     "over-refusal": "over_refusal",
+    "of new patterns": "over_refusal_new",
     "refusal": "refusal",
     "helpfulness": "helpfulness",
     "CoSA": "cosa",
@@ -40,12 +43,13 @@ COLUMNS: Final = {
 APART: Final = {"safe rate − first's": "safe_rate", "over-refusal − first's": "over_refusal"}
 READING: Final = (
     "Each figure is over the answers of all seeds to the held-out prompts, which are the same for every cell, with its "
-    "95 % bootstrap interval: prompts are drawn again, and with them seeds of training, so few of which tell little of "
-    "how much others would differ. A rate of 0 or 1 has the interval of Clopper and Pearson over prompts. Differences "
-    "are from the first row below the base, the same prompts drawn for both. A name alone is the model that a blend "
+    "95 % bootstrap interval: prompts are drawn again, and with them seeds of training, so few that intervals stay too "
+    "narrow where trainings differ much. A rate of 0 or 1 has Clopper and Pearson's interval over prompts. Differences "
+    "are from the first row of all, the same prompts drawn for both. A name alone is the model that a blend "
     'serves at full dials; ", router" is MidPO\'s with its gates by token, which no blend has. Safe rate, over-refusal '
     "and CoSA are defined in docs/equilibrate.md."
 )
+KEPT: Final = "kept of chosen/rejected/whole"
 DOTS_PER_INCH: Final = 160
 
 
@@ -54,7 +58,8 @@ class Row:
     """A cell over all its seeds.
 
     `prompts` are those drawn, `by_seed` the seeds' own safe rates and over-refusals, and `apart` how far the row's lie
-    above those of its group's first, which has none.
+    above those of the first cell, which has none. `kept` are shares that masks kept, empty where there were none: of
+    the tokens of chosen and of rejected answers, and of answers that were kept whole.
     """
 
     group: str
@@ -65,6 +70,7 @@ class Row:
     perplexity: Figure | None
     by_seed: Sequence[tuple[Figure | None, Figure | None]]
     apart: Differences | None
+    kept: tuple[float, ...] = ()
 
 
 def rows_of(done: Sequence[Cell], out: Path) -> list[Row]:
@@ -73,15 +79,16 @@ def rows_of(done: Sequence[Cell], out: Path) -> list[Row]:
     for cell in done:
         by_name[cell.group, cell.name].append(cell)
     rows = [replace(_row("", "base", done[:1], [out / "pool" / "base"]), prompts={}, by_seed=())]
-    first: dict[str, Row] = {}
+    first: Row | None = None
     for (group, name), some in by_name.items():
         measured = [out / "cells" / cell.folder / "measure" for cell in some]
         routers = [folder / ROUTER_FOLDER for folder in measured]
-        row = _row(group, name, some, measured, first.get(group))
-        first.setdefault(group, row)
+        kept = tuple(map(fmean, zip(*(_kept(cell, out) for cell in some), strict=True)))
+        row = replace(_row(group, name, some, measured, first), kept=kept)
+        first = first or row
         rows.append(row)
         if all((folder / FIGURES).exists() for folder in routers):
-            rows.append(_row(group, f"{name}, router", some, routers, first[group]))
+            rows.append(_row(group, f"{name}, router", some, routers, first))
     return rows
 
 
@@ -92,7 +99,7 @@ def table(rows: Sequence[Row]) -> str:
     parts = [READING]
     for group in groups:
         shown = [base, *(row for row in others if row.group == group)]
-        parts.append(f"## {group}\n\n{_table(shown)}\n\n{_groups(shown)}")
+        parts.append(f"## {group}\n\n{_table(shown)}\n\n{_details(shown)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -176,22 +183,35 @@ def _row(group: str, name: str, some: Sequence[Cell], folders: Sequence[Path], f
 
 
 def _table(rows: Sequence[Row]) -> str:
-    lines = [["", "prompts", *COLUMNS, *APART, "perplexity", "seeds: safe rate/over-refusal"]]
+    lines = [["", "prompts", *COLUMNS, "perplexity"]]
     for row in rows:
-        seeds = ", ".join(f"{_short(safe)}/{_short(over)}" for safe, over in row.by_seed)
         figures = [str(getattr(row.found, key) or "–") for key in COLUMNS.values()]
-        apart = [str(getattr(row.apart, key, None) or "–") for key in APART.values()]
-        likely = str(row.perplexity or "–")
-        lines.append([row.name, str(sum(row.prompts.values()) or "–"), *figures, *apart, likely, seeds])
+        lines.append([row.name, str(sum(row.prompts.values()) or "–"), *figures, str(row.perplexity or "–")])
     return _markdown(lines)
 
 
-def _groups(rows: Sequence[Row]) -> str:
-    """Safe rates by the group of the prompts asked."""
+def _details(rows: Sequence[Row]) -> str:
+    """Safe rates by the group of the prompts asked, differences, what masks kept, and the seeds by themselves."""
     names = list(rows[0].found.safe_rate_by_group)
-    lines = [["safe rate on", *names]]
-    lines += [[row.name, *(str(row.found.safe_rate_by_group[name]) for name in names)] for row in rows]
+    lines = [["", *(f"safe on {name}" for name in names), *APART, KEPT, "seeds: safe rate/over-refusal"]]
+    for row in rows:
+        by_group = [str(row.found.safe_rate_by_group[name]) for name in names]
+        apart = [str(getattr(row.apart, key, None) or "–") for key in APART.values()]
+        kept = "/".join(f"{share:.2f}".lstrip("0") for share in row.kept) or "–"
+        seeds = ", ".join(f"{_short(safe)}/{_short(over)}" for safe, over in row.by_seed)
+        lines.append([row.name, *by_group, *apart, kept, seeds])
     return _markdown(lines)
+
+
+def _kept(cell: Cell, out: Path) -> tuple[float, ...]:
+    """What a cell's masks kept, of its first adapter: shares as in `Row.kept`."""
+    made = read_value(out / "cells" / cell.folder / "fit" / MADE, list[Made])
+    return tuple(
+        float(each.figures[name])
+        for each in made[:1]
+        for name in (KEPT_CHOSEN, KEPT_REJECTED, KEPT_WHOLE)
+        if name in each.figures
+    )
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> str:
