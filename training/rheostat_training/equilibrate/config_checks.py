@@ -68,6 +68,11 @@ def said_of_method(config: "EquilibrateConfig", *, loss: str | None, aim: str) -
         loss not in (None, config.fit.loss), f"fit.loss is {config.fit.loss!r}; the loss of {method} is {loss!r}"
     )
     yield from where(aim != pairs.aim, f"pairs.aim is {pairs.aim!r}; that of {method} is {aim!r}")
+    if method == "bfpo":
+        yield from where(
+            pairs.order != "helpfulness",
+            f"pairs.order is {pairs.order!r}; bfpo's aims are of the more and the less helpful answer: give helpfulness",
+        )
     if method == "arj":
         yield from where(
             pairs.per_prompt != 1, f"pairs.per_prompt is {pairs.per_prompt}; arj learns from one best answer: give 1"
