@@ -57,7 +57,7 @@ def test_the_runs_seed_is_that_of_every_section_that_names_none() -> None:
         ({"method": "midpo", "fit": {"target_modules": None}}, "midpo's router is over experts on down_proj alone"),
         ({"method": "midpo", "name": "n" * 53, "pairs": {"control_share": 0.3}}, "must have 52 characters at most"),
         ({"method": "midpo", "base": {"quantize": "nf4"}}, "base.quantize is 'nf4', which adpo, arj, bfpo, dpo can"),
-        ({"method": "bfpo", "pairs": {"order": "safety"}}, "pairs.order is 'safety'; bfpo's aims are of"),
+        ({"method": "bfpo", "pairs": {"order": "safety"}}, "pairs.order is 'safety'; bfpo aims at margins of"),
         ({"pairs": {"alpha": 0.2}}, "pairs.alpha is 0.2, which is of bfpo alone"),
         ({"generate": {"worded": 2}}, "generate.worded is 2"),
         ({"judge": {"batch_rows": 0}}, "batch_rows is 0"),

@@ -378,10 +378,12 @@ def test_a_rank_that_would_hold_both_parts_of_the_patch_as_they_are_is_refused(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     """The narrowest layers are 16 wide, those of keys and values."""
-    with pytest.raises(ValueError, match=r"export_rank is 16; it must be below 16, the narrower side of model.*k_proj"):
-        patch(tiny_model, tmp_path, replace(PLAN, export_rank=16))
+    with pytest.raises(
+        ValueError, match=r"export_rank is 9; it must be 8 at most, half of the narrower side of model.*k_proj"
+    ):
+        patch(tiny_model, tmp_path, replace(PLAN, export_rank=9))
     assert not list(tmp_path.iterdir())
-    report = patch(tiny_model, tmp_path, replace(PLAN, steps=2, export_rank=15))
+    report = patch(tiny_model, tmp_path, replace(PLAN, steps=2, export_rank=8))
     assert report.energy_kept < 1
 
 

@@ -63,7 +63,8 @@ def masks(
         if html:
             html.write_text(render_masks(found, masking), encoding="utf-8")
     typer.echo(
-        f"{found.of} pairs; kept of chosen answers {found.chosen_share:.3f}, of rejected {found.rejected_share:.3f}"
+        f"{found.of} pairs; kept of chosen answers {found.chosen_share:.3f}, of rejected {found.rejected_share:.3f}; "
+        f"kept whole {found.whole_share:.3f} of the answers"
     )
     if html:
         typer.echo(f"page: {html}")

@@ -71,7 +71,7 @@ def said_of_method(config: "EquilibrateConfig", *, loss: str | None, aim: str) -
     if method == "bfpo":
         yield from where(
             pairs.order != "helpfulness",
-            f"pairs.order is {pairs.order!r}; bfpo's aims are of the more and the less helpful answer: give helpfulness",
+            f"pairs.order is {pairs.order!r}; bfpo aims at margins of the more helpful answer: give helpfulness",
         )
     if method == "arj":
         yield from where(

@@ -29,7 +29,7 @@ class SafePatchPlan:
     a bound it diverges. `retention` (p) is the share of a patch's entries that are kept at random; `top_enhance` (a)
     and `top_loosen` (b) are the shares of a layer's weights that make the index sets, by importance taken over
     `importance_rows` answers; `alpha` and `beta` weigh the patch against unsafe answers and that against over-safety.
-    The adapter has `export_rank`, which must be below the narrower side of every layer.
+    The adapter has `export_rank`, half of the narrower side of any layer at most.
 
     b may not be above a, nor β above α: what loosens is the smaller part of the patch.
     """

@@ -143,10 +143,10 @@ def _check(
     if (count := Processes.open(base.device).count) > 1:
         raise ValueError(f"{count} processes were launched; a patch is made by one")
     name, side = _narrowest(base.model)
-    if plan.export_rank >= side:
+    if 2 * plan.export_rank > side:
         raise ValueError(
-            f"export_rank is {plan.export_rank}; it must be below {side}, the narrower side of {name}: the adapter "
-            "would hold the patch entry by entry, and with it the part that loosens the model as it is"
+            f"export_rank is {plan.export_rank}; it must be {side // 2} at most, half of the narrower side of {name}: "
+            "nearer to all of it the adapter would hold the patch, and the part of it that loosens, entry by entry"
         )
 
 
