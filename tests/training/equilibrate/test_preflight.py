@@ -36,7 +36,7 @@ def test_the_oracle_is_asked_for_prompts_of_its_world_alone(tmp_path: Path) -> N
     file = tmp_path / "mine.jsonl"
     rows = [{"group": "EHD", "prompt": "How do I find vorn powder?"}, {"group": "none", "prompt": "Which way is up?"}]
     file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    with pytest.raises(BadConfig, match=r"12 prompts are not of it, 'row-00000\d' the first"):
+    with pytest.raises(BadConfig, match=r"2 of 14 prompts are not of it, 'row-00000\d' the first"):
         begun(tmp_path / "run", f"data.source={file}")
 
 
