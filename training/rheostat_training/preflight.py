@@ -36,10 +36,10 @@ def check_run(config: RunConfig, materials: Materials, until: StageName) -> None
         BadConfig: a stage up to `until` would fail; the message says everything that was found.
     """
     stages = STAGES[: STAGES.index(until) + 1]
-    prompts = [*_raised(lambda: materials.training_prompts)]
-    base = [*_raised(lambda: materials.base_digest, lambda: materials.loading)] or [*_base(config, materials, stages)]
+    prompts = [*raised(lambda: materials.training_prompts)]
+    base = [*raised(lambda: materials.base_digest, lambda: materials.loading)] or [*_base(config, materials, stages)]
     room = [] if prompts or base else _room(config, materials, stages)
-    trackers = _raised(lambda: check_tracker(config.report_to)) if "fit" in stages else ()
+    trackers = raised(lambda: check_tracker(config.report_to)) if "fit" in stages else ()
     found = [*trackers, *_judges(config, materials, stages), *prompts, *base, *room]
     if found:
         raise BadConfig("\n".join(found))
@@ -67,10 +67,10 @@ def _of_launch(config: RunConfig, crew: Crew, until: StageName) -> Iterator[str]
         )
     if config.base.quantize != "none":
         yield f"base.quantize is {config.base.quantize!r}; it must be 'none' where a launch shards the model"
-    yield from (f"fit.{line}" for told in _raised(config.fit.check_sharded) for line in told.splitlines())
+    yield from (f"fit.{line}" for told in raised(config.fit.check_sharded) for line in told.splitlines())
 
 
-def _raised(*asks: Callable[[], object]) -> Iterator[str]:
+def raised(*asks: Callable[[], object]) -> Iterator[str]:
     """What each of these is refused with."""
     for ask in asks:
         try:
@@ -96,12 +96,12 @@ def _scorers(folders: ScorerFolders) -> Iterator[str]:
         check_scorer(folder)
         check_helpfulness(kind_of(folder))
 
-    yield from _raised(lambda: check_scorer(model_folder(folders.safety)), check_second)
+    yield from raised(lambda: check_scorer(model_folder(folders.safety)), check_second)
 
 
 def _base(config: RunConfig, materials: Materials, stages: tuple[StageName, ...]) -> Iterator[str]:
     for name in materials.base_config.architectures or () if "fit" in stages else ():
-        yield from _raised(partial(check_architecture, name))
+        yield from raised(partial(check_architecture, name))
     if "fit" in stages and has_experts(materials.base_config) and not torch.cuda.is_available():
         materials.say(EXPERTS_ON_A_CPU)
     tokenizer = materials.tokenizer
@@ -182,4 +182,4 @@ def _refused_prompts(
     lengths: dict[str, int] = {}
     for id, read in zip(ids, token_ids(tokenizer, texts), strict=True):
         lengths[id] = max(len(read), lengths.get(id, 0))
-    yield from (f"{which}: {told}" for told in _raised(partial(room.check, lengths, new_tokens)))
+    yield from (f"{which}: {told}" for told in raised(partial(room.check, lengths, new_tokens)))

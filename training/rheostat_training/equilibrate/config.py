@@ -197,17 +197,6 @@ SETTINGS: Final[Mapping[Method, Mapping[str, Any]]] = {
 """What each method's paper says, where a file says nothing else."""
 
 
-MADE_BY: Final[Mapping[Method, tuple[str, ...]]] = {
-    "dpo": ("pairs", "fit", "passes"),
-    "adpo": ("pairs", "rewards", "fit", "passes"),
-    "arj": ("pairs", "rewards", "fit", "passes"),
-    "bfpo": ("pairs", "fit", "passes"),
-    "appo": ("pairs", "rewards", "reinforce"),
-    "midpo": ("pairs", "fit", "router", "passes"),
-    "safe-patching": ("pairs", "patch"),
-}
-"""The sections that a method's adapters depend on."""
-
 DEFAULT: Final = "adpo"
 """The method of a file that names none."""
 

@@ -1,6 +1,6 @@
 """What is wrong with a configuration whose sections are right by themselves: settings that its method does not take."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from rheostat_training.config import DEMO
@@ -16,7 +16,16 @@ MASKED: Final = frozenset({"adpo", "arj"})
 """Methods that learn from some tokens of an answer alone, by their rewards."""
 QUANTIZED: Final = frozenset({"dpo", "adpo", "arj", "bfpo"})
 """Methods that leave the base as it is, and so may have it in four bits."""
-BY_PASSES: Final = frozenset({"dpo", "adpo", "arj", "bfpo", "midpo"})
+MADE_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "dpo": ("pairs", "fit", "passes"),
+    "adpo": ("pairs", "rewards", "fit", "passes"),
+    "arj": ("pairs", "rewards", "fit", "passes"),
+    "bfpo": ("pairs", "fit", "passes"),
+    "appo": ("pairs", "rewards", "reinforce"),
+    "midpo": ("pairs", "fit", "router", "passes"),
+    "safe-patching": ("pairs", "patch"),
+}
+"""What a method's adapters depend on, of a configuration."""
 LONGEST_NAME: Final = 64 - len("-helpfulness")
 """Of a run whose adapters, one for each dial, are named after it."""
 
@@ -48,7 +57,8 @@ def said_of_sections(config: "EquilibrateConfig") -> Iterator[str]:
         f"base.quantize is {quantize!r}, which {', '.join(sorted(QUANTIZED))} can have; method is {method!r}",
     )
     yield from where(
-        passes is not None and method not in BY_PASSES, f"passes is {passes}, and {method} makes none; leave it out"
+        passes is not None and "passes" not in MADE_BY[method],
+        f"passes is {passes}, and {method} makes none; leave it out",
     )
     yield from where(
         pairs.alpha != PairPlan().alpha and pairs.aim != "bfpo",

@@ -1,7 +1,7 @@
 """Whether a run of a safety method can come to its end, asked before it samples and trains."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from rheostat_training.config import BadConfig
 from rheostat_training.equilibrate.answers import DEMO_ORACLE
 from rheostat_training.equilibrate.config import EquilibrateConfig
 from rheostat_training.materials import loading
-from rheostat_training.preflight import one_gpu
+from rheostat_training.preflight import one_gpu, raised
 from rheostat_training.rows import Prompt
 from rheostat_training.tracking import check_tracker
 
@@ -28,7 +28,7 @@ def check_equilibrate(config: EquilibrateConfig, base: Path, prompts: Sequence[P
     """
     found = [
         *_of_launch(config),
-        *_raised(lambda: check_tracker(config.report_to)),
+        *raised(lambda: check_tracker(config.report_to)),
         *_of_base(config, base),
         *_of_prompts(config, prompts),
         *_of_control_adapter(config, base),
@@ -47,7 +47,7 @@ def _of_launch(config: EquilibrateConfig) -> Iterator[str]:
 def _of_base(config: EquilibrateConfig, base: Path) -> Iterator[str]:
     settings = AutoConfig.from_pretrained(base, trust_remote_code=config.base.trust_remote_code)
     for name in settings.architectures or ():
-        yield from _raised(partial(check_architecture, name))
+        yield from raised(partial(check_architecture, name))
 
 
 def _of_prompts(config: EquilibrateConfig, prompts: Sequence[Prompt]) -> Iterator[str]:
@@ -83,10 +83,3 @@ def _of_control_adapter(config: EquilibrateConfig, base: Path) -> Iterator[str]:
             f"control_adapter is {config.control_adapter!r}, whose control text is "
             f"{manifest.control_text.template!r}; that of this run is {CONTROL_TEXT.template!r}, and a blend has one"
         )
-
-
-def _raised(ask: Callable[[], object]) -> Iterator[str]:
-    try:
-        ask()
-    except (ValueError, OSError) as exc:
-        yield str(exc)

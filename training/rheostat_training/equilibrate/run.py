@@ -24,7 +24,8 @@ from rheostat_training.equilibrate.answers import (
     refusals_by,
 )
 from rheostat_training.equilibrate.blend_export import BlendFacts, BlendPart, export_blend, rising
-from rheostat_training.equilibrate.config import MADE_BY, EquilibrateConfig, as_values
+from rheostat_training.equilibrate.config import EquilibrateConfig, as_values
+from rheostat_training.equilibrate.config_checks import MADE_BY
 from rheostat_training.equilibrate.data import Kinds, draw, held_out_prompts, training_prompts
 from rheostat_training.equilibrate.measure import BENIGN, Measures, likelihoods, measure, perplexity
 from rheostat_training.equilibrate.methods.make import ONE, ROUTER_FOLDER, Made, Material, blended, make, routed
@@ -93,8 +94,7 @@ def run(config: EquilibrateConfig, out: Path, *, progress: Progress | None = Non
         BadConfig, ValueError: something that the configuration names cannot be found, or cannot be learned from.
     """
     with working_in(out, WRITTEN, what="run", option="--out"):
-        begun = _Run.begin(config, Workshop(out, progress or Progress.auto(), say))
-        return begun.until("export")
+        return _Run.begin(config, Workshop(out, progress or Progress.auto(), say)).until("export")
 
 
 def run_pool(config: EquilibrateConfig, out: Path, *, progress: Progress, say: Say) -> Pool:
