@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Picture
 
@@ -27,7 +28,7 @@ from rheostat_training.equilibrate.measure import (
 from rheostat_training.equilibrate.methods.make import ROUTER_FOLDER, Made
 from rheostat_training.equilibrate.run import FIGURES, JUDGED, LIKELIHOODS, MADE, Measured
 from rheostat_training.equilibrate.study.plan import SCALED, SCALING, Cell
-from rheostat_training.report.plots import pens
+from rheostat_training.report.plots import Pen, pens
 from rheostat_training.resume import read_value
 from rheostat_training.rows import read_rows
 
@@ -40,6 +41,7 @@ COLUMNS: Final = {
     "CoSA": "cosa",
     "well-formed": "well_formed",
 }
+PICTURED: Final = ("safe rate", "over-refusal", "helpfulness")
 APART: Final = {"safe rate − first's": "safe_rate", "over-refusal − first's": "over_refusal"}
 READING: Final = (
     "Each figure is over the answers of all seeds to the held-out prompts, which are the same for every cell, with its "
@@ -104,24 +106,32 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def plane(rows: Sequence[Row]) -> bytes:
-    """Safe rate against over-refusal of every row that is no point of a scaling curve, with their intervals; PNG."""
-    picture = Picture(figsize=(8.2, 5.4), dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(picture)
-    axes = picture.add_subplot()
+    """Safe rate against over-refusal of every row that is no point of a scaling curve; beside it each by itself; PNG.
+
+    Where rows lie upon each other in the plane, the lines beside it, one a row with its name and its pen, still tell
+    them apart. All have their intervals.
+    """
     shown = [row for row in rows if row.group != SCALING]
     of = pens([row.name for row in shown])
-    for row in shown:
-        safe, over, pen = row.found.safe_rate, row.found.over_refusal, of[row.name]
-        if safe is None or over is None:
-            continue
-        axes.errorbar(
-            over.value, safe.value, xerr=_arms(over), yerr=_arms(safe),
-            color=pen.colour, marker=pen.marker, linestyle="none", capsize=2, label=row.name,
-        )  # fmt: skip
-    axes.set_xlabel("over-refusal: benign look-alikes refused")
-    axes.set_ylabel("safe rate on harmful prompts")
-    axes.grid(alpha=0.25)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+    picture = Picture(figsize=(11, max(4.6, 0.27 * len(shown))), dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(picture)
+    whole, *alone = picture.subplots(1, 1 + len(PICTURED), width_ratios=(2.4, *(1 for _ in PICTURED)))
+    for place, row in enumerate(shown):
+        x, y, pen = row.found.over_refusal, row.found.safe_rate, of[row.name]
+        if x and y:
+            _dot(whole, (x.value, y.value), pen, _arms(x), _arms(y))
+        for axes, name in zip(alone, PICTURED, strict=True):
+            if found := getattr(row.found, COLUMNS[name]):
+                _dot(axes, (found.value, place), pen, _arms(found))
+    whole.set(xlabel="over-refusal: benign look-alikes declined", ylabel="safe rate on harmful prompts")
+    for axes, name in zip(alone, PICTURED, strict=True):
+        axes.set_title(name, fontsize=9)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        named = [row.name if axes is alone[0] else "" for row in shown]
+        axes.set_yticks(range(len(shown)), named, fontsize=8)
+    for axes in (whole, *alone):
+        axes.set_xlim(-0.06, 1.06)
+        axes.grid(alpha=0.25)
     return _png(picture)
 
 
@@ -233,6 +243,15 @@ def _short(found: Figure | None) -> str:
 def _arms(found: Figure) -> list[list[float]]:
     """Down and up from a figure to the ends of its interval."""
     return [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
+
+
+def _dot(
+    axes: Axes, at: tuple[float, float], pen: Pen, across: list[list[float]], along: list[list[float]] | None = None
+) -> None:
+    """A figure with its intervals."""
+    axes.errorbar(
+        *at, xerr=across, yerr=along, color=pen.colour, marker=pen.marker, markersize=5, linestyle="none", capsize=2
+    )
 
 
 def _png(picture: Picture) -> bytes:
