@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from rheostat_training.conditioning import closing_ids
@@ -124,12 +123,9 @@ def load_with_adapter(
     return merged(load_base(base, dtype=dtype, device=device, trust_remote_code=trust_remote_code), adapter)
 
 
-def merged(loaded: LoadedModel, adapter: Path, weight: float = 1.0) -> LoadedModel:
-    """A model with so much of a LoRA adapter's change in its weights; those of `loaded` are the same tensors."""
+def merged(loaded: LoadedModel, adapter: Path) -> LoadedModel:
+    """A model with a LoRA adapter's change in its weights; those of `loaded` are the same tensors."""
     model: Any = PeftModel.from_pretrained(loaded.model, adapter)
-    for layer in model.modules():
-        if isinstance(layer, LoraLayer):
-            layer.scaling["default"] *= weight
     return LoadedModel(model.merge_and_unload().eval(), loaded.tokenizer)
 
 

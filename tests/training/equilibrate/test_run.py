@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from rheostat_server import demo
-from rheostat_server.contract.blend import read_blend
+from rheostat_server.contract.blend import WeightCurve, read_blend
 from rheostat_server.contract.dials import Dials
 from rheostat_server.contract.digest import adapter_digest
 from rheostat_server.contract.manifest import read_manifest
@@ -113,7 +113,9 @@ def test_every_other_method_makes_its_components_from_the_same_answers(
     done_by: Callable[[str], Path], method: str
 ) -> None:
     out = done_by(method)
-    assert [part.name for part in read_blend(out / BLEND).components] == COMPONENTS.get(method, ["equilibrate"])
+    parts = read_blend(out / BLEND).components
+    assert [part.name for part in parts] == COMPONENTS.get(method, ["equilibrate"])
+    assert all(isinstance(part.weight, WeightCurve) and part.weight.points == [(0, 0), (1, 1)] for part in parts)
     found = read_value(out / FIGURES, dict[str, Measured])
     assert found.keys() == {"base", "method", *(["router"] if method == "midpo" else [])}
     assert (out / "measure" / ROUTER_FOLDER / LIKELIHOODS).exists() == (method == "midpo")

@@ -55,8 +55,6 @@ class BlendFacts:
 def rising(dial: DialName, most: float = 1.0, *, middle: float | None = None) -> WeightCurve:
     """A weight that rises with its dial from 0 to `most`, along a line; where it is given, by way of `middle` at 0.5.
 
-    The blend that is nearest to MidPO's router has its mean gates as weights, so at the middle or at the most.
-
     Raises:
         ValueError: a weight is out of the contract's range, or the middle is above the most.
     """

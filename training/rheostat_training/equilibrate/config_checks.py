@@ -113,10 +113,14 @@ def _said_of_midpo(config: "EquilibrateConfig") -> Iterator[str]:
 
 
 def _said_of_appo(config: "EquilibrateConfig") -> Iterator[str]:
-    share, source = config.pairs.control_share, config.rewards.source
+    share, source, levels = config.pairs.control_share, config.rewards.source, config.reinforce.levels
     yield from where(share > 0, f"pairs.control_share is {share}, and appo is all under control text; leave it out")
     yield from where(source != "cost-head", f"rewards.source is {source!r}; that of appo is 'cost-head'")
     yield from where(
         not config.reinforce.masking.on,
         "reinforce.masking.rule is 'none', and a mask is what appo is; `rheostat train run` does without one",
+    )
+    yield from where(
+        len(levels) < 2 or list(levels) != sorted(set(levels)),
+        f"reinforce.levels is {list(levels)}; an adapter obeys two levels at least, each above the one before it",
     )

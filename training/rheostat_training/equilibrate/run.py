@@ -246,7 +246,7 @@ class _Run:
                 licence=self.config.licence, base_revision=self.config.base.revision,
                 settings=self._settings(*MADE_BY[self.config.method]), evaluation=self._evaluation(together, "blend"),
             )  # fmt: skip
-            parts = [BlendPart(each.name, each.adapter, rising(each.dial, each.weight)) for each in made]
+            parts = [BlendPart(each.name, each.adapter, rising(each.dial)) for each in made]
             if self.config.control_adapter:
                 parts.append(BlendPart("control", Path(self.config.control_adapter).expanduser(), 1.0))
             export_blend(parts, self.base_folder, folder / BLEND, facts)

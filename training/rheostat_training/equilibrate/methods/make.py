@@ -39,12 +39,11 @@ Candidates = Mapping[str, Sequence[Candidate]]
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An adapter, the dial that its weight follows in a blend, that weight at full dial, and what its making took."""
+    """An adapter, the dial that turns it up in a blend, from 0 to what was trained, and what its making took."""
 
     name: str
     adapter: Path
     dial: DialName
-    weight: float = 1.0
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -79,9 +78,9 @@ def make(config: EquilibrateConfig, given: Material, out: Path) -> list[Made]:
 
 
 def blended(made: Sequence[Made], base: LoadedModel) -> LoadedModel:
-    """The model that is served at full dials: the base and each adapter by its weight. `base` is changed by it."""
+    """The model that is served at full dials: the base and all of each adapter. `base` is changed by it."""
     for each in made:
-        base = merged(base, each.adapter, each.weight)
+        base = merged(base, each.adapter)
     return base
 
 
@@ -116,7 +115,7 @@ def _mean_shares(log: Path) -> dict[str, float]:
 
 
 def _routed_experts(config: EquilibrateConfig, given: Material, out: Path) -> list[Made]:
-    """MidPO: two experts, and the router over both, whose mean gates are the weights of the nearest blend."""
+    """MidPO: two experts, each as it was trained at its dial's end, and the router over both."""
     plan = config.pairs
     safety = _preferred("safety", config, given, out, replace(plan, order="safety"), "safety")
     helpfulness = _preferred("helpfulness", config, given, out, replace(plan, order="helpfulness"), "helpfulness")
@@ -130,10 +129,7 @@ def _routed_experts(config: EquilibrateConfig, given: Material, out: Path) -> li
         build_pair_set(given.base, given.prompts, both.pairs), router, out / ROUTER_FOLDER,
         base_name=given.base_name, report_to=given.report_to, progress=given.progress,
     )  # fmt: skip
-    return [
-        replace(safety, weight=report.safety_gate),
-        replace(helpfulness, weight=report.helpfulness_gate, figures={**helpfulness.figures, **_told(report)}),
-    ]
+    return [safety, replace(helpfulness, figures={**helpfulness.figures, **_told(report)})]
 
 
 def _told(report: RouterReport) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The fit of MidPO's router over two trained experts, and the model that it makes.
 
-vLLM serves no such model: its gates differ from token to token. It is evaluated by transformers (`load_router`), and
-served as the blend of its experts that is nearest to it, at the gates' means.
+vLLM serves no such model: its gates differ from token to token. It is evaluated by transformers (`load_router`); what
+is served is a blend of its experts.
 """
 
 import json
@@ -50,7 +50,8 @@ BATCH_ROWS: Final = 32
 class Gates:
     """The gates' means over tokens and layers, a of the safety expert and g of the helpfulness expert; and by layer.
 
-    As the weights of a blend of both experts they are nearest to the router, layer for layer and token for token.
+    As the weights of a blend of both experts they are nearest to the router by the sum of squares, and no good ones: a
+    gate that opens at few tokens, where they decide, has a mean near 0.
     """
 
     safety: float
