@@ -19,13 +19,13 @@ from rheostat_training.worded import LEVELS
 PROMPTS: Final = 300
 
 
-def measure_served(url: str, *, mode: str) -> Measured:
+def measure_served(url: str, *, mode: str, prompts: int = PROMPTS) -> Measured:
     """The first held-out prompts at each of 3 x 3 dials."""
 
     def ask(requests: Sequence[Request]) -> list[Sample]:
         return ServerSampler(url, "demo", mode).sample(requests, TrialPlan().sampling, progress=Progress.silent())
 
-    return measure(mode, ask, held_out(PROMPTS), {"oracle": ORACLE})
+    return measure(mode, ask, held_out(prompts), {"oracle": ORACLE})
 
 
 def mean_level(url: str, dial: DialName, asked: float) -> float:

@@ -11,7 +11,7 @@ from rheostat_server.contract.dials import DialName
 from rheostat_server.contract.digest import base_model_digest
 from rheostat_server.engines.embedded import EmbeddedEngine
 from rheostat_training.demo.measure import Measured
-from tests.demo.served_demo import mean_level, measure_served, well_formed_of_base
+from tests.demo.served_demo import PROMPTS, mean_level, measure_served, well_formed_of_base
 from tests.engines.app_server import app_server
 from tests.engines.vllm.server import running
 from tools.processes import free_port
@@ -42,14 +42,21 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", params=["embedded", pytest.param("vllm", marks=pytest.mark.vllm)])
-def url(request: pytest.FixtureRequest) -> str:
-    found: str = request.getfixturevalue(f"{request.param}_url")
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def url(engine: str, request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(f"{engine}_url")
     return found
 
 
 @pytest.fixture(scope="module")
-def adapter(url: str) -> Measured:
-    return measure_served(url, mode="adapter")
+def adapter(engine: str, url: str) -> Measured:
+    """In vLLM a third of the prompts, as it takes two cores three minutes for all; the adapter is the same."""
+    return measure_served(url, mode="adapter", prompts=PROMPTS // (3 if engine == "vllm" else 1))
 
 
 def test_helpfulness_is_obeyed(adapter: Measured) -> None:
