@@ -53,7 +53,7 @@ def test_the_runs_seed_is_that_of_every_section_that_names_none() -> None:
         ({"method": "appo", "rewards": {"source": "implicit"}}, "that of appo is 'cost-head'"),
         ({"method": "appo", "pairs": {"control_share": 0.3}}, "appo is all under control text"),
         ({"method": "appo", "reinforce": {"levels": [1.0]}}, "an adapter obeys two levels at least"),
-        ({"method": "appo", "reinforce": {"levels": [1, 0]}}, "each above the one before it"),
+        ({"method": "appo", "reinforce": {"levels": [1, 1]}}, "all different"),
         ({"method": "appo", "passes": 2}, "passes is 2.0, and appo makes none"),
         ({"method": "arj", "pairs": {"per_prompt": 3}}, "arj learns from one best answer"),
         ({"method": "midpo", "fit": {"target_modules": None}}, "midpo's router is over experts on down_proj alone"),

@@ -121,6 +121,6 @@ def _said_of_appo(config: "EquilibrateConfig") -> Iterator[str]:
         "reinforce.masking.rule is 'none', and a mask is what appo is; `rheostat train run` does without one",
     )
     yield from where(
-        len(levels) < 2 or list(levels) != sorted(set(levels)),
-        f"reinforce.levels is {list(levels)}; an adapter obeys two levels at least, each above the one before it",
+        len(levels) < 2 or len(set(levels)) < len(levels),
+        f"reinforce.levels is {list(levels)}; an adapter obeys two levels at least, all different",
     )

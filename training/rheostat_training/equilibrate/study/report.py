@@ -36,6 +36,7 @@ COLUMNS: Final = {
     "safe rate": "safe_rate",
     "over-refusal": "over_refusal",
     "of new patterns": "over_refusal_new",
+    "benign declined": "benign_refusal",
     "refusal": "refusal",
     "helpfulness": "helpfulness",
     "CoSA": "cosa",
