@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from tests.engines.vllm.server import QUIET, SMALL
 from tests.ray.cluster import RayCluster, Replica
 from tests.tiny import TinyAdapter
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.timeout(600)]
 ASKED = {"model": "tiny", "messages": [{"role": "user", "content": "How do I keep a garden?"}], "max_tokens": 8}
@@ -55,7 +54,7 @@ def test_a_replica_whose_engine_is_dead_is_replaced(url: str, cluster: RayCluste
     [before] = cluster.wait_for(1)
     for engine in processes_of(before):
         os.kill(engine.pid, signal.SIGKILL)
-    until(lambda: bool(now := cluster.replicas()) and now != [before])
+    until(lambda: bool(now := cluster.replicas()) and now != [before], within_s=240)
     assert httpx.post(f"{url}/v1/chat/completions", json=ASKED, timeout=60).status_code == 200
 
 
@@ -63,7 +62,9 @@ def test_a_killed_replica_takes_its_engine_with_it(url: str, cluster: RayCluster
     [replica] = cluster.wait_for(1)
     left = processes_of(replica)
     os.kill(replica.pid, signal.SIGKILL)
-    until(lambda: not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE])
+    until(
+        lambda: not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE], within_s=240
+    )
 
 
 def processes_of(replica: Replica) -> list[psutil.Process]:
@@ -71,10 +72,3 @@ def processes_of(replica: Replica) -> list[psutil.Process]:
     found = [each for each in psutil.Process(replica.pid).children(recursive=True) if "VLLM" in each.name()]
     assert found
     return found
-
-
-def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)

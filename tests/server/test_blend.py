@@ -25,6 +25,7 @@ from rheostat_server.policy import DialRange, Envelope, Policy
 from rheostat_server.runtime import Runtime
 from rheostat_server.settings import Settings
 from tests.server.recording import DIGEST, RecordingEngine
+from tests.waiting import until_it_is
 
 SAFE = {"dial": "safety", "points": [[0, 0], [1, 1]]}
 HELP = {"dial": "helpfulness", "points": [[0, 0], [1, 0.5]]}
@@ -233,7 +234,7 @@ async def test_a_sweep_goes_through_the_blends_of_its_points(server: Server, eng
 @pytest.fixture
 def crowded() -> tuple[FakeEngine, Runtime]:
     """An engine with room for one blend, whose answers take a while."""
-    engine = FakeEngine(("demo",), orders=Orders(seconds_per_token=0.005), blend_room=1)
+    engine = FakeEngine(("demo",), orders=Orders(seconds_per_token=0.02), blend_room=1)
     means = Means(AdapterStore(), default_wordings(), blends=BlendStore((blend(),)))
     return engine, Runtime(engine=engine, means=means, rack=Rack(engine, 1, 0.02))
 
@@ -251,7 +252,7 @@ async def test_a_request_for_which_there_is_no_room_is_refused_until_there_is(
     engine, runtime = crowded
     async with client_of(runtime) as http:
         first = asyncio.create_task(ask(http, body(safety=1)))
-        await asyncio.sleep(0.02)
+        await until_it_is(lambda: engine.running == 1)
         second = await http.post("/v1/chat/completions", json=body(safety=0.5))
         assert (second.status_code, second.json()["error"]["code"]) == (503, "no_blend_free")
         assert second.headers["retry-after"] == "1"
@@ -267,8 +268,7 @@ async def test_a_caller_that_hangs_up_leaves_its_blend_free(
     engine, runtime = crowded
     async with client_of(runtime) as http:
         leaving = asyncio.create_task(http.post("/v1/chat/completions", json={**body(safety=1), "stream": streamed}))
-        await asyncio.sleep(0.02)
-        assert engine.running == 1
+        await until_it_is(lambda: engine.running == 1)
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
         answer = await ask(http, body(safety=0.5))
@@ -276,10 +276,10 @@ async def test_a_caller_that_hangs_up_leaves_its_blend_free(
 
 
 async def test_a_stream_holds_its_blend_to_its_end_and_tells_it(crowded: tuple[FakeEngine, Runtime]) -> None:
-    _, runtime = crowded
+    engine, runtime = crowded
     async with client_of(runtime) as http:
         streaming = asyncio.create_task(http.post("/v1/chat/completions", json={**body(safety=1), "stream": True}))
-        await asyncio.sleep(0.04)
+        await until_it_is(lambda: engine.running == 1)
         assert (await refused(http, body(safety=0.5)))[1] == "no_blend_free"
         events = (await streaming).text.split("\n\n")
     assert json.loads(events[-3].removeprefix("data: "))["control"]["blend"] == {"safe": 1.0, "help": 0.5}
@@ -302,12 +302,12 @@ async def test_a_blend_that_cannot_be_loaded_is_an_error_and_never_an_answer(
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_load_takes_no_longer_than_an_answer_may(crowded: tuple[FakeEngine, Runtime], streamed: bool) -> None:
     engine, runtime = crowded
-    engine.orders = Orders(seconds_per_load=0.2)
-    limited = replace(runtime, settings=Settings(request_seconds=0.02))
+    engine.orders = Orders(seconds_per_load=0.6)
+    limited = replace(runtime, settings=Settings(request_seconds=0.2))
     async with client_of(limited) as http:
         assert (await refused(http, {**body(), "stream": streamed}))[:2] == (504, "request_timeout")
         assert engine.asked == []
-        await asyncio.sleep(0.2)
+        await until_it_is(lambda: bool(engine.blends))
         engine.orders = Orders()
         await ask(http, body())
     assert len(engine.blends) == 1, "the load went on, and serves the next request"

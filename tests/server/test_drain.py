@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.waiting import until
 from tools.processes import BIN, free_port, started, wait_until_ready
 
 LONG = {"model": "demo", "messages": [{"role": "user", "content": "How do I repot a fern?"}], "max_tokens": 150}
@@ -16,20 +17,19 @@ LONG = {"model": "demo", "messages": [{"role": "user", "content": "How do I repo
 
 def test_streams_end_and_new_requests_get_503(tmp_path: Path) -> None:
     log, url = tmp_path / "server.log", f"http://127.0.0.1:{(port := free_port())}"
-    seen: list[str] = []
+    seen: list[list[str]] = [[] for _ in range(3)]
     with started(["rheostat", "serve", "--port", str(port)], log=log) as process:
         wait_until_ready(process, f"{url}/ready", log=log)
 
-        def stream() -> None:
+        def stream(lines: list[str]) -> None:
             body = {**LONG, "stream": True, "n": 4, "max_tokens": 300, "ignore_eos": True, "temperature": 1.0}
             with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as response:
-                seen.extend(response.iter_lines())
+                lines.extend(response.iter_lines())
 
-        running = [threading.Thread(target=stream) for _ in range(3)]
+        running = [threading.Thread(target=stream, args=(lines,)) for lines in seen]
         for thread in running:
             thread.start()
-        while len(seen) < 20:
-            time.sleep(0.01)
+        until(lambda: all(seen))
         process.send_signal(signal.SIGTERM)
         with httpx.Client(base_url=url, timeout=60) as http:
             answer = _first_refusal(http)
@@ -39,8 +39,8 @@ def test_streams_end_and_new_requests_get_503(tmp_path: Path) -> None:
         for thread in running:
             thread.join()
         assert process.wait(30) in (0, -signal.SIGTERM)
-    assert seen.count("data: [DONE]") == 3
-    assert "error" not in "".join(seen)
+    assert [lines.count("data: [DONE]") for lines in seen] == [1, 1, 1]
+    assert "error" not in "".join(line for lines in seen for line in lines)
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health")
 
@@ -61,8 +61,7 @@ def test_a_server_that_leaves_is_not_ready_and_still_answers(tmp_path: Path) -> 
         wait_until_ready(process, f"{url}/ready", log=log)
         process.send_signal(signal.SIGTERM)
         with httpx.Client(base_url=url, timeout=60) as http:
-            while http.get("/ready").status_code == 200:
-                time.sleep(0.01)
+            until(lambda: http.get("/ready").status_code == 503)
             assert http.post("/v1/chat/completions", json={**LONG, "max_tokens": 1}).status_code == 200
         assert process.wait(30) in (0, -signal.SIGTERM)
 

@@ -3,8 +3,7 @@
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from tests.engines.vllm.server import SMALL, VllmServer, running
+from tests.waiting import until
 from tools.processes import free_port
 
 CHAT: Final[dict[str, Any]] = {
@@ -55,13 +55,6 @@ class Asked(threading.Thread):
         self.join(WITHIN_SECONDS)
         assert not self.is_alive()
         return "\n".join(self.lines)
-
-
-def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN_SECONDS
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def held(server: VllmServer) -> float:

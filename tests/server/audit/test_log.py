@@ -6,7 +6,7 @@ import select
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from rheostat_server.audit import log as audit_log
 from rheostat_server.audit.health import AuditUnavailable
 from rheostat_server.audit.log import AuditLog
 from tests.server.audit.conftest import Counts, Holder, all_records, records_of
+from tests.waiting import until_it_is
 
 FULL = Path("/dev/full")
 
@@ -36,12 +37,6 @@ async def opened(path: Path, *, fail_closed: bool = False, **options: Any) -> As
 def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that failed may be tried again at once."""
     monkeypatch.setattr(audit_log, "SECONDS_BETWEEN_PROBES", 0.0)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not is_so():
-            await asyncio.sleep(0.001)
 
 
 async def handed_over(audit: AuditLog, record: dict[str, Any]) -> asyncio.Task[None]:
@@ -103,7 +98,7 @@ async def test_the_event_loop_runs_on_while_the_disk_is_slow(tmp_path: Path) -> 
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     async with opened(fifo) as audit:
         task = await handed_over(audit, {"pad": "x" * 200_000})
-        await until(lambda: reader in select.select([reader], [], [], 0)[0])
+        await until_it_is(lambda: reader in select.select([reader], [], [], 0)[0])
         for _ in range(1000):
             await asyncio.sleep(0)
         assert not task.done(), "the pipe holds 64 KiB, and nobody reads"
@@ -247,7 +242,7 @@ async def test_callers_that_hang_up_leave_their_records_to_be_written(path: Path
                 task.cancel()
             ended = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(one, asyncio.CancelledError) for one in ended)
-        await until(lambda: len(records_of(path)) == 20)
+        await until_it_is(lambda: len(records_of(path)) == 20)
     assert [record["n"] for record in records_of(path)] == list(range(20))
 
 
@@ -270,7 +265,7 @@ async def test_closing_does_not_wait_for_ever_and_the_thread_writes_on(path: Pat
             task = await handed_over(audit, {"n": 0})
             await audit.close()
             await task
-        await until(lambda: records_of(path) == [{"n": 0}])
+        await until_it_is(lambda: records_of(path) == [{"n": 0}])
     assert next(line for line in logs if line["event"] == "audit log closes with records that wait")["records"] == 1
 
 
@@ -353,7 +348,7 @@ async def test_a_caller_waits_for_a_slow_disk_only_so_long_and_its_record_is_wri
             else:
                 await audit.write({"n": 0})
             assert counts.failing()
-        await until(lambda: not counts.failing())
+        await until_it_is(lambda: not counts.failing())
         assert records_of(path) == [{"n": 0}]
     assert counts.failures("slow") - slow == 1
     assert counts("lost") == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.server.audit.conftest import all_records, files_of, records_of
+from tests.waiting import until
 
 RECORDS = 2000
 
@@ -51,11 +52,9 @@ def test_a_file_that_is_renamed_while_two_processes_write_loses_nothing(path: Pa
 
 def test_a_process_that_is_killed_keeps_no_other_from_writing(path: Path) -> None:
     killed = begin(path, "killed", records=10**6, max_bytes=50_000, backups=10**4)
-    while not path.exists() or path.stat().st_size < 1000:
-        time.sleep(0.01)
+    until(lambda: path.exists() and path.stat().st_size >= 1000)
     other = begin(path, "other", max_bytes=50_000, backups=10**4)
-    while not path.with_name(f"{path.name}.1").exists():
-        time.sleep(0.01)
+    until(path.with_name(f"{path.name}.1").exists)
     killed.kill()
     killed.wait()
     assert other.wait(120) == 0
