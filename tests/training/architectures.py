@@ -1,10 +1,12 @@
 """Tiny random models of the families that people train, with the layers that an adapter must be on.
 
-`python -m tests.training.architectures MODEL ADAPTER IDS OUT` asks vLLM for the first token's log probabilities after
-the prompt IDS (JSON), of the base and under the adapter, and writes them to OUT as JSON by id.
+`python -m tests.training.architectures FOLDER ...` asks vLLM for the first token's log probabilities after the prompt
+in a folder's `ids.json`, of the model in its `base` and under the adapter in `adapter`, into its `found.json`, by id.
+Each folder has a process of its own that begins with vLLM imported, which takes longest; on CPUs two run at a time.
 """
 
 import json
+import multiprocessing
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -95,6 +97,13 @@ def first_token_in_vllm(model: Path, adapter: Path, ids: list[int]) -> list[dict
     return found
 
 
+def find(folder: Path) -> None:
+    found = first_token_in_vllm(folder / "base", folder / "adapter", json.loads((folder / "ids.json").read_text()))
+    (folder / "found.json").write_text(json.dumps(found))
+
+
 if __name__ == "__main__":
-    model, adapter, ids, out = sys.argv[1:]
-    Path(out).write_text(json.dumps(first_token_in_vllm(Path(model), Path(adapter), json.loads(ids))))
+    import vllm  # noqa: F401, for all of the processes
+
+    with multiprocessing.get_context("fork").Pool(1 if torch.cuda.is_available() else 2, maxtasksperchild=1) as pool:
+        pool.map(find, map(Path, sys.argv[1:]), chunksize=1)

@@ -16,7 +16,12 @@ def processes_with_everything_imported() -> ForkServerContext:
     """Processes that begin with everything imported, which alone takes seconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.training.tiny_fit", "rheostat_training.lora", "rheostat_training.scorer_fit"]
+        [
+            "tests.training.tiny_fit",
+            "rheostat_training.run",
+            "rheostat_training.trl_trainers",
+            "rheostat_training.scorer_fit",
+        ]
     )
     return context
 

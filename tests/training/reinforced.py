@@ -1,12 +1,7 @@
-"""A policy that says yes and no by chance, and a judge of it: what the tests of the reinforce stage run on.
-
-`python -m tests.training.reinforced BASE START OUT STEP PLACE ALGORITHM` runs the stage and kills its own process, with
-SIGKILL, at a step's judging or, with PLACE "checkpoint", in the midst of that step's checkpoint.
-"""
+"""A policy that says yes and no by chance, and a judge of it: what the tests of the reinforce stage run on."""
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,9 +87,10 @@ def fit_start(base: LoadedModel, out: Path) -> Path:
     return out / "adapter"
 
 
-def main(base: str, start: str, out: str, step: str, place: str, algorithm: Algorithm) -> None:
+def reinforce_and_die(base: Path, start: Path, out: Path, step: int, place: str, algorithm: Algorithm) -> None:
+    """Runs the stage and kills its own process at a step's judging or, at "checkpoint", in the midst of writing it."""
     torch.set_num_threads(1)
-    judge = YesJudge(dies_at=int(step) if place == "step" else None)
+    judge = YesJudge(dies_at=step if place == "step" else None)
     if place == "checkpoint":
         save = Trainer._save_rng_state
 
@@ -105,8 +101,4 @@ def main(base: str, start: str, out: str, step: str, place: str, algorithm: Algo
 
         Trainer._save_rng_state = dies
     plan = replace(PLAN, algorithm=algorithm)
-    reinforce(load_base(Path(base)), Path(start), PROMPTS, judge, plan, Path(out), progress=Progress.silent())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])  # type: ignore[arg-type]
+    reinforce(load_base(base), start, PROMPTS, judge, plan, out, progress=Progress.silent())

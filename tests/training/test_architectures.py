@@ -23,6 +23,9 @@ from tests.training.tiny_fit import HIGH, tiny_examples, tiny_prompts
 
 PLAN = FitPlan(rank=4, lora_alpha=16, steps=3, batch_rows=4, warmup_steps=0, learning_rate=3e-2, clip=100)
 
+Said = tuple[tuple[torch.Tensor, torch.Tensor], list[dict[str, float]]]
+"""[vocabulary] here, before and under the adapter, and in vLLM the likeliest by id: log probabilities all."""
+
 each = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: architecture.model_type)
 
 
@@ -90,7 +93,33 @@ def test_the_architectures_without_adapters_are_those_of_vllms_registry(tmp_path
         "found = sorted(name for name in names & set(vllms.models) if refused(name))\n"
         "pathlib.Path(sys.argv[1]).write_text(json.dumps(found))"
     )
-    assert from_vllm(["-c", code], tmp_path / "found.json") == sorted(NO_LORA_IN_VLLM)
+    run_with_vllm(["-c", code, tmp_path / "found.json"], log=tmp_path / "log")
+    assert json.loads((tmp_path / "found.json").read_text()) == sorted(NO_LORA_IN_VLLM)
+
+
+def runs(architecture: Architecture) -> bool:
+    return torch.cuda.is_available() or not architecture.has_experts
+
+
+@pytest.fixture(scope="module")
+def said(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Said]:
+    """What each architecture says, by its name."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("architectures")
+    here = {
+        each.model_type: said_here(each, tiny_model, root / each.model_type) for each in filter(runs, ARCHITECTURES)
+    }
+    run_with_vllm(["-m", "tests.training.architectures", *(root / name for name in here)], log=root / "log")
+    return {name: (told, json.loads((root / name / "found.json").read_text())) for name, told in here.items()}
+
+
+def said_here(architecture: Architecture, tokenizer: Path, folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leaves in `folder` what vLLM is asked."""
+    base = trained(architecture, tokenizer, folder)
+    [ids] = token_ids(base.tokenizer, [prompt_text(base.tokenizer, tiny_prompts()["p0"].messages, HIGH)])
+    (folder / "ids.json").write_text(json.dumps(ids))
+    before = first_token(base.model, ids)
+    return before, first_token(PeftModel.from_pretrained(base.model, folder / "adapter"), ids)
 
 
 @pytest.mark.slow
@@ -98,17 +127,12 @@ def test_the_architectures_without_adapters_are_those_of_vllms_registry(tmp_path
 @pytest.mark.skipif(find_spec("vllm") is None, reason="no build of vLLM is installed")
 @each
 def test_the_adapter_says_in_vllm_what_it_says_in_transformers(
-    tiny_model: Path, tmp_path: Path, architecture: Architecture
+    request: pytest.FixtureRequest, architecture: Architecture
 ) -> None:
-    if architecture.has_experts and not torch.cuda.is_available():
+    if not runs(architecture):
         pytest.skip("vLLM 0.32 runs experts by Triton as soon as it serves adapters, and so on a GPU alone")
-    base = trained(architecture, tiny_model, tmp_path)
-    text = prompt_text(base.tokenizer, tiny_prompts()["p0"].messages, HIGH)
-    [ids] = token_ids(base.tokenizer, [text])
-    before = first_token(base.model, ids)
-    after = first_token(PeftModel.from_pretrained(base.model, tmp_path / "adapter"), ids)
-    asked = [str(tmp_path / "base"), str(tmp_path / "adapter"), json.dumps(ids)]
-    answers = from_vllm(["-m", "tests.training.architectures", *asked], tmp_path / "answers.json")
+    said: dict[str, Said] = request.getfixturevalue("said")
+    (before, after), answers = said[architecture.model_type]
     for wanted, answer in zip((before, after), answers, strict=True):
         reached = {int(token): value for token, value in answer.items()}
         assert len(reached) >= 32
@@ -123,9 +147,3 @@ def first_token(model: Any, ids: tuple[int, ...]) -> torch.Tensor:
     with torch.no_grad():
         logs: torch.Tensor = model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1)
     return logs
-
-
-def from_vllm(arguments: list[str], out: Path) -> Any:
-    """The JSON that a Python process with vLLM in it writes to `out`."""
-    run_with_vllm([*arguments, out], log=out.with_suffix(".log"))
-    return json.loads(out.read_text())

@@ -2,13 +2,11 @@
 
 import json
 import logging
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,8 @@ from rheostat_training.rows import Prompt, Request
 from rheostat_training.samplers.local import sample
 from rheostat_training.trl_trainers import Algorithm, NothingJudged
 from tests.training.conftest import HIGH, LOW
-from tests.training.reinforced import NO, PLAN, PROMPTS, YES, YesJudge, fit_start, teach
+from tests.training.killed import begin, ended
+from tests.training.reinforced import NO, PLAN, PROMPTS, YES, YesJudge, fit_start, reinforce_and_die, teach
 from tests.training.tracked import scalars
 
 QUIET = Progress.silent()
@@ -291,13 +290,19 @@ def without_times(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("algorithm", ["rloo", "grpo"])
 @pytest.mark.parametrize(("step", "place"), [(4, "step"), (4, "checkpoint")])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    tmp_path: Path, trained: Path, start: Path, talker: MakeModel, algorithm: Algorithm, step: int, place: str
+    processes: ForkServerContext,
+    tmp_path: Path,
+    trained: Path,
+    start: Path,
+    talker: MakeModel,
+    algorithm: Algorithm,
+    step: int,
+    place: str,
 ) -> None:
     plan = replace(PLAN, algorithm=algorithm)
     whole = reinforce(talker(), start, PROMPTS, YesJudge(), plan, tmp_path / "whole", progress=QUIET)
-    command = [sys.executable, "-m", "tests.training.reinforced", trained / "base", start, tmp_path / "killed"]
-    killed = subprocess.run([*map(str, command), str(step), place, algorithm], env=os.environ, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    killed = begin(processes, reinforce_and_die, trained / "base", start, tmp_path / "killed", step, place, algorithm)
+    assert ended(killed) == -signal.SIGKILL
     kept = sorted(path.name for path in (tmp_path / "killed").glob("checkpoint-*"))
     assert kept == (["checkpoint-2"] if place == "step" else ["checkpoint-2", "checkpoint-4"])
     judge = YesJudge()

@@ -1,12 +1,11 @@
 """A whole run in miniature: what it leaves, what it skips, and that kills and crowds do not change the result."""
 
 import json
-import os
 import shutil
+import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,11 @@ from rheostat_training.rows import Sample, read_rows
 from rheostat_training.run import run
 from rheostat_training.stage_names import STAGES
 from rheostat_training.work_folder import Busy
+from tests.training.killed import begin, ended
 from tests.training.launched import launched
+from tests.waiting import until
 
 CONFIG = Path(__file__).parent / "miniature.yaml"
-COMMAND = [sys.executable, "-m", "rheostat", "train", "run", str(CONFIG)]
 
 pytestmark = pytest.mark.slow
 
@@ -210,9 +210,11 @@ KILLED_AT: list[Callable[[Path], bool]] = [
 
 
 @pytest.mark.timeout(600)
-def test_a_run_killed_at_every_stage_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_every_stage_ends_as_one_that_was_not(
+    processes: ForkServerContext, whole: Path, tmp_path: Path
+) -> None:
     for seen in KILLED_AT:
-        _kill_when(seen, tmp_path)
+        _kill_when(seen, begin(processes, make_alone, tmp_path), tmp_path)
     said = make(tmp_path)
     assert any(line.startswith("generate: unchanged") for line in said)
     for name in (
@@ -223,20 +225,18 @@ def test_a_run_killed_at_every_stage_ends_as_one_that_was_not(whole: Path, tmp_p
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes(), name
 
 
-def _kill_when(seen: Callable[[Path], bool], out: Path) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+def make_alone(out: Path) -> None:
+    """In a process of its own."""
+    torch.set_num_threads(1)
+    make(out)
+
+
+def _kill_when(seen: Callable[[Path], bool], process: ForkServerProcess, out: Path) -> None:
     try:
-        limit = time.monotonic() + 120
-        while not seen(out):
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < limit, "the run did not come so far in time"
-            time.sleep(0.002)
+        until(lambda: seen(out) or not process.is_alive(), within_s=120, every_s=0.002)
     finally:
         process.kill()
-        process.wait()
+    assert ended(process) == -signal.SIGKILL, "the run ended before it could be killed"
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
