@@ -19,6 +19,9 @@ NAMES: Final = (*ADAPTERS, BLENDED.name)
 """Of adapters and blends."""
 DEFAULT: Final = 0.75
 
+MODES: Final = (*KNOWN_MODES, "off", "off")
+"""`off` is permitted only where an envelope names it, and so comes rarely otherwise."""
+
 levels = st.one_of(st.sampled_from([0, 0.0, 0.2, 0.25, 0.5, 0.75, 0.8, 1, 1.0]), st.floats(0, 1))
 decimals = st.integers(0, 1000).map(lambda number: number / 1000)
 counts = st.sampled_from([1, 2, 3, 4, 8, 15, 16])
@@ -28,10 +31,6 @@ tokens = st.sampled_from([1, 2, 7, 16, 64, 500, 4096])
 def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Any of these fields."""
     return st.fixed_dictionaries({}, optional=fields)
-
-
-def several(names: tuple[str, ...]) -> st.SearchStrategy[list[str]]:
-    return st.lists(st.sampled_from(names), min_size=1, max_size=4)
 
 
 @st.composite
@@ -48,7 +47,8 @@ def dials(draw: st.DrawFn, floor: float) -> dict[str, Any]:
 def envelopes(draw: st.DrawFn, floor: dict[str, float]) -> dict[str, Any]:
     given = draw(
         some(
-            modes=several(KNOWN_MODES), adapters=st.lists(st.sampled_from(NAMES), max_size=2),
+            modes=st.lists(st.sampled_from(MODES), min_size=1, max_size=8),
+            adapters=st.lists(st.sampled_from(NAMES), max_size=2),
             presets=st.lists(st.sampled_from(PRESETS), max_size=2), candidates=counts, max_tokens=tokens,
             outside=st.sampled_from(["clamp", "reject"]), safety_floor=levels,
         )
@@ -79,7 +79,7 @@ def policies(draw: st.DrawFn) -> PolicyPart:
 
 numbers = st.one_of(st.integers(1, 600), st.sampled_from([0, -1, -(2**63), 2**63, None]))
 """Of tokens; below 1 some engines take them for no limit."""
-known_modes = st.sampled_from([*KNOWN_MODES, *KNOWN_MODES, "magic"])
+known_modes = st.sampled_from([*MODES, *MODES, "magic"])
 presets = st.sampled_from([*PRESETS, *PRESETS, "unknown"])
 
 
