@@ -18,7 +18,7 @@ def until(is_so: Callable[[], bool], *, within_s: float = 60, every_s: float = 0
         time.sleep(every_s)
 
 
-async def until_it_is(is_so: Callable[[], bool], *, within_s: float = 60) -> None:
+async def until_it_is(is_so: Callable[[], bool], *, within_s: float = 20) -> None:
     """The same in an event loop, which goes on meanwhile."""
     async with asyncio.timeout(within_s):
         while not is_so():

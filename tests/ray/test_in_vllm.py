@@ -54,7 +54,7 @@ def test_a_replica_whose_engine_is_dead_is_replaced(url: str, cluster: RayCluste
     [before] = cluster.wait_for(1)
     for engine in processes_of(before):
         os.kill(engine.pid, signal.SIGKILL)
-    until(lambda: bool(now := cluster.replicas()) and now != [before], within_s=240)
+    until(lambda: bool(now := cluster.replicas()) and now != [before], within_s=240, every_s=0.5)
     assert httpx.post(f"{url}/v1/chat/completions", json=ASKED, timeout=60).status_code == 200
 
 
@@ -62,9 +62,11 @@ def test_a_killed_replica_takes_its_engine_with_it(url: str, cluster: RayCluster
     [replica] = cluster.wait_for(1)
     left = processes_of(replica)
     os.kill(replica.pid, signal.SIGKILL)
-    until(
-        lambda: not [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE], within_s=240
-    )
+    until(lambda: not any(map(is_alive, left)), within_s=240, every_s=0.5)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
 
 
 def processes_of(replica: Replica) -> list[psutil.Process]:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from safetensors.torch import save_file
+
+from tests.waiting import until
 
 
 def processes_with_everything_imported() -> ForkServerContext:
@@ -36,6 +39,19 @@ def ended(process: ForkServerProcess) -> int | None:
     """How a process ended."""
     process.join(120)
     return process.exitcode
+
+
+def kill_when(
+    process: ForkServerProcess, seen: Callable[[], bool], *, after_s: float = 0.0, within_s: float = 60
+) -> None:
+    """Ends a process by SIGKILL `after_s` seconds after `seen`; one that ends earlier fails the test."""
+    try:
+        until(lambda: seen() or not process.is_alive(), within_s=within_s, every_s=0.002)
+        assert process.is_alive(), "it ended before it could be killed"
+        time.sleep(after_s)
+    finally:
+        process.kill()
+    assert ended(process) == -signal.SIGKILL
 
 
 def replaced(moment: tuple[ModuleType, str, object] | None) -> None:

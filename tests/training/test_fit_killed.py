@@ -2,15 +2,15 @@
 
 import random
 import signal
-import time
+from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 
 from rheostat_training import checkpoint, fit, lora
-from tests.training.killed import HalfAFile, begin, die, ended, replaced
+from tests.training.killed import HalfAFile, begin, die, ended, kill_when, replaced
 from tests.training.tiny_fit import PLAN, tiny_fit
 
 LONG = replace(PLAN, steps=150, checkpoint_every=2)
@@ -53,22 +53,15 @@ def test_a_fit_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_
     log = tmp_path / "log.jsonl"
     for kill in range(1, KILLS + 1):
         process = begin(processes, fit_and_die, tiny_model, tmp_path)
-        wait_for_lines(log, kill * LONG.steps // (KILLS + 2), process)
-        time.sleep(chance.uniform(0, 0.05))
-        process.kill()
-        assert ended(process) == -signal.SIGKILL
+        kill_when(process, has_lines(log, kill * LONG.steps // (KILLS + 2)), after_s=chance.uniform(0, 0.05))
     assert (tmp_path / checkpoint.FILE).exists()
     assert ended(begin(processes, fit_and_die, tiny_model, tmp_path)) == 0
     same(whole, tmp_path)
 
 
-def wait_for_lines(log: Path, count: int, process: ForkServerProcess) -> None:
-    """Until a fit has come so far. It first takes out lines of steps that it takes again."""
-    until = time.monotonic() + 60
-    while not log.exists() or log.read_bytes().count(b"\n") < count:
-        assert process.is_alive()
-        assert time.monotonic() < until
-        time.sleep(0.002)
+def has_lines(log: Path, count: int) -> Callable[[], bool]:
+    """Whether a fit has come so far. It first takes out lines of steps that it takes again."""
+    return lambda: log.exists() and log.read_bytes().count(b"\n") >= count
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -2,10 +2,10 @@
 
 import json
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from functools import partial
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ from rheostat_training.rows import Sample, read_rows
 from rheostat_training.run import run
 from rheostat_training.stage_names import STAGES
 from rheostat_training.work_folder import Busy
-from tests.training.killed import begin, ended
+from tests.training.killed import begin, kill_when
 from tests.training.launched import launched
-from tests.waiting import until
 
 CONFIG = Path(__file__).parent / "miniature.yaml"
 
@@ -214,7 +213,7 @@ def test_a_run_killed_at_every_stage_ends_as_one_that_was_not(
     processes: ForkServerContext, whole: Path, tmp_path: Path
 ) -> None:
     for seen in KILLED_AT:
-        _kill_when(seen, begin(processes, make_alone, tmp_path), tmp_path)
+        kill_when(begin(processes, make_alone, tmp_path), partial(seen, tmp_path), within_s=120)
     said = make(tmp_path)
     assert any(line.startswith("generate: unchanged") for line in said)
     for name in (
@@ -229,14 +228,6 @@ def make_alone(out: Path) -> None:
     """In a process of its own."""
     torch.set_num_threads(1)
     make(out)
-
-
-def _kill_when(seen: Callable[[Path], bool], process: ForkServerProcess, out: Path) -> None:
-    try:
-        until(lambda: seen(out) or not process.is_alive(), within_s=120, every_s=0.002)
-    finally:
-        process.kill()
-    assert ended(process) == -signal.SIGKILL, "the run ended before it could be killed"
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 import json
 import random
 import signal
-import time
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from rheostat_training import checkpoint, scorer_fit
 from rheostat_training.progress import Progress
 from rheostat_training.scorer_fit import ScorerPlan, ScorerShape, fit_scorer
-from tests.training.killed import HalfAFile, begin, die, ended, replaced
+from tests.training.killed import HalfAFile, begin, die, ended, kill_when, replaced
 from tests.training.test_scorers import rows_of_two_kinds
 
 PLAN = ScorerPlan(
@@ -71,21 +71,14 @@ def test_a_training_killed_at_random_moments_ends_with_the_bytes_of_an_uninterru
     chance = random.Random(4)
     for kill in range(1, KILLS + 1):
         process = begin(processes, fit_and_die, tiny_model, tmp_path)
-        wait_for_steps(tmp_path, kill * STEPS // (KILLS + 2), process)
-        time.sleep(chance.uniform(0, 0.05))
-        process.kill()
-        assert ended(process) == -signal.SIGKILL
+        kill_when(process, has_done(tmp_path, kill * STEPS // (KILLS + 2)), after_s=chance.uniform(0, 0.05))
     assert steps_done(tmp_path) >= STEPS // 2
     assert ended(begin(processes, fit_and_die, tiny_model, tmp_path)) == 0
     same(whole, tmp_path)
 
 
-def wait_for_steps(out: Path, count: int, process: ForkServerProcess) -> None:
-    until = time.monotonic() + 60
-    while steps_done(out) < count:
-        assert process.is_alive()
-        assert time.monotonic() < until
-        time.sleep(0.002)
+def has_done(out: Path, count: int) -> Callable[[], bool]:
+    return lambda: steps_done(out) >= count
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -4,7 +4,6 @@ import inspect
 import json
 import random
 import signal
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
@@ -33,7 +32,7 @@ from rheostat_training.step import row_logs
 from rheostat_training.training_set import TrainingRow, build_pair_set
 from tests.training.conftest import row_means
 from tests.training.equilibrate.patched import MOMENTS, PLAN, harmful, patch, patch_and_die, patch_for_long
-from tests.training.killed import begin, ended
+from tests.training.killed import begin, ended, kill_when
 from tests.training.tiny_fit import tiny_llama
 
 MakeModel = Callable[[], LoadedModel]
@@ -270,13 +269,8 @@ def test_a_run_killed_at_a_random_moment_leaves_log_and_inputs_alone(
 ) -> None:
     process = begin(processes, patch_for_long, tiny_model, tmp_path)
     log = tmp_path / "log.jsonl"
-    until = time.monotonic() + 60
-    while not (log.exists() and log.read_bytes().count(b"\n") > 20 + random.Random(2).randrange(200)):
-        assert process.is_alive()
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    process.kill()
-    assert ended(process) == -signal.SIGKILL
+    lines = 20 + random.Random(2).randrange(200)
+    kill_when(process, lambda: log.exists() and log.read_bytes().count(b"\n") > lines)
     assert {path.name for path in tmp_path.rglob("*")} == {"inputs.json", "log.jsonl"}
 
 
